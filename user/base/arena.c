@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* A bump allocator: blocks double from 1 KiB to 64 KiB, a larger object gets a block of its own. */
+#include "base/arena.h"
+
+#include <errno.h>
+
+#include "base/mem.h"
+
+#define BLOCK_MIN ((size_t)1024)
+#define BLOCK_MAX ((size_t)65536)
+
+struct arena_block {
+	struct arena_block *next;
+	size_t used, cap;
+	char data[] __attribute__((aligned(8)));
+};
+
+static struct arena_block *block_new(struct arena *a, size_t size)
+{
+	size_t cap = a->blocks ? MIN(a->blocks->cap * 2, BLOCK_MAX) : BLOCK_MIN;
+	struct arena_block *b;
+
+	cap = MAX(cap, size);
+	b = mem_alloc(sizeof(*b) + cap);
+	if (!b)
+		return NULL;
+	b->used = 0;
+	b->cap = cap;
+	b->next = a->blocks;
+	a->blocks = b;
+	a->bytes += sizeof(*b) + cap;
+	return b;
+}
+
+void *arena_alloc(struct arena *a, size_t size)
+{
+	struct arena_block *b = a->blocks;
+	void *ptr;
+
+	size = (size + 7) & ~(size_t)7;
+	if (!b || b->cap - b->used < size) {
+		b = block_new(a, size);
+		if (!b)
+			return NULL;
+	}
+	ptr = b->data + b->used;
+	b->used += size;
+	return ptr;
+}
+
+void *arena_zalloc(struct arena *a, size_t size)
+{
+	void *ptr = arena_alloc(a, size);
+
+	if (ptr)
+		memset(ptr, 0, size);
+	return ptr;
+}
+
+struct str arena_copy(struct arena *a, struct str s)
+{
+	char *copy;
+
+	if (!s.ptr)
+		return s;
+	copy = arena_alloc(a, s.len + 1);
+	if (!copy)
+		return (struct str){ NULL, s.len + 1 };
+	memcpy(copy, s.ptr, s.len);
+	copy[s.len] = 0;
+	return (struct str){ copy, s.len };
+}
+
+int arena_grow(struct arena *a, void *array, uint32_t *cap, uint32_t want, size_t elem)
+{
+	uint32_t grown = *cap ? *cap : 8;
+	void *fresh;
+
+	if (want <= *cap)
+		return 0;
+	while (grown < want)
+		grown *= 2;
+	fresh = arena_alloc(a, grown * elem);
+	if (!fresh)
+		return -ENOMEM;
+	if (*cap)
+		memcpy(fresh, *(void **)array, *cap * elem);
+	*(void **)array = fresh;
+	*cap = grown;
+	return 0;
+}
+
+void arena_fini(struct arena *a)
+{
+	while (a->blocks) {
+		struct arena_block *next = a->blocks->next;
+
+		mem_free(a->blocks);
+		a->blocks = next;
+	}
+	a->bytes = 0;
+}

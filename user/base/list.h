@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* Intrusive doubly linked lists. A head is a node whose neighbours are itself when the list is empty. */
+#pragma once
+
+#include "base/util.h"
+
+struct list {
+	struct list *next, *prev;
+};
+
+static inline void list_init(struct list *head)
+{
+	head->next = head->prev = head;
+}
+
+static inline bool list_empty(const struct list *head)
+{
+	return head->next == head;
+}
+
+static inline void list_add_tail(struct list *head, struct list *node)
+{
+	node->prev = head->prev;
+	node->next = head;
+	head->prev->next = node;
+	head->prev = node;
+}
+
+/* Leaves the node initialised, so that deleting twice is harmless. */
+static inline void list_del(struct list *node)
+{
+	node->prev->next = node->next;
+	node->next->prev = node->prev;
+	list_init(node);
+}
+
+static inline struct list *list_first(const struct list *head)
+{
+	return list_empty(head) ? NULL : head->next;
+}
+
+#define list_entry(node, type, member) container_of(node, type, member)
+
+/* The current node may be deleted in the body. */
+#define list_for_each(head, pos)                                                                       \
+	for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head);                   \
+	     pos = pos##_next, pos##_next = pos->next)

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Allocation that tests can make fail and count. Everything on the data path allocates here; NULL is an ordinary
+ * answer and closes one connection, never the process.
+ */
+#pragma once
+
+#include "base/util.h"
+
+/* Thread: any. Returns NULL when memory is out (or a test says so). mem_zalloc() zeroes. */
+void *mem_alloc(size_t size) __must_check;
+void *mem_zalloc(size_t size) __must_check;
+void *mem_realloc(void *ptr, size_t size) __must_check;
+char *mem_strndup(const char *text, size_t len) __must_check;
+void mem_free(void *ptr);
+
+/*
+ * For tests, per thread. mem_fail_at(n): the n-th allocation from now on fails (1 = the next one), and only that one;
+ * 0 switches it off. mem_fail_hit() tells whether it happened. mem_live() counts what was not freed.
+ */
+void mem_fail_at(uint64_t n);
+bool mem_fail_hit(void);
+int64_t mem_live(void);
