@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* One connection of a session, client's or server's: its record for flows, and what works on it. */
+#pragma once
+
+#include "core/layer.h"
+#include "flow/conn.h"
+
+struct sock;
+
+enum conn_state { CONN_CLOSED = 0, CONN_CAN_READ = 1, CONN_CAN_WRITE = 2, CONN_OPEN = 3 };
+
+struct conn {
+	struct conn_record *record;      /* one reference; conn_record_edit() before writing */
+	bool is_client;
+	uint8_t state;                   /* enum conn_state bits */
+	bool failed;                     /* record->error is set: further attempts make no sense */
+	bool bytes_arrived;              /* the peer has sent something */
+	uint32_t paused;                 /* PAUSE_* bits */
+	struct sock *sock;               /* the driver's; NULL: none (closed, or a playbook) */
+	void *driver;                    /* the driver's own part */
+	struct conn *next;               /* the session's list */
+	void *opener;                    /* the driver's: the layer that waits for EV_OPENED */
+	struct addr origin;              /* a server's address when it is an IP; family 0: a name in the record */
+	struct addr peer;                /* the connected peer */
+	uint32_t bound_if;               /* upstream must use this interface; 0: any */
+};
+
+static inline bool conn_is_open(const struct conn *c)
+{
+	return c->state == CONN_OPEN;
+}

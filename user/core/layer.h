@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The sans-io contract: events in, commands out (DESIGN 3; vocabulary of mitmproxy's proxy core). A layer handles one
+ * event at a time, emits commands and returns; it never blocks, does no I/O, reads no clock but env_now().
+ *
+ * Events go down from parent to child; commands go up: each parent may transform a child's command (TLS encrypts what
+ * its child sends), the last one reaches the sink, which is the driver, or a playbook in tests. No event is ever
+ * delivered from inside a command.
+ *
+ * Blocking commands: after layer_open() or a layer_hook() that returned false the layer is paused: other events queue,
+ * in order, until the completion came (spec 2.3). Reading from the peers is paused meanwhile, so the queue is bounded.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "core/hooks.h"
+
+struct conn;
+struct env;
+struct layer;
+
+enum event_type {
+	EV_START,                        /* first event of every layer */
+	EV_DATA,                         /* bytes from conn; what is left in data afterwards is dropped */
+	EV_CLOSED,                       /* conn will give no more bytes; conn->state tells what still works */
+	EV_OPENED,                       /* completion of layer_open(): error is NULL or why not */
+	EV_HOOK_DONE,                    /* completion of layer_hook() */
+	EV_WAKEUP,                       /* layer_wakeup()'s delay is over */
+	EV_WRITABLE,                     /* conn was over its high-water mark and has drained */
+};
+
+struct event {
+	enum event_type type;
+	struct conn *conn;
+	struct chain *data;
+	const char *error;
+	bool reset;                      /* EV_CLOSED: by RST or a broken connection, not by FIN */
+};
+
+enum command_type { CMD_SEND, CMD_OPEN, CMD_CLOSE, CMD_HOOK, CMD_LOG, CMD_WAKEUP, CMD_PAUSE, CMD_RESUME };
+
+struct command {
+	enum command_type type;
+	struct layer *from;              /* who gets the completion */
+	struct conn *conn;
+	struct chain *data;              /* CMD_SEND; taken over */
+	bool half, reset;                /* CMD_CLOSE */
+	enum hook_id hook;               /* CMD_HOOK */
+	void *arg;
+	enum log_level level;            /* CMD_LOG */
+	const char *text;
+	int64_t delay_ns;                /* CMD_WAKEUP; 0 cancels */
+	uint32_t why;                    /* CMD_PAUSE, CMD_RESUME: one PAUSE_* bit */
+};
+
+/* Reasons for which reading from a connection stands still; it goes on when none is left. */
+enum {
+	PAUSE_PEER = 1,                  /* the other side is over its high-water mark */
+	PAUSE_BLOCKED = 2,               /* a layer waits for a completion */
+	PAUSE_MASTER = 4,                /* the ring to the master is full */
+	PAUSE_LAYER = 8,                 /* the layer has no use for more bytes now (pipelining) */
+};
+
+struct layer_ops {
+	const char *name;
+	void (*handle)(struct layer *l, const struct event *ev);
+	/* NULL: every command of a child goes on to the parent. Returns as layer_command(). */
+	bool (*command)(struct layer *l, struct command *cmd);
+	/* Frees the layer and its children. */
+	void (*free)(struct layer *l);
+};
+
+/* Whom commands reach in the end. */
+struct sink {
+	bool (*command)(struct sink *s, struct command *cmd);
+	/* The layer is about to be freed: its open completions and wakeups must not be delivered any more. */
+	void (*forget)(struct sink *s, struct layer *l);
+};
+
+struct queued_event;
+
+struct layer {
+	const struct layer_ops *ops;
+	struct layer *parent;            /* NULL: commands go to the sink */
+	struct sink *sink;
+	struct env *env;
+	enum event_type waiting_for;     /* EV_START: for nothing */
+	bool handling;
+	struct queued_event *queue, **queue_tail;
+};
+
+/* parent may be NULL, then sink must be given; else both are taken from the parent. */
+void layer_init(struct layer *l, const struct layer_ops *ops, struct layer *parent, struct sink *sink,
+		struct env *env);
+/* Called by ops->free first: forgets completions, drops queued events. */
+void layer_fini(struct layer *l);
+static inline void layer_free(struct layer *l)
+{
+	if (l)
+		l->ops->free(l);
+}
+
+/*
+ * Gives the layer an event: handled at once, or queued while it waits for a completion. Takes ev->data's bytes.
+ * -ENOMEM when it could not be queued; the driver then breaks the connection.
+ */
+int layer_event(struct layer *l, const struct event *ev);
+
+/* Passes a command up, starting at l's parent. CMD_SEND: true = conn is over its high-water mark. CMD_HOOK: true = answered. */
+bool layer_command(struct layer *l, struct command *cmd);
+
+/* --- what a layer calls in handle() --- */
+
+/* Takes over data. True: conn is over its high-water mark; EV_WRITABLE follows when it has drained. */
+bool layer_send(struct layer *l, struct conn *conn, struct chain *data);
+/* Sends a copy of bytes. */
+bool layer_send_bytes(struct layer *l, struct conn *conn, const void *bytes, size_t len);
+/* The layer is paused until EV_OPENED. */
+void layer_open(struct layer *l, struct conn *conn);
+/* True: nobody had to be asked, go on. False: the layer is paused until EV_HOOK_DONE. arg's type depends on the hook. */
+bool layer_hook(struct layer *l, enum hook_id hook, void *arg) __must_check;
+void layer_close(struct layer *l, struct conn *conn);
+void layer_close_half(struct layer *l, struct conn *conn);
+void layer_reset(struct layer *l, struct conn *conn);
+/* One wakeup per layer; a later call replaces it, 0 cancels it. */
+void layer_wakeup(struct layer *l, int64_t delay_ns);
+void layer_pause(struct layer *l, struct conn *conn, uint32_t why);
+void layer_resume(struct layer *l, struct conn *conn, uint32_t why);
+void layer_log(struct layer *l, enum log_level level, const char *fmt, ...) __printf(3, 4);

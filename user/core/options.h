@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What workers need of the options, as an immutable snapshot that the master swaps. Names and defaults are mitmproxy's
+ * where it has them. Texts live as long as the snapshot.
+ */
+#pragma once
+
+#include "base/str.h"
+
+enum tls_version_bound { TLS_UNBOUNDED = 0, TLS_SSL3 = 0x300, TLS_1_0, TLS_1_1, TLS_1_2, TLS_1_3 };
+
+struct options {
+	bool connection_eager;           /* connection_strategy: eager (true) or lazy */
+	bool ssl_insecure;
+	bool upstream_cert;
+	bool rawtcp;
+	bool validate_inbound_headers;
+	bool http_connect_send_host_header;
+	bool keep_host_header;
+	bool body_streaming;             /* auto (true) or never */
+	bool store_streamed_bodies;
+	enum tls_version_bound tls_version_client_min, tls_version_client_max;
+	enum tls_version_bound tls_version_server_min, tls_version_server_max;
+	const char *ciphers_client, *ciphers_server;     /* NULL: the default list */
+	int64_t tcp_timeout_ns;          /* without any event on either side */
+	int64_t connect_timeout_ns;      /* per upstream connection, all addresses together */
+	uint64_t body_capture_max;       /* bytes kept of one body; the rest passes and is counted */
+	uint64_t body_size_limit;        /* 0: none */
+	uint32_t header_bytes_max;       /* of one message head */
+	uint32_t header_count_max;
+};
+
+/* The defaults. */
+void options_init(struct options *o);

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What workers tell the master and get back: the only place where the two meet. A report is made by a worker, read by
+ * the master, and comes back through the other ring to be freed by the worker that made it. Between the two it and all
+ * it refers to are the master's, read only.
+ */
+#pragma once
+
+#include "core/hooks.h"
+#include "flow/flow.h"
+
+enum report_kind {
+	REPORT_FLOW,                     /* a flow that ended at .hook: kept by the master until it drops it */
+	REPORT_TCP_MESSAGE,              /* one message of a TCP flow that is still open */
+	REPORT_LOG,
+};
+
+struct report {
+	enum report_kind kind;
+	struct report *next;             /* the holder's list */
+	uint32_t worker;
+	enum hook_id hook;
+	struct flow *flow;               /* REPORT_FLOW */
+	struct conn_record *client, *server;     /* REPORT_TCP_MESSAGE */
+	struct tcp_message message;
+	int level;                       /* REPORT_LOG: enum log_level */
+	char *text;                      /* REPORT_LOG: mem_alloc'ed */
+};
+
+/* Frees it and all it holds. Thread: the worker that made it. */
+void report_free(struct report *r);
+
+/*
+ * A bounded ring with one writer thread and one reader thread (C11 atomics). size must be a power of two.
+ * ring_push() returns false when full and takes nothing then. ring_pop() returns NULL when empty.
+ */
+struct ring;
+struct ring *ring_new(uint32_t size) __must_check;
+void ring_free(struct ring *r);
+bool ring_push(struct ring *r, struct report *item) __must_check;
+struct report *ring_pop(struct ring *r);

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The record of one endpoint of a connection, as flows show and store it (spec: mitmproxy 12 connection.py; the
+ * flow-file fields of client_conn and server_conn). Metadata only: sockets are the driver's.
+ */
+#pragma once
+
+#include "base/addr.h"
+#include "base/arena.h"
+
+/* A point in wall time as mitmproxy keeps it: seconds since the epoch. A file may hold integers, which stay integers. */
+struct stamp {
+	double at;
+	enum stamp_kind { STAMP_NONE, STAMP_FLOAT, STAMP_INT } kind;
+};
+
+/* A host that may be a name, with its port; host none = no address. */
+struct endpoint {
+	struct str host;
+	uint16_t port;
+};
+
+/* Who opened the connection, when the kernel told us. pid 0 = unknown. */
+struct process {
+	uint32_t pid, uid;
+	uint64_t cgroup_id;
+	struct str comm, exe, cgroup;    /* none = unknown */
+};
+
+struct conn_list {
+	struct str *at;
+	uint32_t count;
+};
+
+/*
+ * refs is not atomic: only the owning worker counts. A record with refs > 1 may be in another thread's hands and is
+ * read only; conn_edit() gives a private copy to write to. All text lives in the record's arena.
+ */
+struct conn_record {
+	uint32_t refs;
+	bool is_client;
+	struct arena arena;
+	uint8_t id[16];                  /* random; written as a version 4 UUID */
+	struct endpoint peername, sockname;
+	bool udp;
+	struct str error;
+	bool tls;
+	struct conn_list certificates;   /* DER, leaf first */
+	struct str alpn;                 /* none: no TLS; empty: TLS without ALPN */
+	struct conn_list alpn_offers;
+	struct str cipher;
+	struct conn_list cipher_list;
+	struct str tls_version;
+	struct str sni;
+	struct stamp start, end, tls_setup;
+
+	/* client only */
+	struct str mitmcert;             /* DER */
+	struct str proxy_mode;
+	struct process process;
+
+	/* server only */
+	struct endpoint address;         /* what was asked for: a name or an IP */
+	struct stamp tcp_setup;
+	struct str via_scheme;           /* none: direct */
+	struct endpoint via;
+};
+
+/* One reference; id from the caller's random source. NULL when memory is out. */
+struct conn_record *conn_record_new(bool is_client, const uint8_t id[16]) __must_check;
+struct conn_record *conn_record_get(struct conn_record *r);
+void conn_record_put(struct conn_record *r);
+
+/* Makes *r private (copies it when others hold it, too). Returns 0 or -ENOMEM, then *r is as before. */
+int conn_record_edit(struct conn_record **r) __must_check;
+
+/* Texts and lists are copied into r's arena. Return 0 or -ENOMEM. */
+int conn_record_text(struct conn_record *r, struct str *field, struct str value) __must_check;
+int conn_record_list(struct conn_record *r, struct conn_list *field, const struct str *values,
+		     uint32_t count) __must_check;
+int conn_record_endpoint(struct conn_record *r, struct endpoint *field, const struct addr *a) __must_check;

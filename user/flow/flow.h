@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a user sees of traffic (spec: mitmproxy 12 flow.py, http.py, tcp.py; flow format 21). A flow is owned by one
+ * thread at a time: the worker builds it, hands it to the master when it has ended, and gets it back to free it.
+ * Its texts live in its arena, its bodies are references to the very buffers that were forwarded.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "flow/conn.h"
+
+enum flow_type { FLOW_HTTP, FLOW_TCP, FLOW_UDP, FLOW_DNS };
+
+struct header {
+	struct str name, value;
+};
+
+/* In order, case and duplicates kept. */
+struct headers {
+	struct header *at;
+	uint32_t count, cap;
+};
+
+/* A captured body. total counts what passed; data holds its beginning, up to the capture limit. */
+struct body {
+	struct chain data;
+	uint64_t total;
+	bool missing;                    /* not kept at all (mitmproxy's content none) */
+};
+
+static inline bool body_truncated(const struct body *b)
+{
+	return !b->missing && b->total > b->data.len;
+}
+
+struct http_message {
+	struct str version;              /* "HTTP/1.1" */
+	struct headers headers;
+	struct headers trailers;
+	bool has_trailers;
+	struct body body;
+	struct stamp start, end;         /* headers received; last byte received */
+};
+
+struct http_request {
+	struct http_message base;
+	struct str host;                 /* the target */
+	uint16_t port;
+	struct str method, scheme, authority, path;
+};
+
+struct http_response {
+	struct http_message base;
+	uint16_t status;
+	struct str reason;
+};
+
+struct http_flow {
+	struct http_request request;
+	struct http_response response;
+	bool has_response;
+};
+
+struct tcp_message {
+	bool from_client;
+	struct chain data;
+	struct stamp at;
+};
+
+struct tcp_flow {
+	struct tcp_message *messages;    /* in the arena */
+	uint32_t count, cap;
+	uint64_t dropped;                /* bytes that passed after the capture limit and are not kept */
+};
+
+struct metadata {
+	struct str key;
+	enum { METADATA_TEXT, METADATA_INT, METADATA_BOOL } kind;
+	struct str text;
+	int64_t number;
+};
+
+struct flow {
+	enum flow_type type;
+	struct list link;                /* the owner's list */
+	struct arena arena;
+	uint32_t worker;                 /* index of the worker that frees it */
+	uint8_t id[16];
+	struct conn_record *client, *server;
+	struct str error;                /* none: no error */
+	struct stamp error_at;
+	bool intercepted;
+	struct str is_replay;            /* none, "request", "response" */
+	struct str marked, comment;
+	struct metadata *metadata;
+	uint32_t metadata_count, metadata_cap;
+	struct stamp created;
+	union {
+		struct http_flow http;
+		struct tcp_flow tcp;
+	};
+};
+
+/* client and server: one reference each is taken. NULL when memory is out. */
+struct flow *flow_new(enum flow_type type, const uint8_t id[16], struct conn_record *client,
+		      struct conn_record *server) __must_check;
+
+/* Thread: the worker that made it (it puts slices and connection records). */
+void flow_free(struct flow *f);
+
+/* Bytes that the flow keeps alive: arena, captured bodies with their slabs' slack, its share of the records. */
+size_t flow_bytes(const struct flow *f);
+
+/* Copies both texts into the flow's arena. */
+int flow_header_add(struct flow *f, struct headers *h, struct str name, struct str value) __must_check;
+/* First value of that name (ASCII case ignored), or none. */
+struct str headers_find(const struct headers *h, struct str name);
+
+/*
+ * Keeps what just passed: adds up to room bytes of data to b and counts all of it. Pieces smaller than a quarter of a
+ * slab are copied into the arena (keeping a slab for them would cost more), larger ones are shared.
+ */
+int flow_capture(struct flow *f, struct body *b, const struct chain *data, size_t room) __must_check;
+int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, struct stamp at, size_t room) __must_check;
+
+int flow_metadata_text(struct flow *f, const char *key, struct str text) __must_check;
+int flow_metadata_int(struct flow *f, const char *key, int64_t number) __must_check;
+
+/* "http", "tcp", … */
+const char *flow_type_name(enum flow_type type);
