@@ -29,6 +29,7 @@ enum event_type {
 	EV_HOOK_DONE,                    /* completion of layer_hook() */
 	EV_WAKEUP,                       /* layer_wakeup()'s delay is over */
 	EV_WRITABLE,                     /* conn was over its high-water mark and has drained */
+	EV_DRAIN,                        /* the proxy is stopping: finish what is in flight, begin nothing */
 };
 
 struct event {
@@ -39,7 +40,9 @@ struct event {
 	bool reset;                      /* EV_CLOSED: by RST or a broken connection, not by FIN */
 };
 
-enum command_type { CMD_SEND, CMD_OPEN, CMD_CLOSE, CMD_HOOK, CMD_LOG, CMD_WAKEUP, CMD_PAUSE, CMD_RESUME };
+enum command_type {
+	CMD_SEND, CMD_OPEN, CMD_CLOSE, CMD_HOOK, CMD_FLOW, CMD_LOG, CMD_WAKEUP, CMD_PAUSE, CMD_RESUME,
+};
 
 struct command {
 	enum command_type type;
@@ -47,8 +50,8 @@ struct command {
 	struct conn *conn;
 	struct chain *data;              /* CMD_SEND; taken over */
 	bool half, reset;                /* CMD_CLOSE */
-	enum hook_id hook;               /* CMD_HOOK */
-	void *arg;
+	enum hook_id hook;               /* CMD_HOOK; CMD_FLOW: the hook at which the flow ended */
+	void *arg;                       /* CMD_HOOK: by hook; CMD_FLOW: the struct flow, taken over */
 	enum log_level level;            /* CMD_LOG */
 	const char *text;
 	int64_t delay_ns;                /* CMD_WAKEUP; 0 cancels */
@@ -58,7 +61,7 @@ struct command {
 /* Reasons for which reading from a connection stands still; it goes on when none is left. */
 enum {
 	PAUSE_PEER = 1,                  /* the other side is over its high-water mark */
-	PAUSE_BLOCKED = 2,               /* a layer waits for a completion */
+	PAUSE_BLOCKED = 2,               /* a layer waits for a completion; counted, one per queued event */
 	PAUSE_MASTER = 4,                /* the ring to the master is full */
 	PAUSE_LAYER = 8,                 /* the layer has no use for more bytes now (pipelining) */
 };
@@ -77,6 +80,10 @@ struct sink {
 	bool (*command)(struct sink *s, struct command *cmd);
 	/* The layer is about to be freed: its open completions and wakeups must not be delivered any more. */
 	void (*forget)(struct sink *s, struct layer *l);
+	/* A server connection with an empty record, CONN_CLOSED; NULL: out of memory. The sink frees it at the latest
+	 * with the session; conn_free() does so at once and closes what is open. */
+	struct conn *(*conn_new)(struct sink *s);
+	void (*conn_free)(struct sink *s, struct conn *conn);
 };
 
 struct queued_event;
@@ -121,6 +128,10 @@ bool layer_send_bytes(struct layer *l, struct conn *conn, const void *bytes, siz
 void layer_open(struct layer *l, struct conn *conn);
 /* True: nobody had to be asked, go on. False: the layer is paused until EV_HOOK_DONE. arg's type depends on the hook. */
 bool layer_hook(struct layer *l, enum hook_id hook, void *arg) __must_check;
+/* Hands over a flow that has ended; the layer must not touch it afterwards. */
+struct flow;
+void layer_flow(struct layer *l, enum hook_id last, struct flow *flow);
+/* Closes after everything that was sent is out. Closing the client ends the session. */
 void layer_close(struct layer *l, struct conn *conn);
 void layer_close_half(struct layer *l, struct conn *conn);
 void layer_reset(struct layer *l, struct conn *conn);
