@@ -9,18 +9,9 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "flow/conn.h"
+#include "wire/headers.h"
 
 enum flow_type { FLOW_HTTP, FLOW_TCP, FLOW_UDP, FLOW_DNS };
-
-struct header {
-	struct str name, value;
-};
-
-/* In order, case and duplicates kept. */
-struct headers {
-	struct header *at;
-	uint32_t count, cap;
-};
 
 /* A captured body. total counts what passed; data holds its beginning, up to the capture limit. */
 struct body {
@@ -114,8 +105,6 @@ size_t flow_bytes(const struct flow *f);
 
 /* Copies both texts into the flow's arena. */
 int flow_header_add(struct flow *f, struct headers *h, struct str name, struct str value) __must_check;
-/* First value of that name (ASCII case ignored), or none. */
-struct str headers_find(const struct headers *h, struct str name);
 
 /*
  * Keeps what just passed: adds up to room bytes of data to b and counts all of it. Pieces smaller than a quarter of a

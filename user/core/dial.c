@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening an upstream connection. Everything asynchronous about it is here; the driver only sees the result. */
+#include "core/dial.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define STAGGER_NS (250 * INT64_C(1000000))
+
+struct dial {
+	struct driver *driver;
+	struct driver_conn *owner;
+	struct conn *conn;
+	dial_done_fn done;
+	struct ask ask;
+	bool resolving;
+	struct addr addrs[IO_RESOLVE_MAX];
+	struct attempt {
+		struct dial *dial;
+		struct sock *sock;
+	} attempts[IO_RESOLVE_MAX];
+	uint32_t count, next, open;
+	int last_err;
+	struct timer stagger, timeout;   /* timeout is armed as long as the dial lives */
+	const char *error;               /* what timeout reports; NULL: that time is over */
+};
+
+static void cleanup(struct dial *dial)
+{
+	struct io *io = dial->driver->world->io;
+
+	if (dial->resolving)
+		io->ops->resolve_cancel(io, dial);
+	for (uint32_t i = 0; i < dial->next; i++)
+		if (dial->attempts[i].sock)
+			io->ops->close(dial->attempts[i].sock, true);
+	timer_cancel(&io->timers, &dial->stagger);
+	timer_cancel(&io->timers, &dial->timeout);
+	list_del(&dial->ask.link);
+	mem_free(dial);
+}
+
+void dial_cancel(struct dial *dial)
+{
+	cleanup(dial);
+}
+
+static void finish(struct dial *dial, struct sock *s, const struct addr *peer, const char *error)
+{
+	struct driver_conn *owner = dial->owner;
+	dial_done_fn done = dial->done;
+	struct addr to = peer ? *peer : (struct addr){ 0 };
+	char text[160] = "";
+
+	if (error)
+		memccpy(text, error, 0, sizeof(text) - 1);
+	cleanup(dial);
+	done(owner, s, &to, error ? text : NULL);
+}
+
+/* A failure that is known at once is told by the timer, never from inside; re-arming an armed timer cannot fail. */
+static void fail_soon(struct dial *dial, const char *error)
+{
+	struct io *io = dial->driver->world->io;
+
+	dial->error = error;
+	BUG_ON(timer_arm(&io->timers, &dial->timeout, io->now_ns) < 0);
+}
+
+static void try_next(struct dial *dial);
+
+static void attempt_connected(void *owner, int err)
+{
+	struct attempt *a = owner;
+	struct dial *dial = a->dial;
+	struct io *io = dial->driver->world->io;
+	struct sock *s = a->sock;
+
+	a->sock = NULL;
+	dial->open--;
+	if (err == 0) {
+		finish(dial, s, &dial->addrs[a - dial->attempts], NULL);
+		return;
+	}
+	io->ops->close(s, true);
+	dial->last_err = err;
+	timer_cancel(&io->timers, &dial->stagger);
+	try_next(dial);
+}
+
+static void attempt_received(void *owner __unused, struct slice data)
+{
+	slice_put(data);
+}
+
+static void attempt_ended(void *owner, int err)
+{
+	attempt_connected(owner, err ? err : -ECONNRESET);
+}
+
+static void attempt_writable(void *owner __unused)
+{
+}
+
+static const struct sock_events attempt_events = {
+	.connected = attempt_connected,
+	.received = attempt_received,
+	.ended = attempt_ended,
+	.writable = attempt_writable,
+};
+
+/* Starts attempts until one is on its way; reports when nothing is left to try and nothing is on its way. */
+static void try_next(struct dial *dial)
+{
+	struct driver_world *w = dial->driver->world;
+	struct io *io = w->io;
+
+	while (dial->next < dial->count) {
+		struct attempt *a = &dial->attempts[dial->next];
+		struct io_dial how = {
+			.to = dial->addrs[dial->next],
+			.mark = w->mark,
+			.bound_if = dial->conn->bound_if,
+			.netns_fd = -1,
+		};
+
+		dial->next++;
+		a->dial = dial;
+		a->sock = io->ops->dial(io, &how, &attempt_events, a);
+		if (!a->sock) {
+			dial->last_err = -ENOMEM;
+			continue;
+		}
+		dial->open++;
+		if (dial->next < dial->count &&
+		    timer_arm(&io->timers, &dial->stagger, io->now_ns + STAGGER_NS) < 0)
+			continue;
+		return;
+	}
+	if (dial->open == 0)
+		fail_soon(dial, strerror(dial->last_err ? -dial->last_err : EHOSTUNREACH));
+}
+
+static void on_stagger(struct timer *t)
+{
+	try_next(container_of(t, struct dial, stagger));
+}
+
+static void on_timeout(struct timer *t)
+{
+	struct dial *dial = container_of(t, struct dial, timeout);
+
+	finish(dial, NULL, NULL, dial->error ? dial->error : strerror(ETIMEDOUT));
+}
+
+/* RFC 8305 4: after the first address, families alternate as long as both have some. */
+static void interleave(struct addr *to, const struct addr *from, uint32_t count)
+{
+	uint32_t pos[2] = { 0, 0 };
+	uint8_t family = count ? from[0].family : 0;
+
+	for (uint32_t n = 0; n < count; n++) {
+		uint32_t *at = &pos[family == 6];
+
+		while (*at < count && from[*at].family != family)
+			(*at)++;
+		if (*at == count) {
+			family = family == 4 ? 6 : 4;
+			at = &pos[family == 6];
+			while (from[*at].family != family)
+				(*at)++;
+		}
+		to[n] = from[(*at)++];
+		family = family == 4 ? 6 : 4;
+	}
+}
+
+static void on_resolved(void *owner, const struct addr *addrs, uint32_t count, const char *text)
+{
+	struct dial *dial = owner;
+
+	dial->resolving = false;
+	if (count == 0) {
+		finish(dial, NULL, NULL, text);
+		return;
+	}
+	dial->count = MIN(count, (uint32_t)IO_RESOLVE_MAX);
+	interleave(dial->addrs, addrs, dial->count);
+	try_next(dial);
+}
+
+static void begin(struct dial *dial)
+{
+	struct driver_world *w = dial->driver->world;
+	const struct conn_record *r = dial->conn->record;
+	struct io *io = w->io;
+
+	if (dial->conn->failed && r->error.ptr) {
+		fail_soon(dial, r->error.ptr);
+		return;
+	}
+	if (!r->address.host.ptr) {
+		fail_soon(dial, "Cannot open connection, no hostname given.");
+		return;
+	}
+	if (w->is_self(w, &r->address)) {
+		fail_soon(dial, "Request destination unknown. Unable to figure out where this request should be "
+				"forwarded to.");
+		return;
+	}
+	if (dial->conn->origin.family) {
+		dial->count = 1;
+		dial->addrs[0] = dial->conn->origin;
+		try_next(dial);
+		return;
+	}
+	dial->resolving = true;
+	if (io->ops->resolve(io, r->address.host, r->address.port, on_resolved, dial) < 0) {
+		dial->resolving = false;
+		fail_soon(dial, "too many name look-ups are waiting");
+	}
+}
+
+static void on_asked(struct ask *a)
+{
+	begin(container_of(a, struct dial, ask));
+}
+
+struct dial *dial_start(struct driver *d, struct driver_conn *c, struct conn *conn, dial_done_fn done)
+{
+	struct io *io = d->world->io;
+	struct dial *dial = mem_zalloc(sizeof(*dial));
+
+	if (!dial)
+		return NULL;
+	dial->driver = d;
+	dial->owner = c;
+	dial->conn = conn;
+	dial->done = done;
+	dial->ask.done = on_asked;
+	list_init(&dial->ask.link);
+	dial->stagger.fire = on_stagger;
+	dial->timeout.fire = on_timeout;
+	if (timer_arm(&io->timers, &dial->timeout, io->now_ns + d->world->env->options->connect_timeout_ns) < 0) {
+		mem_free(dial);
+		return NULL;
+	}
+	if (driver_hook(d, HOOK_SERVER_CONNECT, conn, &dial->ask))
+		begin(dial);
+	return dial;
+}

@@ -1,0 +1,577 @@
+/* SPDX-License-Identifier: MIT */
+/* A session: I/O completions become events for the top layer, its commands become I/O. */
+#include "core/driver.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "core/dial.h"
+
+struct driver_conn {
+	struct conn base;
+	struct driver *driver;
+	struct driver_conn *next;
+	struct dial *dial;
+	struct layer *opener;            /* waits for EV_OPENED */
+	uint32_t blocked;                /* queued events that hold reading back */
+};
+
+struct layer_ask {
+	struct ask ask;
+	struct layer *layer;
+	struct driver *driver;
+};
+
+struct wakeup {
+	struct list link;
+	struct timer timer;
+	struct layer *layer;
+	struct driver *driver;
+};
+
+static struct driver_conn *conn_outer(struct conn *c)
+{
+	return container_of(c, struct driver_conn, base);
+}
+
+static struct io *io_of(struct driver *d)
+{
+	return d->world->io;
+}
+
+static void stamp_end(struct driver *d, struct conn *c)
+{
+	/* A record that flows already hold stays as they saw it. */
+	if (c->record->refs == 1 && c->record->end.kind == STAMP_NONE)
+		c->record->end = env_stamp(d->world->env);
+}
+
+static void driver_log(struct driver *d, enum log_level level, const char *text)
+{
+	char line[700];
+
+	snprintf(line, sizeof(line), "%s: %s", d->prefix, text);
+	d->world->log(d->world, level, line);
+}
+
+/* --- events ---------------------------------------------------------------------------------------------------- */
+
+static void close_sock(struct driver *d, struct conn *c, bool reset)
+{
+	c->state = CONN_CLOSED;
+	if (c->sock)
+		io_of(d)->ops->close(c->sock, reset);
+	c->sock = NULL;
+	stamp_end(d, c);
+}
+
+static struct driver_conn *find_open(struct driver *d)
+{
+	struct driver_conn *c = d->conns;
+
+	while (c && c->base.state == CONN_CLOSED)
+		c = c->next;
+	return c;
+}
+
+/* Everything that ends sessions comes through here, after an event was handled. */
+static void settle(struct driver *d)
+{
+	if (d->finishing || d->client->state != CONN_CLOSED)
+		return;
+	d->finishing = true;
+	for (struct driver_conn *c = find_open(d); c; c = find_open(d)) {
+		close_sock(d, &c->base, false);
+		layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = &c->base });
+	}
+	timer_cancel(&io_of(d)->timers, &d->idle);
+	d->world->finished(d->world, d);
+}
+
+static void deliver(struct driver *d, const struct event *ev)
+{
+	d->active_ns = io_of(d)->now_ns;
+	if (layer_event(d->top, ev) < 0) {
+		driver_log(d, LOG_WARN, "out of memory: closing this connection");
+		close_sock(d, d->client, true);
+	}
+	settle(d);
+}
+
+static void on_received(void *owner, struct slice data)
+{
+	struct conn *c = owner;
+	struct driver *d = conn_outer(c)->driver;
+	struct chain chain = { 0 };
+
+	c->bytes_arrived = true;
+	if (chain_append(&chain, data) < 0)
+		return;
+	deliver(d, &(struct event){ .type = EV_DATA, .conn = c, .data = &chain });
+}
+
+static void on_ended(void *owner, int err)
+{
+	struct conn *c = owner;
+	struct driver *d = conn_outer(c)->driver;
+
+	c->state &= (uint8_t)~CONN_CAN_READ;
+	if (err || c->state == CONN_CLOSED)
+		close_sock(d, c, err != 0);
+	deliver(d, &(struct event){ .type = EV_CLOSED, .conn = c, .reset = err != 0 });
+}
+
+static void on_writable(void *owner)
+{
+	struct conn *c = owner;
+
+	deliver(conn_outer(c)->driver, &(struct event){ .type = EV_WRITABLE, .conn = c });
+}
+
+static const struct sock_events conn_events = {
+	.received = on_received,
+	.ended = on_ended,
+	.writable = on_writable,
+};
+
+/* --- hooks ----------------------------------------------------------------------------------------------------- */
+
+bool driver_hook(struct driver *d, enum hook_id hook, void *arg, struct ask *a)
+{
+	struct env *env = d->world->env;
+
+	if (env->notify_hooks & hook_bit(hook))
+		d->world->notify(d->world, d, hook, arg);
+	if (!(env->block_hooks & hook_bit(hook)))
+		return true;
+	a->token = ++d->next_token;
+	if (!d->world->ask(d->world, d, hook, arg, a->token))
+		return true;
+	list_add_tail(&d->asks, &a->link);
+	return false;
+}
+
+void driver_answer(struct driver *d, uint64_t token)
+{
+	list_for_each(&d->asks, pos) {
+		struct ask *a = list_entry(pos, struct ask, link);
+
+		if (a->token != token)
+			continue;
+		list_del(&a->link);
+		a->done(a);
+		settle(d);
+		return;
+	}
+}
+
+static void layer_answered(struct ask *a)
+{
+	struct layer_ask *la = container_of(a, struct layer_ask, ask);
+	struct layer *l = la->layer;
+
+	la->driver->active_ns = io_of(la->driver)->now_ns;
+	mem_free(la);
+	layer_event(l, &(struct event){ .type = EV_HOOK_DONE });
+}
+
+static bool cmd_hook(struct driver *d, struct command *cmd)
+{
+	struct layer_ask *la = mem_zalloc(sizeof(*la));
+	bool done;
+
+	if (!la)
+		return true;
+	la->layer = cmd->from;
+	la->driver = d;
+	la->ask.done = layer_answered;
+	list_init(&la->ask.link);
+	done = driver_hook(d, cmd->hook, cmd->arg, &la->ask);
+	if (done)
+		mem_free(la);
+	return done;
+}
+
+/* --- opening --------------------------------------------------------------------------------------------------- */
+
+static void opened(struct driver_conn *c, const char *error)
+{
+	struct driver *d = c->driver;
+	struct layer *opener = c->opener;
+
+	c->opener = NULL;
+	if (opener)
+		layer_event(opener, &(struct event){ .type = EV_OPENED, .conn = &c->base, .error = error });
+	settle(d);
+}
+
+static void dialled(struct driver_conn *c, struct sock *s, const struct addr *peer, const char *error)
+{
+	struct driver *d = c->driver;
+	struct addr local;
+
+	c->dial = NULL;
+	d->active_ns = io_of(d)->now_ns;
+	if (error) {
+		c->base.failed = true;
+		if (conn_record_edit(&c->base.record) == 0 &&
+		    conn_record_text(c->base.record, &c->base.record->error, str_of(error)) == 0)
+			d->world->notify(d->world, d, HOOK_SERVER_CONNECT_ERROR, &c->base);
+		opened(c, error);
+		return;
+	}
+	s->events = &conn_events;
+	s->owner = &c->base;
+	c->base.sock = s;
+	c->base.state = CONN_OPEN;
+	c->base.peer = *peer;
+	if (conn_record_edit(&c->base.record) < 0 ||
+	    conn_record_endpoint(c->base.record, &c->base.record->peername, peer) < 0 ||
+	    (io_of(d)->ops->local(s, &local) == 0 &&
+	     conn_record_endpoint(c->base.record, &c->base.record->sockname, &local) < 0)) {
+		close_sock(d, &c->base, true);
+		opened(c, "out of memory");
+		return;
+	}
+	c->base.record->tcp_setup = env_stamp(d->world->env);
+	if (c->base.paused)
+		io_of(d)->ops->pause(s, true);
+	if (d->world->env->notify_hooks & hook_bit(HOOK_SERVER_CONNECTED))
+		d->world->notify(d->world, d, HOOK_SERVER_CONNECTED, &c->base);
+	opened(c, NULL);
+}
+
+static void cmd_open(struct driver *d, struct command *cmd)
+{
+	struct driver_conn *c = conn_outer(cmd->conn);
+
+	BUG_ON(c->dial || c->opener);
+	c->opener = cmd->from;
+	if (conn_record_edit(&c->base.record) == 0)
+		c->base.record->start = env_stamp(d->world->env);
+	c->dial = dial_start(d, c, &c->base, dialled);
+	if (!c->dial) {
+		c->opener = NULL;
+		layer_event(cmd->from, &(struct event){
+			.type = EV_OPENED, .conn = cmd->conn, .error = "out of memory" });
+	}
+}
+
+/* --- commands -------------------------------------------------------------------------------------------------- */
+
+static bool cmd_send(struct driver *d, struct command *cmd)
+{
+	struct conn *c = cmd->conn;
+
+	if (!c->sock || !(c->state & CONN_CAN_WRITE)) {
+		chain_clear(cmd->data);
+		return false;
+	}
+	io_of(d)->ops->send(c->sock, cmd->data);
+	return io_over_high(c->sock);
+}
+
+static void cmd_close(struct driver *d, struct command *cmd)
+{
+	struct conn *c = cmd->conn;
+
+	if (conn_outer(c)->dial) {
+		dial_cancel(conn_outer(c)->dial);
+		conn_outer(c)->dial = NULL;
+		conn_outer(c)->opener = NULL;
+	}
+	if (cmd->half && (c->state & CONN_CAN_READ)) {
+		if (c->sock && (c->state & CONN_CAN_WRITE))
+			io_of(d)->ops->shutdown(c->sock);
+		c->state &= (uint8_t)~CONN_CAN_WRITE;
+		return;
+	}
+	close_sock(d, c, cmd->reset);
+}
+
+static void cmd_pause(struct driver *d, struct conn *c, uint32_t why, bool pause)
+{
+	struct driver_conn *outer = conn_outer(c);
+	uint32_t before = c->paused;
+
+	if (why & PAUSE_BLOCKED) {
+		outer->blocked += pause ? 1 : (uint32_t)-1;
+		pause = outer->blocked != 0;
+	}
+	c->paused = pause ? before | why : before & ~why;
+	if (c->sock && !before != !c->paused)
+		io_of(d)->ops->pause(c->sock, c->paused != 0);
+}
+
+static void on_wakeup(struct timer *t)
+{
+	struct wakeup *w = container_of(t, struct wakeup, timer);
+	struct driver *d = w->driver;
+	struct layer *l = w->layer;
+
+	list_del(&w->link);
+	mem_free(w);
+	layer_event(l, &(struct event){ .type = EV_WAKEUP });
+	settle(d);
+}
+
+static struct wakeup *wakeup_find(struct driver *d, const struct layer *l)
+{
+	list_for_each(&d->wakeups, pos) {
+		struct wakeup *w = list_entry(pos, struct wakeup, link);
+
+		if (w->layer == l)
+			return w;
+	}
+	return NULL;
+}
+
+static void wakeup_free(struct driver *d, struct wakeup *w)
+{
+	timer_cancel(&io_of(d)->timers, &w->timer);
+	list_del(&w->link);
+	mem_free(w);
+}
+
+static void cmd_wakeup(struct driver *d, struct layer *l, int64_t delay_ns)
+{
+	struct wakeup *w = wakeup_find(d, l);
+
+	if (delay_ns == 0) {
+		if (w)
+			wakeup_free(d, w);
+		return;
+	}
+	if (!w) {
+		w = mem_zalloc(sizeof(*w));
+		if (!w)
+			return;
+		w->layer = l;
+		w->driver = d;
+		w->timer.fire = on_wakeup;
+		list_add_tail(&d->wakeups, &w->link);
+	}
+	if (timer_arm(&io_of(d)->timers, &w->timer, io_of(d)->now_ns + delay_ns) < 0)
+		wakeup_free(d, w);
+}
+
+static bool sink_command(struct sink *s, struct command *cmd)
+{
+	struct driver *d = container_of(s, struct driver, sink);
+
+	switch (cmd->type) {
+	case CMD_SEND:
+		return cmd_send(d, cmd);
+	case CMD_OPEN:
+		cmd_open(d, cmd);
+		return false;
+	case CMD_CLOSE:
+		cmd_close(d, cmd);
+		return false;
+	case CMD_HOOK:
+		return cmd_hook(d, cmd);
+	case CMD_FLOW:
+		d->world->flow(d->world, d, cmd->hook, cmd->arg);
+		return false;
+	case CMD_LOG:
+		driver_log(d, cmd->level, cmd->text);
+		return false;
+	case CMD_WAKEUP:
+		cmd_wakeup(d, cmd->from, cmd->delay_ns);
+		return false;
+	case CMD_PAUSE:
+		cmd_pause(d, cmd->conn, cmd->why, true);
+		return false;
+	case CMD_RESUME:
+		cmd_pause(d, cmd->conn, cmd->why, false);
+		return false;
+	}
+	abort();
+}
+
+static void sink_forget(struct sink *s, struct layer *l)
+{
+	struct driver *d = container_of(s, struct driver, sink);
+	struct wakeup *w = wakeup_find(d, l);
+
+	if (w)
+		wakeup_free(d, w);
+	list_for_each(&d->asks, pos) {
+		struct ask *a = list_entry(pos, struct ask, link);
+
+		if (a->done != layer_answered || container_of(a, struct layer_ask, ask)->layer != l)
+			continue;
+		list_del(&a->link);
+		mem_free(container_of(a, struct layer_ask, ask));
+	}
+	for (struct driver_conn *c = d->conns; c; c = c->next)
+		if (c->opener == l)
+			c->opener = NULL;
+}
+
+/* --- connections ----------------------------------------------------------------------------------------------- */
+
+static struct driver_conn *add_conn(struct driver *d, bool is_client)
+{
+	struct driver_conn *c = mem_zalloc(sizeof(*c));
+	uint8_t id[16];
+
+	if (!c)
+		return NULL;
+	env_uuid(d->world->env, id);
+	c->base.record = conn_record_new(is_client, id);
+	if (!c->base.record) {
+		mem_free(c);
+		return NULL;
+	}
+	c->base.is_client = is_client;
+	c->driver = d;
+	c->next = d->conns;
+	d->conns = c;
+	return c;
+}
+
+static struct conn *sink_conn_new(struct sink *s)
+{
+	struct driver_conn *c = add_conn(container_of(s, struct driver, sink), false);
+
+	return c ? &c->base : NULL;
+}
+
+static void drop_conn(struct driver *d, struct driver_conn *c)
+{
+	if (c->dial)
+		dial_cancel(c->dial);
+	close_sock(d, &c->base, false);
+	conn_record_put(c->base.record);
+	mem_free(c);
+}
+
+static void sink_conn_free(struct sink *s, struct conn *conn)
+{
+	struct driver *d = container_of(s, struct driver, sink);
+
+	for (struct driver_conn **at = &d->conns; *at; at = &(*at)->next) {
+		struct driver_conn *c = *at;
+
+		if (&c->base != conn)
+			continue;
+		*at = c->next;
+		drop_conn(d, c);
+		return;
+	}
+}
+
+/* --- session --------------------------------------------------------------------------------------------------- */
+
+static void on_idle(struct timer *t)
+{
+	struct driver *d = container_of(t, struct driver, idle);
+	struct io *io = io_of(d);
+	int64_t due = d->active_ns + d->world->env->options->tcp_timeout_ns;
+
+	if (!list_empty(&d->asks))
+		due = io->now_ns + d->world->env->options->tcp_timeout_ns;
+	if (due > io->now_ns && timer_arm(&io->timers, &d->idle, due) == 0)
+		return;
+	driver_log(d, LOG_INFO, "Closing connection due to inactivity");
+	d->client->state = CONN_CLOSED;
+	layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = d->client });
+	close_sock(d, d->client, false);
+	settle(d);
+}
+
+struct driver *driver_new(struct driver_world *w, int handle)
+{
+	struct driver *d = mem_zalloc(sizeof(*d));
+	struct driver_conn *client = NULL;
+	struct addr peer, local;
+
+	if (!d || w->io->ops->addresses(w->io, handle, &peer, &local) < 0) {
+		w->io->ops->refuse(w->io, handle);
+		mem_free(d);
+		return NULL;
+	}
+	d->world = w;
+	d->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free };
+	list_init(&d->link);
+	list_init(&d->asks);
+	list_init(&d->wakeups);
+	d->idle.fire = on_idle;
+	d->active_ns = w->io->now_ns;
+	addr_text(&peer, d->prefix);
+	client = add_conn(d, true);
+	if (!client || conn_record_endpoint(client->base.record, &client->base.record->peername, &peer) < 0 ||
+	    conn_record_endpoint(client->base.record, &client->base.record->sockname, &local) < 0 ||
+	    timer_arm(&w->io->timers, &d->idle, w->io->now_ns + w->env->options->tcp_timeout_ns) < 0) {
+		w->io->ops->refuse(w->io, handle);
+		goto fail;
+	}
+	d->client = &client->base;
+	d->client->peer = peer;
+	d->client->record->start = env_stamp(w->env);
+	d->client->sock = w->io->ops->adopt(w->io, handle, &conn_events, d->client);
+	if (!d->client->sock)
+		goto fail;
+	d->client->state = CONN_OPEN;
+	return d;
+fail:
+	if (client)
+		drop_conn(d, client);
+	timer_cancel(&w->io->timers, &d->idle);
+	mem_free(d);
+	return NULL;
+}
+
+void driver_start(struct driver *d, driver_top_fn top, void *arg)
+{
+	d->top = top(d, arg);
+	if (!d->top) {
+		close_sock(d, d->client, true);
+		d->finishing = true;
+		d->world->finished(d->world, d);
+		return;
+	}
+	if (d->world->env->notify_hooks & hook_bit(HOOK_CLIENT_CONNECTED))
+		d->world->notify(d->world, d, HOOK_CLIENT_CONNECTED, d->client);
+	deliver(d, &(struct event){ .type = EV_START });
+}
+
+void driver_free(struct driver *d)
+{
+	if (!d->finishing && d->client->state != CONN_CLOSED) {
+		close_sock(d, d->client, true);
+		if (d->top)
+			layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = d->client, .reset = true });
+		settle(d);
+	}
+	layer_free(d->top);
+	while (!list_empty(&d->asks)) {
+		struct list *first = list_first(&d->asks);
+
+		list_del(first);
+	}
+	while (d->conns) {
+		struct driver_conn *c = d->conns;
+
+		d->conns = c->next;
+		drop_conn(d, c);
+	}
+	timer_cancel(&io_of(d)->timers, &d->idle);
+	list_del(&d->link);
+	mem_free(d);
+}
+
+void driver_drain(struct driver *d)
+{
+	if (d->top && !d->finishing)
+		deliver(d, &(struct event){ .type = EV_DRAIN });
+}
+
+void driver_hold(struct driver *d, bool hold)
+{
+	for (struct driver_conn *c = d->conns; c; c = c->next)
+		cmd_pause(d, &c->base, PAUSE_MASTER, hold);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One client connection with everything opened for it: turns I/O completions into events for the top layer and carries
+ * out the commands that come back. Sans-io: it only calls struct io. Lives and dies on one worker.
+ */
+#pragma once
+
+#include "base/list.h"
+#include "core/conn.h"
+#include "core/env.h"
+#include "core/io.h"
+#include "core/report.h"
+
+struct driver;
+
+/* What drivers ask of their worker (or of a test). One per worker; outlives its drivers. */
+struct driver_world {
+	struct io *io;
+	struct env *env;
+	uint32_t mark;                   /* SO_MARK of upstream sockets: how steering knows our own; 0 = none */
+	/* Somebody wants to know; arg as in layer_hook(), valid during the call. */
+	void (*notify)(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg);
+	/* Somebody must answer; driver_answer(d, token) follows, from outside of events. False: cannot be asked, go on. */
+	bool (*ask)(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg, uint64_t token);
+	/* A flow has ended and is the world's now. */
+	void (*flow)(struct driver_world *w, struct driver *d, enum hook_id last, struct flow *flow);
+	void (*log)(struct driver_world *w, enum log_level level, const char *text);
+	/* True when the destination is the proxy itself. */
+	bool (*is_self)(struct driver_world *w, const struct endpoint *to);
+	/* The session is over: driver_free() it, but not from inside this call. */
+	void (*finished)(struct driver_world *w, struct driver *d);
+};
+
+/* A question to somebody outside; embedded in whoever waits. */
+struct ask {
+	struct list link;
+	uint64_t token;
+	void (*done)(struct ask *a);
+};
+
+struct driver_conn;
+
+struct driver {
+	struct list link;                /* the worker's list */
+	struct driver_world *world;
+	struct sink sink;
+	struct conn *client;
+	struct driver_conn *conns;       /* the client's too */
+	struct layer *top;
+	struct list asks;                /* struct ask, unanswered */
+	struct list wakeups;
+	struct timer idle;
+	int64_t active_ns;
+	uint64_t next_token;
+	bool finishing;
+	char prefix[ADDR_TEXT_MAX];      /* the client's address, for log lines */
+};
+
+/* Makes the first layer of a session; NULL: out of memory. */
+typedef struct layer *(*driver_top_fn)(struct driver *d, void *arg);
+
+/*
+ * Adopts an accepted handle. prepare the client's record with driver->client between driver_new() and driver_start(),
+ * which makes the top layer and sends EV_START. NULL: out of memory, the handle is closed.
+ */
+struct driver *driver_new(struct driver_world *w, int handle) __must_check;
+void driver_start(struct driver *d, driver_top_fn top, void *arg);
+/* Must not be called from inside an event. Closes what is open, hands over unfinished flows. */
+void driver_free(struct driver *d);
+
+/* The answer to ask(); a token that is not known any more is ignored. */
+void driver_answer(struct driver *d, uint64_t token);
+/* The proxy is stopping: EV_DRAIN to the layers. */
+void driver_drain(struct driver *d);
+/* The ring to the master is full (or has room again): stop reading on all connections. */
+void driver_hold(struct driver *d, bool hold);
+
+/* Asks or tells about a hook. True: go on at once; false: a->done will be called. */
+bool driver_hook(struct driver *d, enum hook_id hook, void *arg, struct ask *a) __must_check;
