@@ -27,7 +27,7 @@ struct report {
 	char *text;                      /* REPORT_LOG: mem_alloc'ed */
 };
 
-/* Frees it and all it holds. Thread: the worker that made it. */
+/* Frees it and all it holds; NULL is fine. Thread: the worker that made it. */
 void report_free(struct report *r);
 
 /*

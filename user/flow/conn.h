@@ -32,8 +32,14 @@ struct conn_list {
 	uint32_t count;
 };
 
+/* What an IPv6 socket address has besides; flow files may hold it. */
+struct ipv6_extra {
+	bool given;
+	uint32_t flow_info, scope_id;
+};
+
 /*
- * refs is not atomic: only the owning worker counts. A record with refs > 1 may be in another thread's hands and is
+ * Only the owning worker counts references (others may look at the number). A record with refs > 1 may be in another thread's hands and is
  * read only; conn_edit() gives a private copy to write to. All text lives in the record's arena.
  */
 struct conn_record {
@@ -41,11 +47,13 @@ struct conn_record {
 	bool is_client;
 	struct arena arena;
 	uint8_t id[16];                  /* random; written as a version 4 UUID */
+	struct str odd_id;               /* from a file whose id is no UUID; none: id counts */
 	struct endpoint peername, sockname;
+	struct ipv6_extra peername_ipv6, sockname_ipv6;
 	bool udp;
 	struct str error;
 	bool tls;
-	struct conn_list certificates;   /* DER, leaf first */
+	struct conn_list certificates;   /* DER, leaf first; what a file held and is not PEM stays as it was */
 	struct str alpn;                 /* none: no TLS; empty: TLS without ALPN */
 	struct conn_list alpn_offers;
 	struct str cipher;

@@ -17,6 +17,7 @@ enum flow_type { FLOW_HTTP, FLOW_TCP, FLOW_UDP, FLOW_DNS };
 struct body {
 	struct chain data;
 	uint64_t total;
+	uint32_t spare;                  /* flow_capture()'s: room behind the last copied piece */
 	bool missing;                    /* not kept at all (mitmproxy's content none) */
 };
 
@@ -51,6 +52,7 @@ struct http_flow {
 	struct http_request request;
 	struct http_response response;
 	bool has_response;
+	struct str websocket;            /* of a file: kept as the tnetstring it was; none: no WebSocket */
 };
 
 struct tcp_message {
@@ -59,16 +61,22 @@ struct tcp_message {
 	struct stamp at;
 };
 
+/* TCP and UDP. */
 struct tcp_flow {
 	struct tcp_message *messages;    /* in the arena */
 	uint32_t count, cap;
 	uint64_t dropped;                /* bytes that passed after the capture limit and are not kept */
 };
 
+/* Of a file: both messages as the tnetstrings they were; none: no such message. */
+struct dns_flow {
+	struct str request, response;
+};
+
 struct metadata {
 	struct str key;
-	enum { METADATA_TEXT, METADATA_INT, METADATA_BOOL } kind;
-	struct str text;
+	enum { METADATA_TEXT, METADATA_INT, METADATA_BOOL, METADATA_OPAQUE } kind;
+	struct str text;                 /* METADATA_OPAQUE: key and value as the two tnetstrings they were */
 	int64_t number;
 };
 
@@ -77,7 +85,9 @@ struct flow {
 	struct list link;                /* the owner's list */
 	struct arena arena;
 	uint32_t worker;                 /* index of the worker that frees it */
+	size_t bytes_kept;               /* the owner's: what it counted for this flow */
 	uint8_t id[16];
+	struct str odd_id;               /* from a file whose id is no UUID; none: id counts */
 	struct conn_record *client, *server;
 	struct str error;                /* none: no error */
 	struct stamp error_at;
@@ -87,30 +97,37 @@ struct flow {
 	struct metadata *metadata;
 	uint32_t metadata_count, metadata_cap;
 	struct stamp created;
+	struct str backup;               /* of a file: kept as the tnetstring it was */
 	union {
 		struct http_flow http;
-		struct tcp_flow tcp;
+		struct tcp_flow tcp;     /* FLOW_UDP too */
+		struct dns_flow dns;
 	};
 };
 
-/* client and server: one reference each is taken. NULL when memory is out. */
+/* Adds a reference of its own to client and to server; the caller keeps its. NULL when memory is out. */
 struct flow *flow_new(enum flow_type type, const uint8_t id[16], struct conn_record *client,
 		      struct conn_record *server) __must_check;
 
 /* Thread: the worker that made it (it puts slices and connection records). */
 void flow_free(struct flow *f);
 
-/* Bytes that the flow keeps alive: arena, captured bodies with their slabs' slack, its share of the records. */
+/*
+ * Bytes that the flow keeps alive: arena, captured bodies with their slabs' slack, its share of the records. The share
+ * changes as flows come and go, so remember what was counted. Thread: any that owns the flow.
+ */
 size_t flow_bytes(const struct flow *f);
 
 /* Copies both texts into the flow's arena. */
 int flow_header_add(struct flow *f, struct headers *h, struct str name, struct str value) __must_check;
 
 /*
- * Keeps what just passed: adds up to room bytes of data to b and counts all of it. Pieces smaller than a quarter of a
+ * Keeps what just passed: adds up to room bytes of data to b and counts all of it, also when it fails (the body is then
+ * truncated). data itself stays as it is. Pieces smaller than a quarter of a
  * slab are copied into the arena (keeping a slab for them would cost more), larger ones are shared.
  */
 int flow_capture(struct flow *f, struct body *b, const struct chain *data, size_t room) __must_check;
+/* One message of up to room bytes; what is beyond room is counted as dropped, and so is everything when it fails. */
 int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, struct stamp at, size_t room) __must_check;
 
 int flow_metadata_text(struct flow *f, const char *key, struct str text) __must_check;

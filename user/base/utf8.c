@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* Decoding one character at a time; the table of RFC 3629 section 4 as ranges of the second byte. */
+#include "base/utf8.h"
+
+size_t utf8_next(struct str s, uint32_t *code)
+{
+	const uint8_t *p = (const uint8_t *)s.ptr;
+	uint8_t low = 0x80, high = 0xbf;
+	uint32_t value;
+	size_t len;
+
+	if (s.len == 0)
+		return 0;
+	if (p[0] < 0x80) {
+		len = 1;
+		value = p[0];
+	} else if (p[0] >= 0xc2 && p[0] <= 0xdf) {
+		len = 2;
+		value = p[0] & 0x1f;
+	} else if ((p[0] & 0xf0) == 0xe0) {
+		len = 3;
+		value = p[0] & 0x0f;
+		low = p[0] == 0xe0 ? 0xa0 : 0x80;
+		high = p[0] == 0xed ? 0x9f : 0xbf;
+	} else if (p[0] >= 0xf0 && p[0] <= 0xf4) {
+		len = 4;
+		value = p[0] & 0x07;
+		low = p[0] == 0xf0 ? 0x90 : 0x80;
+		high = p[0] == 0xf4 ? 0x8f : 0xbf;
+	} else {
+		return 0;
+	}
+	if (s.len < len || (len > 1 && (p[1] < low || p[1] > high)))
+		return 0;
+	for (size_t i = 1; i < len; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		value = value << 6 | (p[i] & 0x3f);
+	}
+	if (code)
+		*code = value;
+	return len;
+}
+
+bool utf8_valid(struct str s)
+{
+	while (s.len) {
+		size_t len = utf8_next(s, NULL);
+
+		if (len == 0)
+			return false;
+		s.ptr += len;
+		s.len -= len;
+	}
+	return true;
+}

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/* Building, measuring and freeing flows. Formats are flow_file.c's; who sees a flow when is the layers'. */
+#include "flow/flow.h"
+
+#include <errno.h>
+
+#include "base/mem.h"
+
+/* Keeping a slab alive for less than this costs more than the copy. */
+#define SHARE_MIN (BUF_SLAB_SIZE / 4)
+#define SPARE_MAX 4096u
+
+struct flow *flow_new(enum flow_type type, const uint8_t id[16], struct conn_record *client,
+		      struct conn_record *server)
+{
+	struct flow *f = mem_zalloc(sizeof(*f));
+
+	if (!f)
+		return NULL;
+	f->type = type;
+	list_init(&f->link);
+	memcpy(f->id, id, sizeof(f->id));
+	f->client = client ? conn_record_get(client) : NULL;
+	f->server = server ? conn_record_get(server) : NULL;
+	return f;
+}
+
+void flow_free(struct flow *f)
+{
+	if (!f)
+		return;
+	switch (f->type) {
+	case FLOW_HTTP:
+		chain_clear(&f->http.request.base.body.data);
+		chain_clear(&f->http.response.base.body.data);
+		break;
+	case FLOW_TCP:
+	case FLOW_UDP:
+		for (uint32_t i = 0; i < f->tcp.count; i++)
+			chain_clear(&f->tcp.messages[i].data);
+		break;
+	case FLOW_DNS:
+		break;
+	}
+	list_del(&f->link);
+	conn_record_put(f->client);
+	conn_record_put(f->server);
+	arena_fini(&f->arena);
+	mem_free(f);
+}
+
+/* A slab counts whole, once for each run of its slices: the flow keeps all of it from being reused. */
+static size_t chain_bytes(const struct chain *c)
+{
+	const struct slab *before = NULL;
+	size_t bytes = c->heap ? c->cap * sizeof(struct slice) : 0;
+
+	for (uint32_t i = 0; i < c->count; i++) {
+		const struct slab *slab = chain_see(c, i)->slab;
+
+		if (slab && slab != before)
+			bytes += sizeof(*slab);
+		before = slab;
+	}
+	return bytes;
+}
+
+static size_t record_share(const struct conn_record *r)
+{
+	uint32_t refs;
+
+	if (!r)
+		return 0;
+	refs = __atomic_load_n(&r->refs, __ATOMIC_RELAXED);
+	return (sizeof(*r) + r->arena.bytes) / MAX(refs, 1u);
+}
+
+size_t flow_bytes(const struct flow *f)
+{
+	size_t bytes = sizeof(*f) + f->arena.bytes + record_share(f->client) + record_share(f->server);
+
+	switch (f->type) {
+	case FLOW_HTTP:
+		bytes += chain_bytes(&f->http.request.base.body.data);
+		bytes += chain_bytes(&f->http.response.base.body.data);
+		break;
+	case FLOW_TCP:
+	case FLOW_UDP:
+		for (uint32_t i = 0; i < f->tcp.count; i++)
+			bytes += chain_bytes(&f->tcp.messages[i].data);
+		break;
+	case FLOW_DNS:
+		break;
+	}
+	return bytes;
+}
+
+int flow_header_add(struct flow *f, struct headers *h, struct str name, struct str value)
+{
+	struct header copy = { arena_copy(&f->arena, name), arena_copy(&f->arena, value) };
+
+	if (arena_copy_failed(copy.name) || arena_copy_failed(copy.value))
+		return -ENOMEM;
+	if (arena_grow(&f->arena, &h->at, &h->cap, h->count + 1, sizeof(*h->at)) < 0)
+		return -ENOMEM;
+	h->at[h->count++] = copy;
+	return 0;
+}
+
+struct str headers_find(const struct headers *h, struct str name)
+{
+	for (uint32_t i = 0; i < h->count; i++)
+		if (str_eq_nocase(h->at[i].name, name))
+			return h->at[i].value;
+	return (struct str){ 0 };
+}
+
+/* Copies bytes behind the chain's last copied piece while *spare allows, else into a new, larger one. */
+static int capture_copy(struct flow *f, struct chain *to, uint32_t *spare, const uint8_t *bytes, uint32_t len)
+{
+	uint32_t size;
+	uint8_t *fresh;
+	int ret;
+
+	if (to->count && *spare >= len) {
+		struct slice *last = chain_at(to, to->count - 1);
+
+		memcpy((uint8_t *)last->ptr + last->len, bytes, len);
+		last->len += len;
+		to->len += len;
+		*spare -= len;
+		return 0;
+	}
+	size = MAX(len, (uint32_t)MIN(to->len, (size_t)SPARE_MAX));
+	fresh = arena_alloc(&f->arena, size);
+	if (!fresh)
+		return -ENOMEM;
+	memcpy(fresh, bytes, len);
+	ret = chain_append(to, (struct slice){ NULL, fresh, len });
+	*spare = ret < 0 ? 0 : size - len;
+	return ret;
+}
+
+static int capture(struct flow *f, struct chain *to, uint32_t *spare, const struct chain *data, size_t room)
+{
+	for (uint32_t i = 0; i < data->count && room; i++) {
+		struct slice s = *chain_see(data, i);
+		int ret;
+
+		s.len = (uint32_t)MIN(room, (size_t)s.len);
+		room -= s.len;
+		if (s.slab && s.len >= SHARE_MIN) {
+			ret = chain_append(to, slice_get(s));
+			*spare = 0;
+		} else {
+			ret = capture_copy(f, to, spare, s.ptr, s.len);
+		}
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+int flow_capture(struct flow *f, struct body *b, const struct chain *data, size_t room)
+{
+	/* After a gap nothing may follow: the captured part is the body's beginning. */
+	if (body_truncated(b))
+		room = 0;
+	b->total += data->len;
+	return b->missing ? 0 : capture(f, &b->data, &b->spare, data, room);
+}
+
+int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, struct stamp at, size_t room)
+{
+	struct tcp_flow *t = &f->tcp;
+	size_t keep = MIN(room, data->len);
+	struct tcp_message m = { .from_client = from_client, .at = at };
+	uint32_t spare = 0;
+	int ret;
+
+	if (keep == 0) {
+		t->dropped += data->len;
+		return 0;
+	}
+	ret = arena_grow(&f->arena, &t->messages, &t->cap, t->count + 1, sizeof(m));
+	if (ret == 0)
+		ret = capture(f, &m.data, &spare, data, keep);
+	if (ret < 0) {
+		chain_clear(&m.data);
+		t->dropped += data->len;
+		return ret;
+	}
+	t->dropped += data->len - keep;
+	t->messages[t->count++] = m;
+	return 0;
+}
+
+static struct metadata *metadata_add(struct flow *f, const char *key)
+{
+	struct str copy = arena_copy(&f->arena, str_of(key));
+	struct metadata *m;
+
+	if (arena_copy_failed(copy))
+		return NULL;
+	if (arena_grow(&f->arena, &f->metadata, &f->metadata_cap, f->metadata_count + 1, sizeof(*m)) < 0)
+		return NULL;
+	m = &f->metadata[f->metadata_count++];
+	*m = (struct metadata){ .key = copy };
+	return m;
+}
+
+int flow_metadata_text(struct flow *f, const char *key, struct str text)
+{
+	struct str copy = arena_copy(&f->arena, text);
+	struct metadata *m;
+
+	if (arena_copy_failed(copy))
+		return -ENOMEM;
+	m = metadata_add(f, key);
+	if (!m)
+		return -ENOMEM;
+	m->kind = METADATA_TEXT;
+	m->text = copy;
+	return 0;
+}
+
+int flow_metadata_int(struct flow *f, const char *key, int64_t number)
+{
+	struct metadata *m = metadata_add(f, key);
+
+	if (!m)
+		return -ENOMEM;
+	m->kind = METADATA_INT;
+	m->number = number;
+	return 0;
+}
+
+const char *flow_type_name(enum flow_type type)
+{
+	static const char *const names[] = { "http", "tcp", "udp", "dns" };
+
+	return names[type];
+}

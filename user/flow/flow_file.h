@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The flow file, mitmproxy's format 21: a sequence of flows, each one tnetstring of a dict, with nothing around them.
+ * Pure: bytes to flow and back; whoever calls does the reading and writing of files.
+ *
+ * What mitmproxy's format has no field for goes into a flow's metadata, which it keeps and shows:
+ *
+ *   mitm_bpf.pid, mitm_bpf.uid, mitm_bpf.comm, mitm_bpf.exe, mitm_bpf.cgroup, mitm_bpf.cgroup_id
+ *                                 the process that opened the client connection (pid 0 = unknown: none are written)
+ *   mitm_bpf.request_body_bytes, mitm_bpf.response_body_bytes
+ *                                 how long the body was when only its beginning, or nothing, was kept
+ *   mitm_bpf.bytes_dropped        of a TCP flow: bytes that passed after the capture limit
+ *
+ * Reading puts them back where they came from.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "flow/flow.h"
+#include "wire/tnetstring.h"
+
+#define FLOW_FILE_VERSION 21
+#define FLOW_FILE_ITEM_MAX (UINT64_C(4) << 30)
+
+/*
+ * How many bytes the flow at the start of bytes takes. Returns 0; -EAGAIN when bytes ends within it (*size as for
+ * tnet_measure()); -EBADMSG when this is no flow file, or a flow of more than FLOW_FILE_ITEM_MAX bytes.
+ */
+int flow_file_measure(struct str bytes, size_t *size, struct err *e) __must_check;
+
+/*
+ * Reads the one flow that item holds. Nothing in the flow refers to item afterwards. WebSocket messages, DNS messages
+ * and backups are kept as the bytes that they were. Returns 0, -EBADMSG, -ENOTSUP (a version that is not read) or
+ * -ENOMEM, with a sentence in e.
+ */
+int flow_file_read(struct str item, struct flow **out, struct err *e) __must_check;
+
+/* Puts the flow in front of what w holds. Returns 0 or -ENOMEM. */
+int flow_file_write(struct tnet_writer *w, const struct flow *f) __must_check;
+
+/* "01234567-89ab-…"; text has room for 37 bytes. */
+void flow_id_text(const uint8_t id[16], char text[static 37]);

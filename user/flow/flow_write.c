@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT */
+/* Flows to bytes. Values go in front of what is there, so members are put in insertion order: the file then has them
+ * last to first, as mitmproxy's has. */
+#include <errno.h>
+
+#include "flow/flow_fields.h"
+#include "wire/pem.h"
+
+void flow_id_text(const uint8_t id[16], char text[static 37])
+{
+	static const char hex[] = "0123456789abcdef";
+	char *p = text;
+
+	for (int i = 0; i < 16; i++) {
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*p++ = '-';
+		*p++ = hex[id[i] >> 4];
+		*p++ = hex[id[i] & 15];
+	}
+	*p = 0;
+}
+
+/* The format wants both ends even where there was none. */
+static const struct conn_record no_record;
+
+static void put_id(struct tnet_writer *w, const uint8_t *id, struct str odd)
+{
+	char text[37];
+
+	if (odd.ptr) {
+		tnet_put_text(w, odd);
+		return;
+	}
+	flow_id_text(id, text);
+	tnet_put_text(w, str_of(text));
+}
+
+/* A list's items go last to first. */
+static void put_endpoint(struct tnet_writer *w, const struct endpoint *at, const struct ipv6_extra *ipv6)
+{
+	size_t list = tnet_open(w, ']');
+
+	if (ipv6 && ipv6->given) {
+		tnet_put_int(w, ipv6->scope_id);
+		tnet_put_int(w, ipv6->flow_info);
+	}
+	tnet_put_int(w, at->port);
+	tnet_put_text(w, at->host);
+	tnet_close(w, list);
+}
+
+static void put_endpoint_or_none(struct tnet_writer *w, const struct endpoint *at, const struct ipv6_extra *ipv6,
+				 bool required)
+{
+	if (at->host.ptr || required)
+		put_endpoint(w, at, ipv6);
+	else
+		tnet_put_none(w);
+}
+
+static void put_or_none(struct tnet_writer *w, struct str s, void (*put)(struct tnet_writer *, struct str))
+{
+	if (s.ptr)
+		put(w, s);
+	else
+		tnet_put_none(w);
+}
+
+static void put_pem(struct tnet_writer *w, struct str der)
+{
+	struct strbuf pem = { 0 };
+
+	if (str_starts(der, STR("\x30")))
+		pem_write(&pem, der);
+	else
+		strbuf_add_str(&pem, der);      /* a reader could not make sense of it, and kept it */
+	w->failed |= pem.failed;
+	tnet_put_bytes(w, (struct str){ pem.ptr, pem.len });
+	strbuf_fini(&pem);
+}
+
+static void put_list(struct tnet_writer *w, const struct conn_list *l, void (*put)(struct tnet_writer *, struct str))
+{
+	size_t list = tnet_open(w, ']');
+
+	for (uint32_t i = l->count; i--;)
+		put(w, l->at[i]);
+	tnet_close(w, list);
+}
+
+static void put_stamp(struct tnet_writer *w, struct stamp at, enum field_kind kind)
+{
+	if (at.kind == STAMP_NONE && (kind == FIELD_STAMP_OR_NONE || kind == FIELD_FLOAT_OR_NONE))
+		tnet_put_none(w);
+	else if (at.kind == STAMP_INT && (kind == FIELD_STAMP_OR_NONE || kind == FIELD_STAMP))
+		tnet_put_int(w, (int64_t)at.at);
+	else
+		tnet_put_float(w, at.at);
+}
+
+static void put_headers(struct tnet_writer *w, const struct headers *h)
+{
+	size_t list = tnet_open(w, ']');
+
+	for (uint32_t i = h->count; i--;) {
+		size_t pair = tnet_open(w, ']');
+
+		tnet_put_bytes(w, h->at[i].value);
+		tnet_put_bytes(w, h->at[i].name);
+		tnet_close(w, pair);
+	}
+	tnet_close(w, list);
+}
+
+static void put_error(struct tnet_writer *w, const struct flow *f)
+{
+	size_t dict;
+
+	if (!f->error.ptr) {
+		tnet_put_none(w);
+		return;
+	}
+	dict = tnet_open(w, '}');
+	tnet_put_text(w, f->error);
+	tnet_put_text(w, STR("msg"));
+	tnet_put_float(w, f->error_at.at);
+	tnet_put_text(w, STR("timestamp"));
+	tnet_close(w, dict);
+}
+
+static void put_own_text(struct tnet_writer *w, const char *key, struct str text)
+{
+	if (!text.ptr)
+		return;
+	tnet_put_text(w, text);
+	tnet_put_text(w, str_of(key));
+}
+
+static void put_own_int(struct tnet_writer *w, const char *key, uint64_t value, bool known)
+{
+	if (!known)
+		return;
+	tnet_put_int(w, (int64_t)MIN(value, (uint64_t)INT64_MAX));
+	tnet_put_text(w, str_of(key));
+}
+
+static void put_body_total(struct tnet_writer *w, const char *key, const struct flow *f, const struct body *b)
+{
+	put_own_int(w, key, b->total, f->type == FLOW_HTTP && b->total && (b->missing || body_truncated(b)));
+}
+
+static void put_own_metadata(struct tnet_writer *w, const struct flow *f, const struct own_metadata *own)
+{
+	const struct process *p = &(f->client ? f->client : &no_record)->process;
+	bool stream = f->type == FLOW_TCP || f->type == FLOW_UDP;
+
+	switch (own->kind) {
+	case OWN_PID:
+		put_own_int(w, own->key, p->pid, p->pid);
+		break;
+	case OWN_UID:
+		put_own_int(w, own->key, p->uid, p->pid);
+		break;
+	case OWN_COMM:
+		put_own_text(w, own->key, p->comm);
+		break;
+	case OWN_EXE:
+		put_own_text(w, own->key, p->exe);
+		break;
+	case OWN_CGROUP:
+		put_own_text(w, own->key, p->cgroup);
+		break;
+	case OWN_CGROUP_ID:
+		put_own_int(w, own->key, p->cgroup_id, p->cgroup_id);
+		break;
+	case OWN_REQUEST_BYTES:
+		put_body_total(w, own->key, f, &f->http.request.base.body);
+		break;
+	case OWN_RESPONSE_BYTES:
+		put_body_total(w, own->key, f, &f->http.response.base.body);
+		break;
+	case OWN_DROPPED:
+		put_own_int(w, own->key, f->tcp.dropped, stream && f->tcp.dropped);
+		break;
+	}
+}
+
+static void put_metadata(struct tnet_writer *w, const struct flow *f)
+{
+	size_t dict = tnet_open(w, '}');
+
+	for (uint32_t i = 0; i < f->metadata_count; i++) {
+		const struct metadata *m = &f->metadata[i];
+
+		switch (m->kind) {
+		case METADATA_TEXT:
+			tnet_put_text(w, m->text);
+			break;
+		case METADATA_INT:
+			tnet_put_int(w, m->number);
+			break;
+		case METADATA_BOOL:
+			tnet_put_bool(w, m->number);
+			break;
+		case METADATA_OPAQUE:
+			tnet_put_raw(w, m->text);
+			continue;
+		}
+		tnet_put_text(w, m->key);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(own_metadata); i++)
+		put_own_metadata(w, f, &own_metadata[i]);
+	tnet_close(w, dict);
+}
+
+static void put_messages(struct tnet_writer *w, const struct tcp_flow *t)
+{
+	size_t list = tnet_open(w, ']');
+
+	for (uint32_t i = t->count; i--;) {
+		const struct tcp_message *m = &t->messages[i];
+		size_t message = tnet_open(w, ']');
+
+		put_stamp(w, m->at, FIELD_STAMP);
+		tnet_put_chain(w, &m->data);
+		tnet_put_bool(w, m->from_client);
+		tnet_close(w, message);
+	}
+	tnet_close(w, list);
+}
+
+static void put_via(struct tnet_writer *w, const struct conn_record *r)
+{
+	size_t list;
+
+	if (!r->via_scheme.ptr) {
+		tnet_put_none(w);
+		return;
+	}
+	list = tnet_open(w, ']');
+	put_endpoint(w, &r->via, NULL);
+	tnet_put_text(w, r->via_scheme);
+	tnet_close(w, list);
+}
+
+static void put_field(struct tnet_writer *w, const struct field *field, const void *object);
+
+static void put_shape(struct tnet_writer *w, const struct shape *shape, const void *object)
+{
+	size_t dict = tnet_open(w, '}');
+
+	for (uint32_t i = 0; i < shape->count; i++) {
+		put_field(w, &shape->fields[i], object);
+		tnet_put_text(w, str_of(shape->fields[i].name));
+	}
+	tnet_close(w, dict);
+}
+
+static void put_part(struct tnet_writer *w, enum part_kind part, const void *object)
+{
+	const struct conn_record *r = object;
+	const struct http_message *m = object;
+	const struct flow *f = object;
+
+	switch (part) {
+	case PART_TRANSPORT:
+		tnet_put_text(w, r->udp ? STR("udp") : STR("tcp"));
+		return;
+	case PART_VIA:
+		put_via(w, r);
+		return;
+	case PART_HEADERS:
+		put_headers(w, &m->headers);
+		return;
+	case PART_TRAILERS:
+		if (m->has_trailers)
+			put_headers(w, &m->trailers);
+		else
+			tnet_put_none(w);
+		return;
+	case PART_BODY:
+		if (m->body.missing)
+			tnet_put_none(w);
+		else
+			tnet_put_chain(w, &m->body.data);
+		return;
+	case PART_VERSION:
+		tnet_put_int(w, FLOW_FILE_VERSION);
+		return;
+	case PART_TYPE:
+		tnet_put_text(w, str_of(flow_type_name(f->type)));
+		return;
+	case PART_ERROR:
+		put_error(w, f);
+		return;
+	case PART_CLIENT:
+		put_shape(w, &shape_client, f->client ? f->client : &no_record);
+		return;
+	case PART_SERVER:
+		put_shape(w, &shape_server, f->server ? f->server : &no_record);
+		return;
+	case PART_METADATA:
+		put_metadata(w, f);
+		return;
+	case PART_REQUEST:
+		put_shape(w, &shape_request, &f->http.request);
+		return;
+	case PART_RESPONSE:
+		if (f->http.has_response)
+			put_shape(w, &shape_response, &f->http.response);
+		else
+			tnet_put_none(w);
+		return;
+	case PART_MESSAGES:
+		put_messages(w, &f->tcp);
+		return;
+	}
+}
+
+static void put_field(struct tnet_writer *w, const struct field *field, const void *object)
+{
+	const void *at = (const char *)object + field->offset;
+	const void *extra = field->extra ? (const char *)object + field->extra : NULL;
+
+	switch (field->kind) {
+	case FIELD_TEXT:
+	case FIELD_HOST:
+		tnet_put_text(w, *(const struct str *)at);
+		return;
+	case FIELD_PROXY_MODE:
+		tnet_put_text(w, ((const struct str *)at)->ptr ? *(const struct str *)at : STR("regular"));
+		return;
+	case FIELD_ASCII:
+		tnet_put_bytes(w, *(const struct str *)at);
+		return;
+	case FIELD_TEXT_OR_NONE:
+	case FIELD_TLS_VERSION:
+		put_or_none(w, *(const struct str *)at, tnet_put_text);
+		return;
+	case FIELD_BYTES_OR_NONE:
+		put_or_none(w, *(const struct str *)at, tnet_put_bytes);
+		return;
+	case FIELD_PEM_OR_NONE:
+		put_or_none(w, *(const struct str *)at, put_pem);
+		return;
+	case FIELD_OPAQUE:
+		put_or_none(w, *(const struct str *)at, tnet_put_raw);
+		return;
+	case FIELD_BOOL:
+		tnet_put_bool(w, *(const bool *)at);
+		return;
+	case FIELD_U16:
+		tnet_put_int(w, *(const uint16_t *)at);
+		return;
+	case FIELD_STAMP:
+	case FIELD_STAMP_OR_NONE:
+	case FIELD_FLOAT:
+	case FIELD_FLOAT_OR_NONE:
+		put_stamp(w, *(const struct stamp *)at, field->kind);
+		return;
+	case FIELD_BYTES_LIST:
+		put_list(w, at, tnet_put_bytes);
+		return;
+	case FIELD_TEXT_LIST:
+		put_list(w, at, tnet_put_text);
+		return;
+	case FIELD_PEM_LIST:
+		put_list(w, at, put_pem);
+		return;
+	case FIELD_ID:
+		put_id(w, at, *(const struct str *)extra);
+		return;
+	case FIELD_ENDPOINT:
+	case FIELD_ENDPOINT_OR_NONE:
+		put_endpoint_or_none(w, at, extra, field->kind == FIELD_ENDPOINT);
+		return;
+	case FIELD_PART:
+		put_part(w, (enum part_kind)field->offset, object);
+		return;
+	}
+}
+
+int flow_file_write(struct tnet_writer *w, const struct flow *f)
+{
+	put_shape(w, &shape_flow[f->type], f);
+	return w->failed ? -ENOMEM : 0;
+}

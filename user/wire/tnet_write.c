@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/* The writer of tagged netstrings: everything is put in front of what is there. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "wire/tnetstring.h"
+
+void tnet_reserve(struct tnet_writer *w, size_t more)
+{
+	size_t cap = w->cap ? w->cap : 4096;
+	char *grown;
+
+	if (w->failed || w->cap - w->len >= more)
+		return;
+	while (cap - w->len < more)
+		cap *= 2;
+	grown = mem_alloc(cap);
+	if (!grown) {
+		w->failed = true;
+		return;
+	}
+	if (w->len)
+		memcpy(grown + cap - w->len, w->buf + w->cap - w->len, w->len);
+	mem_free(w->buf);
+	w->buf = grown;
+	w->cap = cap;
+}
+
+static void put(struct tnet_writer *w, const void *bytes, size_t len)
+{
+	tnet_reserve(w, len);
+	if (w->failed)
+		return;
+	w->len += len;
+	if (len)
+		memcpy(w->buf + w->cap - w->len, bytes, len);
+}
+
+static void put_length(struct tnet_writer *w, size_t length)
+{
+	char text[24];
+	size_t at = sizeof(text);
+
+	text[--at] = ':';
+	do
+		text[--at] = (char)('0' + length % 10);
+	while ((length /= 10) != 0);
+	put(w, text + at, sizeof(text) - at);
+}
+
+static void put_item(struct tnet_writer *w, char tag, const void *payload, size_t len)
+{
+	put(w, &tag, 1);
+	put(w, payload, len);
+	put_length(w, len);
+}
+
+void tnet_put_bytes(struct tnet_writer *w, struct str bytes)
+{
+	put_item(w, ',', bytes.ptr, bytes.len);
+}
+
+void tnet_put_chain(struct tnet_writer *w, const struct chain *bytes)
+{
+	tnet_reserve(w, bytes->len + 32);
+	put(w, ",", 1);
+	for (uint32_t i = bytes->count; i--;)
+		put(w, chain_see(bytes, i)->ptr, chain_see(bytes, i)->len);
+	put_length(w, bytes->len);
+}
+
+static void put_mended(struct tnet_writer *w, struct str text)
+{
+	struct strbuf mended = { 0 };
+
+	while (text.len) {
+		size_t len = utf8_next(text, NULL);
+
+		if (len)
+			strbuf_add(&mended, text.ptr, len);
+		else
+			strbuf_addf(&mended, "\\x%02x", (uint8_t)text.ptr[0]);
+		len += len == 0;
+		text.ptr += len;
+		text.len -= len;
+	}
+	w->failed |= mended.failed;
+	put_item(w, ';', mended.ptr, mended.len);
+	strbuf_fini(&mended);
+}
+
+void tnet_put_text(struct tnet_writer *w, struct str text)
+{
+	if (utf8_valid(text))
+		put_item(w, ';', text.ptr, text.len);
+	else
+		put_mended(w, text);
+}
+
+void tnet_put_int(struct tnet_writer *w, int64_t value)
+{
+	char text[24];
+	int len = snprintf(text, sizeof(text), "%lld", (long long)value);
+
+	put_item(w, '#', text, (size_t)len);
+}
+
+void tnet_put_float(struct tnet_writer *w, double value)
+{
+	char text[FLOAT_TEXT_MAX];
+
+	float_text(value, text);
+	put_item(w, '^', text, strlen(text));
+}
+
+void tnet_put_bool(struct tnet_writer *w, bool value)
+{
+	struct str text = value ? STR("true") : STR("false");
+
+	put_item(w, '!', text.ptr, text.len);
+}
+
+void tnet_put_none(struct tnet_writer *w)
+{
+	put_item(w, '~', NULL, 0);
+}
+
+void tnet_put_raw(struct tnet_writer *w, struct str items)
+{
+	put(w, items.ptr, items.len);
+}
+
+size_t tnet_open(struct tnet_writer *w, char tag)
+{
+	put(w, &tag, 1);
+	return w->len;
+}
+
+void tnet_close(struct tnet_writer *w, size_t opened)
+{
+	put_length(w, w->len - opened);
+}
+
+void tnet_writer_fini(struct tnet_writer *w)
+{
+	mem_free(w->buf);
+	*w = (struct tnet_writer){ 0 };
+}
+
+/* One more in the last place. False when that carries out of the first digit, where the nearest text was right anyway. */
+static bool next_up(char *mantissa_end, const char *mantissa)
+{
+	for (char *p = mantissa_end; p-- > mantissa;) {
+		if (*p < '0' || *p > '9')
+			continue;
+		if (*p != '9') {
+			(*p)++;
+			return true;
+		}
+		*p = '0';
+	}
+	return false;
+}
+
+/*
+ * Finds the shortest d.ddde±x that reads back as value (positive, finite). 15 digits always survive the way through a
+ * normal double, so the search starts there and trailing zeros are cut. The correctly rounded text may miss at a power
+ * of two, where the gap below is half the gap above: then its upper neighbour is tried.
+ */
+static void shortest(double value, char text[static FLOAT_TEXT_MAX])
+{
+	for (int precision = value < 2.3e-308 ? 0 : 14; precision <= 16; precision++) {
+		snprintf(text, FLOAT_TEXT_MAX, "%.*e", precision, value);
+		if (strtod(text, NULL) == value)
+			return;
+		if (next_up(strchr(text, 'e'), text) && strtod(text, NULL) == value)
+			return;
+	}
+	snprintf(text, FLOAT_TEXT_MAX, "%.16e", value);
+}
+
+const char *float_text(double value, char out[static FLOAT_TEXT_MAX])
+{
+	char text[FLOAT_TEXT_MAX], digits[20];
+	const char *sign = signbit(value) ? "-" : "";
+	int count = 0, exponent;
+
+	if (isnan(value) || isinf(value) || value == 0) {
+		snprintf(out, FLOAT_TEXT_MAX, "%s%s", isnan(value) ? "" : sign,
+			 isnan(value) ? "nan" : value == 0 ? "0.0" : "inf");
+		return out;
+	}
+	shortest(fabs(value), text);
+	for (const char *p = text; *p != 'e'; p++)
+		if (*p != '.')
+			digits[count++] = *p;
+	exponent = atoi(strchr(text, 'e') + 1);
+	while (count > 1 && digits[count - 1] == '0')
+		count--;
+	if (exponent >= 16 || exponent < -4)
+		snprintf(out, FLOAT_TEXT_MAX, "%s%c%s%.*se%c%02d", sign, digits[0], count > 1 ? "." : "", count - 1,
+			 digits + 1, exponent < 0 ? '-' : '+', abs(exponent));
+	else if (exponent < 0)
+		snprintf(out, FLOAT_TEXT_MAX, "%s0.%.*s%.*s", sign, -exponent - 1, "000", count, digits);
+	else if (count <= exponent + 1)
+		snprintf(out, FLOAT_TEXT_MAX, "%s%.*s%.*s.0", sign, count, digits, exponent + 1 - count,
+			 "0000000000000000");
+	else
+		snprintf(out, FLOAT_TEXT_MAX, "%s%.*s.%.*s", sign, exponent + 1, digits, count - exponent - 1,
+			 digits + exponent + 1);
+	return out;
+}

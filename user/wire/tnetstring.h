@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tagged netstrings, the encoding of flow files (spec: mitmproxy 12 io/tnetstring.py):
+ *
+ *   item = length ":" payload tag      length: decimal, of the payload
+ *
+ * with tag , bytes  ; text (UTF-8)  # integer  ^ float  ! bool  ~ none  ] list of items  } dict (key item, value item, …).
+ * The reader looks at bytes that are there and allocates nothing. The writer works from the end of its buffer towards
+ * the front, because a length precedes what it counts; so dict members come out last to first, which is the order that
+ * mitmproxy's writer leaves in its files.
+ */
+#pragma once
+
+#include "base/buf.h"
+
+#define TNET_LENGTH_DIGITS_MAX 12
+#define TNET_DEPTH_MAX 200
+
+struct tnet {
+	char tag;                    /* 0: none was read */
+	struct str payload;
+	struct str raw;              /* the whole item */
+};
+
+/*
+ * How much the item at the start of bytes takes. Returns 0; -EAGAIN when bytes ends before its tag (*size is what it
+ * will take, or 0 while even that is unknown); or -EBADMSG.
+ */
+int tnet_measure(struct str bytes, size_t *size) __must_check;
+
+/*
+ * Takes the first item off *rest, checking its tag and its scalar syntax, not what a list or dict holds. Returns 0, or
+ * -EBADMSG when rest does not begin with a whole, valid item.
+ */
+int tnet_next(struct str *rest, struct tnet *item) __must_check;
+
+/* Whether everything inside the item is valid, not deeper than TNET_DEPTH_MAX, with scalar keys. */
+bool tnet_valid(const struct tnet *item);
+
+/* Of an item that tnet_next() gave. tnet_int: false when it does not fit. */
+bool tnet_int(const struct tnet *item, int64_t *out);
+double tnet_float(const struct tnet *item);
+static inline bool tnet_bool(const struct tnet *item)
+{
+	return item->payload.len == 4;
+}
+
+struct tnet_writer {
+	char *buf;
+	size_t cap, len;             /* what is written is the last len bytes of buf */
+	bool failed;                 /* memory was out; sticky */
+};                                   /* {0} is ready */
+
+/* Makes room for so many more bytes at once; optional. */
+void tnet_reserve(struct tnet_writer *w, size_t more);
+
+void tnet_put_bytes(struct tnet_writer *w, struct str bytes);
+void tnet_put_chain(struct tnet_writer *w, const struct chain *bytes);
+/* Bytes that are no UTF-8 become \xNN, since a reader would refuse the whole file. */
+void tnet_put_text(struct tnet_writer *w, struct str text);
+void tnet_put_int(struct tnet_writer *w, int64_t value);
+void tnet_put_float(struct tnet_writer *w, double value);
+void tnet_put_bool(struct tnet_writer *w, bool value);
+void tnet_put_none(struct tnet_writer *w);
+void tnet_put_raw(struct tnet_writer *w, struct str items);
+
+/* A list or dict: put its items last to first (of a dict member the value, then the key) between these two. */
+size_t tnet_open(struct tnet_writer *w, char tag);
+void tnet_close(struct tnet_writer *w, size_t opened);
+
+/* What was written; valid until the next put. */
+static inline struct str tnet_written(const struct tnet_writer *w)
+{
+	return (struct str){ w->len ? w->buf + w->cap - w->len : w->buf, w->len };
+}
+
+/* Empties it and keeps the memory. */
+static inline void tnet_rewind(struct tnet_writer *w)
+{
+	w->len = 0;
+	w->failed = false;
+}
+
+void tnet_writer_fini(struct tnet_writer *w);
+
+#define FLOAT_TEXT_MAX 32
+
+/* The shortest digits that read back as the same number, in Python's form ("1.0", "1e-05", "nan"). Returns out. */
+const char *float_text(double value, char out[static FLOAT_TEXT_MAX]);
