@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/* The HTTP layer: routes events to codecs and tunnels, keeps the streams and the upstream connections of one client. */
+#include "layers/http.h"
+
+#include <errno.h>
+
+#include "base/mem.h"
+#include "layers/next.h"
+#include "layers/tcp.h"
+#include "layers/tls_server.h"
+
+/* Idle upstream connections kept for one client. */
+#define UPSTREAM_IDLE_MAX 8
+
+static void upstream_free(struct http_upstream *up)
+{
+	struct http *h = up->codec ? up->codec->http : NULL;
+
+	layer_free(up->stack);
+	if (up->own && h)
+		h->base.sink->conn_free(h->base.sink, up->conn);
+	mem_free(up);
+}
+
+/* Frees what ended during earlier events; called when no layer below is being handled. */
+static void reap(struct http *h)
+{
+	while (h->dead) {
+		struct http_stream *s = h->dead;
+
+		h->dead = s->next;
+		layer_free(&s->base);
+	}
+	for (struct http_upstream **at = &h->upstreams; *at;) {
+		struct http_upstream *up = *at;
+
+		if (up->state != UPSTREAM_DEAD || up->stream) {
+			at = &up->next;
+			continue;
+		}
+		*at = up->next;
+		upstream_free(up);
+	}
+}
+
+static struct http_upstream *upstream_of(struct http *h, const struct conn *c)
+{
+	for (struct http_upstream *up = h->upstreams; up; up = up->next)
+		if (up->conn == c)
+			return up;
+	return NULL;
+}
+
+static void to_tunnel_or_codec(struct http *h, const struct event *ev)
+{
+	layer_event(h->tunnel ? h->tunnel : &h->codec->base, ev);
+}
+
+static void drain(struct http *h, const struct event *ev)
+{
+	h->draining = true;
+	to_tunnel_or_codec(h, ev);
+}
+
+static void http_handle(struct layer *l, const struct event *ev)
+{
+	struct http *h = container_of(l, struct http, base);
+	struct http_upstream *up = ev->conn ? upstream_of(h, ev->conn) : NULL;
+
+	switch (ev->type) {
+	case EV_START:
+		layer_event(&h->codec->base, ev);
+		break;
+	case EV_DATA:
+	case EV_CLOSED:
+	case EV_WRITABLE:
+		if (up)
+			layer_event(up->stack, ev);
+		else if (ev->conn == h->client || h->tunnel)
+			to_tunnel_or_codec(h, ev);
+		else if (ev->type == EV_CLOSED)
+			layer_close(l, ev->conn);
+		break;
+	case EV_DRAIN:
+		drain(h, ev);
+		break;
+	case EV_OPENED:
+	case EV_HOOK_DONE:
+	case EV_WAKEUP:
+		break;
+	}
+	reap(h);
+}
+
+static void http_free(struct layer *l)
+{
+	struct http *h = container_of(l, struct http, base);
+
+	while (h->streams) {
+		struct http_stream *s = h->streams;
+
+		h->streams = s->next;
+		layer_free(&s->base);
+	}
+	while (h->dead) {
+		struct http_stream *s = h->dead;
+
+		h->dead = s->next;
+		layer_free(&s->base);
+	}
+	while (h->upstreams) {
+		struct http_upstream *up = h->upstreams;
+
+		h->upstreams = up->next;
+		upstream_free(up);
+	}
+	layer_free(&h->codec->base);
+	if (h->tunnel && h->tunnel->parent == l)
+		layer_free(h->tunnel);
+	layer_fini(l);
+	mem_free(h);
+}
+
+static const struct layer_ops http_ops = { .name = "http", .handle = http_handle, .free = http_free };
+
+struct layer *http_new(struct layer *parent, enum http_mode mode, struct conn *client, struct conn *server)
+{
+	struct http *h = mem_zalloc(sizeof(*h));
+
+	if (!h)
+		return NULL;
+	layer_init(&h->base, &http_ops, parent, NULL, NULL);
+	h->mode = mode;
+	h->client = client;
+	h->server = server;
+	h->codec = http1_server_new(h, client);
+	if (!h->codec) {
+		layer_fini(&h->base);
+		mem_free(h);
+		return NULL;
+	}
+	return &h->base;
+}
+
+/* --- streams --------------------------------------------------------------------------------------------------- */
+
+struct http_stream *http_request_headers(struct http *h, struct flow *flow, bool end_stream __unused)
+{
+	struct http_stream *s = http_stream_new(h, flow);
+
+	if (!s)
+		return NULL;
+	s->next = h->streams;
+	h->streams = s;
+	return s;
+}
+
+void http_stream_retire(struct http *h, struct http_stream *s)
+{
+	for (struct http_stream **at = &h->streams; *at; at = &(*at)->next) {
+		if (*at != s)
+			continue;
+		*at = s->next;
+		s->next = h->dead;
+		h->dead = s;
+		return;
+	}
+}
+
+void http_client_writable(struct http *h)
+{
+	for (struct http_stream *s = h->streams, *next; s; s = next) {
+		next = s->next;
+		http_stream_writable(s, true);
+	}
+}
+
+void http_upstream_writable(struct http_upstream *up)
+{
+	if (up->stream)
+		http_stream_writable(up->stream, false);
+}
+
+/* --- upstream connections -------------------------------------------------------------------------------------- */
+
+void http_upstream_opened(struct http_upstream *up, const char *error)
+{
+	struct http_stream *s = up->stream;
+
+	up->state = error ? UPSTREAM_DEAD : UPSTREAM_READY;
+	if (!s)
+		return;
+	if (error)
+		up->stream = NULL;
+	http_stream_upstream(s, error);
+}
+
+void http_upstream_dead(struct http_upstream *up)
+{
+	up->state = UPSTREAM_DEAD;
+	up->stream = NULL;
+}
+
+void http_upstream_release(struct http_upstream *up)
+{
+	up->stream = NULL;
+	up->fresh = false;
+}
+
+static struct http_upstream *upstream_add(struct http *h, struct conn *conn, bool own, struct str host, uint16_t port,
+					  bool tls)
+{
+	struct http_upstream *up = mem_zalloc(sizeof(*up));
+	struct layer *parent = &h->base;
+
+	if (!up)
+		return NULL;
+	up->conn = conn;
+	up->own = own;
+	up->fresh = true;
+	up->host = host;
+	up->port = port;
+	up->tls = tls;
+	if (own && tls) {
+		up->stack = tls_server_new(&h->base, conn, h->client);
+		if (!up->stack)
+			goto fail;
+		parent = up->stack;
+	}
+	up->codec = http1_client_new(h, up, parent);
+	if (!up->codec)
+		goto fail;
+	if (parent == up->stack)
+		tls_server_set_child(up->stack, &up->codec->base);
+	else
+		up->stack = &up->codec->base;
+	up->next = h->upstreams;
+	h->upstreams = up;
+	return up;
+fail:
+	layer_free(up->stack);
+	mem_free(up);
+	return NULL;
+}
+
+static bool same_target(const struct http_upstream *up, struct str host, uint16_t port, bool tls)
+{
+	return up->port == port && up->tls == tls && str_eq_nocase(up->host, host);
+}
+
+static void shrink(struct http *h)
+{
+	struct http_upstream *oldest = NULL;
+	uint32_t idle = 0;
+
+	for (struct http_upstream *up = h->upstreams; up; up = up->next) {
+		if (up->state != UPSTREAM_READY || up->stream)
+			continue;
+		idle++;
+		oldest = up;
+	}
+	if (idle < UPSTREAM_IDLE_MAX || !oldest)
+		return;
+	layer_close(&h->base, oldest->conn);
+	oldest->state = UPSTREAM_DEAD;
+}
+
+static struct conn *new_server(struct http *h, struct str host, uint16_t port, bool tls)
+{
+	struct sink *sink = h->base.sink;
+	struct conn *c = sink->conn_new(sink);
+	struct addr ip;
+
+	if (!c)
+		return NULL;
+	if (conn_record_text(c->record, &c->record->address.host, host) < 0) {
+		sink->conn_free(sink, c);
+		return NULL;
+	}
+	c->record->address.port = port;
+	c->record->tls = tls;
+	c->bound_if = h->client->bound_if;
+	if (addr_parse(&ip, host)) {
+		ip.port = port;
+		c->origin = ip;
+	}
+	/* Transparent: the destination is where the client wanted to go, whatever its name. */
+	if (h->server && h->server->origin.family && str_eq(h->server->record->address.host, host) &&
+	    h->server->record->address.port == port)
+		c->origin = h->server->origin;
+	return c;
+}
+
+/* The connection that the layers above opened, when it serves this target and is not in use yet. */
+static enum upstream_answer use_context(struct http *h, struct http_stream *s, const char **why)
+{
+	struct conn *c = h->server;
+	struct http_upstream *up;
+
+	if (c->failed) {
+		*why = c->record->error.ptr ? c->record->error.ptr : "connection failed";
+		return UPSTREAM_NEVER;
+	}
+	up = upstream_add(h, c, false, c->record->address.host, c->record->address.port, c->record->tls);
+	if (!up) {
+		*why = "out of memory";
+		return UPSTREAM_NEVER;
+	}
+	layer_event(up->stack, &(struct event){ .type = EV_START });
+	up->stream = s;
+	s->upstream = up;
+	return up->state == UPSTREAM_READY ? UPSTREAM_NOW : UPSTREAM_LATER;
+}
+
+static bool context_fits(struct http *h, struct str host, uint16_t port, bool tls)
+{
+	struct conn *c = h->server;
+
+	if (!c || upstream_of(h, c) || c->record->tls != tls || c->record->address.port != port ||
+	    !str_eq_nocase(c->record->address.host, host))
+		return false;
+	return c->failed || c->state == CONN_OPEN || (c->state == CONN_CLOSED && c->record->start.kind == STAMP_NONE);
+}
+
+enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bool fresh, const char **why)
+{
+	const struct http_request *r = &s->flow->http.request;
+	bool tls = str_eq(r->scheme, STR("https"));
+	struct http_upstream *up;
+	struct conn *c;
+
+	for (up = h->upstreams; up && !fresh; up = up->next) {
+		if (up->state != UPSTREAM_READY || up->stream || up->conn->state != CONN_OPEN ||
+		    !same_target(up, r->host, r->port, tls))
+			continue;
+		up->stream = s;
+		s->upstream = up;
+		return UPSTREAM_NOW;
+	}
+	if (context_fits(h, r->host, r->port, tls))
+		return use_context(h, s, why);
+	shrink(h);
+	*why = "out of memory";
+	c = new_server(h, r->host, r->port, tls);
+	if (!c)
+		return UPSTREAM_NEVER;
+	up = upstream_add(h, c, true, c->record->address.host, r->port, tls);
+	if (!up) {
+		h->base.sink->conn_free(h->base.sink, c);
+		return UPSTREAM_NEVER;
+	}
+	up->stream = s;
+	s->upstream = up;
+	layer_event(up->stack, &(struct event){ .type = EV_START });
+	return UPSTREAM_LATER;
+}
+
+struct conn *http_server_for_connect(struct http *h, struct str host, uint16_t port)
+{
+	return new_server(h, host, port, false);
+}
+
+struct layer *http_tunnel_new(struct http *h, struct conn *server, bool next_layer, struct layer *parent)
+{
+	h->tunnel = next_layer ? next_new(parent, NEXT_TUNNEL, h->client, server)
+			       : tcp_new(parent, h->client, server);
+	return h->tunnel;
+}

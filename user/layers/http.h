@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The HTTP layer (spec/layers 8): one codec towards the client, one stream per request, upstream connections with a
+ * codec each. Codecs turn bytes into HTTP events and back; streams know nothing of versions, codecs nothing of hooks.
+ */
+#pragma once
+
+#include "core/conn.h"
+#include "core/env.h"
+#include "flow/flow.h"
+
+enum http_mode {
+	HTTP_REGULAR,                    /* the client knows that we are a proxy */
+	HTTP_TRANSPARENT,                /* the destination is server's address */
+};
+
+/* server: the connection that the layers above already know; NULL in regular mode. NULL: out of memory. */
+struct layer *http_new(struct layer *parent, enum http_mode mode, struct conn *client, struct conn *server) __must_check;
+
+/* --- between http.c, http_stream.c and the codecs -------------------------------------------------------------- */
+
+enum http_error_code {
+	HTTP_ERROR_CLIENT,               /* 400 */
+	HTTP_ERROR_TOO_LARGE,            /* 413 */
+	HTTP_ERROR_HEADERS_TOO_LARGE,    /* 431 */
+	HTTP_ERROR_SERVER,               /* 502 */
+	HTTP_ERROR_DISCONNECTED,         /* no page */
+};
+
+enum http_event_type {
+	HTTP_HEADERS,                    /* in flow->http.request or .response */
+	HTTP_INFORMATIONAL,              /* a 1xx response other than 101, in .response */
+	HTTP_DATA,
+	HTTP_TRAILERS,                   /* in the message of the flow */
+	HTTP_END,
+	HTTP_ERROR,
+};
+
+struct http_event {
+	enum http_event_type type;
+	struct flow *flow;
+	struct chain *data;              /* HTTP_DATA; taken over */
+	bool end_stream;                 /* HTTP_HEADERS: no body follows; HTTP_END comes anyway */
+	enum http_error_code code;       /* HTTP_ERROR */
+	const char *message;             /* HTTP_ERROR; a sentence */
+	bool retriable;                  /* HTTP_ERROR of an upstream that died before it answered anything */
+};
+
+struct http_codec;
+struct http_stream;
+
+struct http_codec_ops {
+	/* Writes one event of a stream. True: the connection is over its high-water mark. */
+	bool (*send)(struct http_codec *c, struct http_stream *s, const struct http_event *ev);
+	/* Whether bodies of that stream may be delivered. */
+	void (*pause)(struct http_codec *c, struct http_stream *s, bool paused);
+	/* Everything that the peer sends from now on is the child's, what was read ahead first. */
+	void (*tunnel)(struct http_codec *c, struct layer *child);
+	/* The stream is over, from both sides. */
+	void (*done)(struct http_codec *c, struct http_stream *s);
+};
+
+struct http_codec {
+	struct layer base;
+	const struct http_codec_ops *ops;
+	struct http *http;
+	struct conn *conn;
+	struct http_upstream *upstream;  /* NULL: the client's */
+};
+
+enum upstream_state { UPSTREAM_OPENING, UPSTREAM_READY, UPSTREAM_DEAD };
+
+struct http_upstream {
+	struct http_upstream *next;
+	enum upstream_state state;
+	struct conn *conn;
+	bool own;                        /* conn and stack were made for this layer alone */
+	bool fresh;                      /* nothing was sent on it yet */
+	struct layer *stack;             /* top of its layers; the codec itself without TLS */
+	struct http_codec *codec;
+	struct str host;                 /* in the connection's record */
+	uint16_t port;
+	bool tls;
+	struct http_stream *stream;      /* who uses it; HTTP/1: one at a time */
+};
+
+struct http {
+	struct layer base;
+	enum http_mode mode;
+	struct conn *client, *server;
+	struct http_codec *codec;
+	struct http_upstream *upstreams;
+	struct http_stream *streams, *dead;
+	struct layer *tunnel;            /* after CONNECT or an upgrade */
+	bool draining;
+};
+
+/* From codecs. */
+struct http_stream *http_request_headers(struct http *h, struct flow *flow, bool end_stream);
+void http_request_event(struct http_stream *s, const struct http_event *ev);
+void http_response_event(struct http_stream *s, const struct http_event *ev);
+/* The codec's connection opened, or did not. */
+void http_upstream_opened(struct http_upstream *up, const char *error);
+/* The upstream connection is of no more use; its stream, if any, was told already. */
+void http_upstream_dead(struct http_upstream *up);
+/* What was over the high-water mark has drained. */
+void http_client_writable(struct http *h);
+void http_upstream_writable(struct http_upstream *up);
+
+/* From streams. */
+enum upstream_answer { UPSTREAM_NOW, UPSTREAM_LATER, UPSTREAM_NEVER };
+/* NOW: s->upstream is ready; LATER: http_stream_upstream() follows; NEVER: *why says it. */
+enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bool fresh, const char **why);
+struct conn *http_server_for_connect(struct http *h, struct str host, uint16_t port);
+void http_upstream_release(struct http_upstream *up);
+void http_stream_retire(struct http *h, struct http_stream *s);
+struct layer *http_tunnel_new(struct http *h, struct conn *server, bool next_layer, struct layer *parent);
+
+/* --- http_stream.c --- */
+struct http_stream {
+	struct layer base;
+	struct http_stream *next;
+	struct http *http;
+	struct http_upstream *upstream;
+	struct flow *flow;               /* NULL once it was handed over */
+	enum { MESSAGE_HEAD, MESSAGE_STREAMING, MESSAGE_BUFFERING, MESSAGE_DONE, MESSAGE_FAILED } request, response;
+	void (*resume)(struct http_stream *s);   /* what to do after the completion awaited; NULL: awaiting none */
+	const char *error;               /* what the completion said */
+	struct queued_http *queue, **queue_tail;
+	struct chain request_body, response_body;        /* buffered */
+	bool request_headers_sent, response_headers_sent;
+	bool request_paused, response_paused;            /* as the codecs know it */
+	bool upstream_over, client_over;                 /* over the high-water mark */
+	uint32_t queued_request, queued_response;        /* body events in the queue */
+	bool retried, ended;
+	struct conn *connect;            /* CONNECT: the destination */
+};
+
+struct http_stream *http_stream_new(struct http *h, struct flow *flow);
+void http_stream_start(struct http_stream *s, bool end_stream);
+void http_stream_upstream(struct http_stream *s, const char *error);
+void http_stream_writable(struct http_stream *s, bool client);
+
+/* --- http1_server.c, http1_client.c --- */
+struct http_codec *http1_server_new(struct http *h, struct conn *client) __must_check;
+/* parent: the http layer, or the TLS layer of this upstream. Opens conn on EV_START when it is not open. */
+struct http_codec *http1_client_new(struct http *h, struct http_upstream *up, struct layer *parent) __must_check;
+
+/* --- http1_write.c: heads and bodies as HTTP/1 bytes --- */
+int http1_write_request(struct chain *out, struct env *env, const struct http_request *r) __must_check;
+int http1_write_response(struct chain *out, struct env *env, const struct http_response *r) __must_check;
+/* Moves data to out, as a chunk when chunked. */
+int http1_write_data(struct chain *out, struct env *env, struct chain *data, bool chunked) __must_check;
+int http1_write_end(struct chain *out, struct env *env, const struct http_message *m, bool chunked) __must_check;
+/* The proxy's own page (spec/layers 8.2). */
+int http1_write_error(struct chain *out, struct env *env, uint16_t status, const char *message) __must_check;

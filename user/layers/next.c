@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The placeholder that decides. It buffers what arrives, waits while the bytes are a proper prefix of a protocol that it
+ * knows (16 KiB or a second at most), lets a server that speaks first have its TCP relay at once, then replays.
+ */
+#include "layers/next.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "core/env.h"
+#include "layers/http.h"
+#include "layers/tcp.h"
+#include "layers/tls_client.h"
+#include "layers/tls_server.h"
+
+#define DECIDE_BYTES_MAX 16384
+#define DECIDE_NS_MAX    INT64_C(1000000000)
+
+enum verdict { VERDICT_WAIT, VERDICT_TLS, VERDICT_HTTP, VERDICT_TCP };
+
+struct next {
+	struct layer base;
+	enum next_role role;
+	struct conn *client, *server;
+	struct layer *child;
+	struct chain from_client, from_server;
+	bool client_closed, waiting;
+};
+
+static bool is_letter(uint8_t c)
+{
+	return (c | 32) >= 'a' && (c | 32) <= 'z';
+}
+
+/* A first line ends in "HTTP/x.y"; without its end, everything so far must be able to become one. */
+static enum verdict judge_http(const uint8_t *p, size_t len, bool final)
+{
+	const uint8_t *lf = memchr(p, '\n', len);
+	size_t line = lf ? (size_t)(lf - p) : len, letters = 0;
+
+	while (letters < line && is_letter(p[letters]))
+		letters++;
+	if (letters < line && letters < 3)
+		return VERDICT_TCP;
+	if (len >= 3 && memcmp(p, "SSH", 3) == 0)
+		return VERDICT_TCP;
+	if (lf)
+		return memmem(p, line, " HTTP/", 6) ? VERDICT_HTTP : VERDICT_TCP;
+	for (size_t i = 0; i < line; i++)
+		if (p[i] < 32 && p[i] != '\r' && p[i] != '\t')
+			return VERDICT_TCP;
+	if (final)
+		return memmem(p, line, " HTTP/", 6) ? VERDICT_HTTP : VERDICT_TCP;
+	return VERDICT_WAIT;
+}
+
+/* 16 03 00..03, as far as there are bytes. */
+static enum verdict judge_tls(const uint8_t *p, size_t len)
+{
+	if (p[0] != 0x16 || (len > 1 && p[1] != 3) || (len > 2 && p[2] > 3))
+		return VERDICT_TCP;
+	return len < 3 ? VERDICT_WAIT : VERDICT_TLS;
+}
+
+static bool alpn_is_http1(const struct conn *client)
+{
+	struct str alpn = client->record->alpn;
+
+	return alpn.len && (str_eq(alpn, STR("http/1.1")) || str_eq(alpn, STR("http/1.0")) ||
+			    str_eq(alpn, STR("http/0.9")));
+}
+
+/* final: no more bytes will come, or they took too long. */
+static enum verdict judge(struct next *n, bool final)
+{
+	uint8_t head[DECIDE_BYTES_MAX];
+	size_t len = chain_peek(&n->from_client, 0, head, sizeof(head));
+	enum verdict v;
+
+	if (len == 0 && n->from_server.len == 0)
+		return final ? VERDICT_TCP : VERDICT_WAIT;
+	v = len ? judge_tls(head, len) : VERDICT_TCP;
+	if (v == VERDICT_TLS || (v == VERDICT_WAIT && !final))
+		return v;
+	if (n->role == NEXT_PROXY)
+		return VERDICT_HTTP;
+	if (alpn_is_http1(n->client))
+		return VERDICT_HTTP;
+	if (n->from_server.len)
+		return VERDICT_TCP;
+	v = judge_http(head, len, final || len == sizeof(head));
+	if (v == VERDICT_TCP && !n->base.env->options->rawtcp)
+		return VERDICT_HTTP;
+	return v;
+}
+
+/* TLS towards us; with a server, TLS towards it around that, so that it can be asked first. */
+static struct layer *new_tls(struct next *n)
+{
+	struct layer *outer = NULL, *tls, *inner;
+
+	if (n->role == NEXT_TUNNEL) {
+		outer = tls_server_new(&n->base, n->server, n->client);
+		if (!outer)
+			return NULL;
+	}
+	tls = tls_client_new(outer ? outer : &n->base, n->client, n->role == NEXT_TUNNEL ? n->server : NULL);
+	if (!tls) {
+		layer_free(outer);
+		return NULL;
+	}
+	if (outer)
+		tls_server_set_child(outer, tls);
+	inner = next_new(tls, n->role, n->client, n->server);
+	if (!inner) {
+		layer_free(outer ? outer : tls);
+		return NULL;
+	}
+	tls_client_set_child(tls, inner);
+	return outer ? outer : tls;
+}
+
+static struct layer *new_child(struct next *n, enum verdict v)
+{
+	switch (v) {
+	case VERDICT_TLS:
+		return new_tls(n);
+	case VERDICT_HTTP:
+		return http_new(&n->base, n->role == NEXT_PROXY ? HTTP_REGULAR : HTTP_TRANSPARENT, n->client,
+				n->server);
+	case VERDICT_TCP:
+	case VERDICT_WAIT:
+		return n->role == NEXT_PROXY ? NULL : tcp_new(&n->base, n->client, n->server);
+	}
+	abort();
+}
+
+static void replay(struct next *n)
+{
+	layer_event(n->child, &(struct event){ .type = EV_START });
+	if (n->from_server.len)
+		layer_event(n->child, &(struct event){
+			.type = EV_DATA, .conn = n->server, .data = &n->from_server });
+	if (n->from_client.len)
+		layer_event(n->child, &(struct event){
+			.type = EV_DATA, .conn = n->client, .data = &n->from_client });
+	if (n->server && n->server->record->tcp_setup.kind != STAMP_NONE && !(n->server->state & CONN_CAN_READ))
+		layer_event(n->child, &(struct event){ .type = EV_CLOSED, .conn = n->server });
+	if (n->client_closed)
+		layer_event(n->child, &(struct event){ .type = EV_CLOSED, .conn = n->client });
+}
+
+static void decide(struct next *n, bool final)
+{
+	enum verdict v = judge(n, final);
+
+	if (v == VERDICT_WAIT) {
+		if (!n->waiting)
+			layer_wakeup(&n->base, DECIDE_NS_MAX);
+		n->waiting = true;
+		return;
+	}
+	if (n->waiting)
+		layer_wakeup(&n->base, 0);
+	n->child = new_child(n, v);
+	if (n->child)
+		replay(n);
+	else
+		layer_reset(&n->base, n->client);
+}
+
+static void closed(struct next *n, const struct event *ev)
+{
+	if (ev->conn != n->client) {
+		/* A server that leaves without a word: so does the client's connection. */
+		if (n->from_client.len == 0)
+			layer_close(&n->base, n->client);
+		else
+			decide(n, true);
+		return;
+	}
+	n->client_closed = true;
+	if (ev->reset || n->from_client.len == 0) {
+		if (n->server && n->server->state != CONN_CLOSED)
+			layer_close(&n->base, n->server);
+		layer_close(&n->base, n->client);
+		return;
+	}
+	decide(n, true);
+}
+
+static void next_handle(struct layer *l, const struct event *ev)
+{
+	struct next *n = container_of(l, struct next, base);
+
+	if (n->child) {
+		layer_event(n->child, ev);
+		return;
+	}
+	switch (ev->type) {
+	case EV_DATA:
+		if (chain_join(ev->conn == n->client ? &n->from_client : &n->from_server, ev->data) < 0)
+			layer_reset(l, n->client);
+		else
+			decide(n, false);
+		return;
+	case EV_CLOSED:
+		closed(n, ev);
+		return;
+	case EV_WAKEUP:
+		decide(n, true);
+		return;
+	case EV_DRAIN:
+		if (n->from_client.len == 0)
+			layer_close(l, n->client);
+		return;
+	case EV_START:
+	case EV_OPENED:
+	case EV_HOOK_DONE:
+	case EV_WRITABLE:
+		return;
+	}
+	abort();
+}
+
+static void next_free(struct layer *l)
+{
+	struct next *n = container_of(l, struct next, base);
+
+	layer_free(n->child);
+	chain_clear(&n->from_client);
+	chain_clear(&n->from_server);
+	layer_fini(l);
+	mem_free(n);
+}
+
+static const struct layer_ops next_ops = { .name = "next", .handle = next_handle, .free = next_free };
+
+struct layer *next_new(struct layer *parent, enum next_role role, struct conn *client, struct conn *server)
+{
+	struct next *n = mem_zalloc(sizeof(*n));
+
+	if (!n)
+		return NULL;
+	layer_init(&n->base, &next_ops, parent, NULL, NULL);
+	n->role = role;
+	n->client = client;
+	n->server = server;
+	return &n->base;
+}

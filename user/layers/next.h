@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Decides from the first bytes which layer a connection gets, and stands aside (spec/layers 5; DB-7). */
+#pragma once
+
+#include "core/conn.h"
+
+enum next_role {
+	NEXT_PROXY,                      /* what a client says to an explicit proxy: TLS to us, or HTTP */
+	NEXT_TUNNEL,                     /* traffic meant for server */
+};
+
+/* server: NULL for NEXT_PROXY. NULL: out of memory. */
+struct layer *next_new(struct layer *parent, enum next_role role, struct conn *client, struct conn *server) __must_check;

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/* A relay with a record of what passed. Bytes are shared with the flow, not copied; the slow side pauses the fast one. */
+#include "layers/tcp.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "core/env.h"
+#include "flow/flow.h"
+
+struct tcp {
+	struct layer base;
+	struct conn *client, *server;
+	struct flow *flow;               /* NULL once handed over */
+	enum { TCP_STARTING, TCP_OPENING, TCP_RELAYING, TCP_MESSAGE, TCP_OVER } state;
+	enum hook_id last;
+	uint64_t captured;               /* what the flow holds, with each message's own cost */
+	/* while a hook has the message */
+	struct conn *to;
+	struct chain held;
+};
+
+static struct conn *other(const struct tcp *t, const struct conn *c)
+{
+	return c == t->client ? t->server : t->client;
+}
+
+static void hand_over(struct tcp *t)
+{
+	struct flow *f = t->flow;
+
+	t->flow = NULL;
+	t->state = TCP_OVER;
+	if (!f)
+		return;
+	conn_record_put(f->server);
+	f->server = conn_record_get(t->server->record);
+	layer_flow(&t->base, t->last, f);
+}
+
+static void over(struct tcp *t, enum hook_id last)
+{
+	if (t->state == TCP_OVER)
+		return;
+	t->last = last;
+	t->state = TCP_OVER;
+	if (layer_hook(&t->base, last, t->flow))
+		hand_over(t);
+}
+
+static void set_error(struct tcp *t, const char *text)
+{
+	struct str copy = arena_copy(&t->flow->arena, str_of(text));
+
+	t->flow->error = arena_copy_failed(copy) ? STR("out of memory") : copy;
+	t->flow->error_at = env_stamp(t->base.env);
+}
+
+static void failed(struct tcp *t, const char *why)
+{
+	if (t->state == TCP_OVER)
+		return;
+	set_error(t, why);
+	if (t->server->state != CONN_CLOSED)
+		layer_reset(&t->base, t->server);
+	layer_reset(&t->base, t->client);
+	over(t, HOOK_TCP_ERROR);
+}
+
+static void forward(struct tcp *t, struct conn *to, struct chain *data)
+{
+	if (layer_send(&t->base, to, data))
+		layer_pause(&t->base, other(t, to), PAUSE_PEER);
+}
+
+static void on_data(struct tcp *t, const struct event *ev)
+{
+	bool from_client = ev->conn == t->client;
+	uint64_t max = t->base.env->options->body_capture_max;
+	struct conn *to = other(t, ev->conn);
+	size_t room = t->captured >= max ? 0 : (size_t)(max - t->captured);
+
+	t->captured += ev->data->len + sizeof(struct tcp_message);
+	if (flow_tcp_add(t->flow, from_client, ev->data, env_stamp(t->base.env), room) < 0) {
+		failed(t, "out of memory");
+		return;
+	}
+	t->state = TCP_MESSAGE;
+	t->to = to;
+	t->held = chain_take(ev->data);
+	if (!layer_hook(&t->base, HOOK_TCP_MESSAGE, t->flow))
+		return;
+	t->state = TCP_RELAYING;
+	forward(t, to, &t->held);
+}
+
+static void on_closed(struct tcp *t, const struct event *ev)
+{
+	struct conn *to = other(t, ev->conn);
+
+	if (ev->reset) {
+		if (to->state != CONN_CLOSED)
+			layer_reset(&t->base, to);
+		over(t, HOOK_TCP_END);
+		return;
+	}
+	if (to->state & CONN_CAN_READ) {
+		layer_close_half(&t->base, to);
+		return;
+	}
+	layer_close(&t->base, to);
+	layer_close(&t->base, ev->conn);
+	over(t, HOOK_TCP_END);
+}
+
+static void started(struct tcp *t)
+{
+	if (t->server->state == CONN_CLOSED) {
+		t->state = TCP_OPENING;
+		layer_open(&t->base, t->server);
+		return;
+	}
+	t->state = TCP_RELAYING;
+}
+
+static void hook_done(struct tcp *t)
+{
+	switch (t->state) {
+	case TCP_STARTING:
+		started(t);
+		return;
+	case TCP_MESSAGE:
+		t->state = TCP_RELAYING;
+		forward(t, t->to, &t->held);
+		return;
+	case TCP_OVER:
+		hand_over(t);
+		return;
+	case TCP_OPENING:
+	case TCP_RELAYING:
+		return;
+	}
+	abort();
+}
+
+static void tcp_handle(struct layer *l, const struct event *ev)
+{
+	struct tcp *t = container_of(l, struct tcp, base);
+
+	switch (ev->type) {
+	case EV_START:
+		if (layer_hook(l, HOOK_TCP_START, t->flow))
+			started(t);
+		return;
+	case EV_OPENED:
+		if (ev->error)
+			failed(t, ev->error);
+		else
+			t->state = TCP_RELAYING;
+		return;
+	case EV_DATA:
+		if (t->state == TCP_RELAYING)
+			on_data(t, ev);
+		return;
+	case EV_CLOSED:
+		if (t->state != TCP_OVER)
+			on_closed(t, ev);
+		return;
+	case EV_WRITABLE:
+		layer_resume(l, other(t, ev->conn), PAUSE_PEER);
+		return;
+	case EV_HOOK_DONE:
+		hook_done(t);
+		return;
+	case EV_WAKEUP:
+	case EV_DRAIN:
+		return;
+	}
+	abort();
+}
+
+static void tcp_free(struct layer *l)
+{
+	struct tcp *t = container_of(l, struct tcp, base);
+
+	if (t->flow) {
+		t->last = HOOK_TCP_END;
+		hand_over(t);
+	}
+	chain_clear(&t->held);
+	layer_fini(l);
+	mem_free(t);
+}
+
+static const struct layer_ops tcp_ops = { .name = "tcp", .handle = tcp_handle, .free = tcp_free };
+
+struct layer *tcp_new(struct layer *parent, struct conn *client, struct conn *server)
+{
+	struct tcp *t = mem_zalloc(sizeof(*t));
+	uint8_t id[16];
+
+	if (!t)
+		return NULL;
+	layer_init(&t->base, &tcp_ops, parent, NULL, NULL);
+	t->client = client;
+	t->server = server;
+	env_uuid(t->base.env, id);
+	t->flow = flow_new(FLOW_TCP, id, client->record, server->record);
+	if (!t->flow) {
+		layer_fini(&t->base);
+		mem_free(t);
+		return NULL;
+	}
+	t->flow->worker = t->base.env->worker;
+	t->flow->created = env_stamp(t->base.env);
+	return &t->base;
+}
