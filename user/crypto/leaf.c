@@ -14,7 +14,7 @@ static void leaf_free(struct leaf *leaf)
 	X509_free(leaf->cert);
 	EVP_PKEY_free(leaf->key);
 	sk_X509_pop_free(leaf->chain, X509_free);
-	mem_free((void *)leaf->pem.ptr);
+	mem_free((void *)leaf->der.ptr);
 	mem_free(leaf);
 }
 
@@ -27,7 +27,7 @@ void leaf_put(struct leaf *leaf)
 struct leaf *leaf_new(X509 *cert, EVP_PKEY *key, STACK_OF(X509) *chain)
 {
 	struct leaf *leaf = mem_zalloc(sizeof(*leaf));
-	struct strbuf pem = { 0 };
+	struct strbuf der = { 0 };
 
 	if (!leaf)
 		return NULL;
@@ -39,11 +39,11 @@ struct leaf *leaf_new(X509 *cert, EVP_PKEY *key, STACK_OF(X509) *chain)
 	if (chain)
 		leaf->chain = X509_chain_up_ref(chain);
 	leaf->expires_s = cert_not_after_s(cert);
-	if (cert_write_pem(cert, &pem) == 0 && (!chain || leaf->chain)) {
-		leaf->pem = (struct str){ pem.ptr, pem.len };
+	if (cert_write_der(cert, &der) == 0 && (!chain || leaf->chain)) {
+		leaf->der = (struct str){ der.ptr, der.len };
 		return leaf;
 	}
-	strbuf_fini(&pem);
+	strbuf_fini(&der);
 	leaf_free(leaf);
 	return NULL;
 }

@@ -19,7 +19,7 @@ struct leaf {
 	X509 *cert;
 	EVP_PKEY *key;
 	STACK_OF(X509) *chain;       /* sent after cert; NULL = nothing */
-	struct str pem;              /* cert alone, as flows show it */
+	struct str der;              /* cert alone, as flows keep it (conn_record.mitmcert) */
 	int64_t expires_s;           /* cert's notAfter, since 1970 */
 };
 

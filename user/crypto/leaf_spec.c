@@ -8,10 +8,10 @@
 #include <errno.h>
 #include <openssl/err.h>
 
+#include "base/addr.h"
 #include "base/mem.h"
 #include "crypto/cert.h"
 #include "crypto/idna.h"
-#include "wire/ip_text.h"
 
 #define CN_MAX 63                    /* below ub-common-name, RFC 5280 appendix A */
 #define ORGANIZATION_MAX 1024
@@ -88,12 +88,14 @@ static int add_bytes(GENERAL_NAMES *names, struct seen *seen, int type, const vo
 static int add_host(GENERAL_NAMES *names, struct seen *seen, struct str host)
 {
 	struct strbuf encoded = { 0 };
-	uint8_t ip[16];
-	size_t len = ip_text_parse(host, ip);
+	struct addr ip;
 	int ret;
 
-	if (len)
-		return add_bytes(names, seen, GEN_IPADD, ip, len);
+	if (addr_parse(&ip, host)) {
+		size_t len = ip.family == 4 ? 4 : 16;
+
+		return add_bytes(names, seen, GEN_IPADD, ip.ip + 16 - len, len);
+	}
 	ret = idna_encode(host, &encoded);
 	if (ret == 0)
 		ret = add_bytes(names, seen, GEN_DNS, encoded.ptr, encoded.len);
@@ -145,7 +147,8 @@ out:
 bool leaf_spec_name_text(const GENERAL_NAME *name, struct strbuf *out)
 {
 	const ASN1_STRING *s = name_string(name);
-	char ip[IP_TEXT_MAX];
+	char text[ADDR_TEXT_MAX];
+	struct addr ip;
 
 	if (!s)
 		return false;
@@ -153,10 +156,16 @@ bool leaf_spec_name_text(const GENERAL_NAME *name, struct strbuf *out)
 		strbuf_add(out, s->data, (size_t)s->length);
 		return true;
 	}
-	if (s->length != 4 && s->length != 16)
+	if (s->length == 4) {
+		ip = addr_v4((uint32_t)s->data[0] << 24 | (uint32_t)s->data[1] << 16 |
+			     (uint32_t)s->data[2] << 8 | s->data[3], 0);
+	} else if (s->length == 16) {
+		ip = (struct addr){ .family = 6 };
+		memcpy(ip.ip, s->data, sizeof(ip.ip));
+	} else {
 		return false;
-	ip_text_write(s->data, (size_t)s->length, ip);
-	strbuf_add_str(out, str_of(ip));
+	}
+	strbuf_add_str(out, str_of(addr_ip_text(&ip, text)));
 	return true;
 }
 

@@ -10,10 +10,10 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "base/addr.h"
 #include "base/list.h"
 #include "base/mem.h"
 #include "crypto/cert.h"
-#include "wire/ip_text.h"
 
 #define HOST_MAX 255
 
@@ -201,11 +201,13 @@ void verify_set_time(struct verify *verify, int64_t now_s)
 int verify_expect(SSL *ssl, struct str host)
 {
 	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
-	uint8_t ip[16];
-	size_t len = ip_text_parse(host, ip);
+	struct addr ip;
 
-	if (len)
-		return X509_VERIFY_PARAM_set1_ip(param, ip, len) ? 0 : -ENOMEM;
+	if (addr_parse(&ip, host)) {
+		size_t len = ip.family == 4 ? 4 : 16;
+
+		return X509_VERIFY_PARAM_set1_ip(param, ip.ip + 16 - len, len) ? 0 : -ENOMEM;
+	}
 	if (host.len && host.ptr[host.len - 1] == '.')
 		host.len--;                     /* certificates name hosts without the root's dot */
 	if (host.len == 0 || host.len > HOST_MAX || memchr(host.ptr, 0, host.len))

@@ -168,8 +168,11 @@ static int load_dhparam(EVP_PKEY **out, int dir, const char *dir_name, struct er
 		else
 			ret = write_file(dir, dir_name, DHPARAM_FILE, 0644, &pem, e);
 		if (ret == -EROFS || ret == -EACCES) {   /* a mounted secret: it is public and fixed, go on */
-			log_line(LOG_DEBUG, "ca", "%s", e ? e->text : DHPARAM_FILE " not written");
+			log_line(LOG_DEBUG, "ca", "%s/" DHPARAM_FILE " is not kept: %s", dir_name,
+				 strerror(-ret));
 			ret = 0;
+			if (e)
+				*e = (struct err){ 0 };
 		}
 	}
 	if (ret == 0 && dhparam_parse(out, pem.ptr ? pem.ptr : "", pem.len) < 0)
@@ -264,7 +267,7 @@ int ca_files_load_leaf(struct leaf **out, const char *path, const char *passphra
 {
 	struct strbuf pem = { 0 };
 	bool is_ca = false;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	int ret;
 
 	if (fd < 0 && errno == ENOENT)

@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-#include "wire/ip_text.h"
+#include "base/addr.h"
 
 #define RECORD_HEADER 5
 #define RECORD_BODY_MAX 16384u       /* RFC 8446 5.1 */
@@ -170,12 +170,12 @@ static int read_u16s(struct reader list, struct arena *arena, uint16_t **out, ui
 
 bool client_hello_host_valid(struct str host)
 {
-	uint8_t ip[16];
+	struct addr ip;
 	size_t label = 0;
 
 	if (host.len == 0 || host.len > 255)
 		return false;
-	if (ip_text_parse(host, ip))
+	if (host.ptr[0] != '[' && addr_parse(&ip, host))
 		return true;
 	if (host.ptr[host.len - 1] == '.')
 		host.len--;
