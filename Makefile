@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: MIT
-# One Makefile, not recursive. `make help` lists what a person types; V=1 shows the commands.
+# One Makefile, not recursive: it only calls itself for another kind of build (SAN, the fuzzers).
+# `make help` lists what a person types; V=1 shows the commands.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# The implicit rules would only be searched in vain.
+MAKEFLAGS += --no-builtin-rules
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 CLANG   ?= clang
 BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpftool)
 V       ?= 0
@@ -18,43 +26,60 @@ comma := ,
 B := build$(if $(SAN),/$(subst $(comma),-,$(SAN)))
 
 VERSION := 0.1.0
-PKGS    := libbpf openssl liburing libnghttp2 libmnl libsodium libelf zlib libcap
+# Debian ships llhttp as C sources, other distributions as a library.
+LLHTTP_SRCS := $(wildcard /usr/share/llhttp/*.c)
+PKGS    := libbpf openssl liburing libnghttp2 libmnl libsodium libelf zlib libcap $(if $(LLHTTP_SRCS),,libllhttp)
+MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
+MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
 
-WARN := -Wall -Wextra -Wshadow -Wswitch-enum -Wvla -Wmissing-prototypes -Wstrict-prototypes $(if $(WERROR),-Werror)
-HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection -D_FORTIFY_SOURCE=2 -fPIE
+WARN := -Wall -Wextra -Wshadow -Wswitch-enum -Wvla -Wmissing-prototypes -Wstrict-prototypes
+HARDEN := -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2 -fPIE \
+	$(if $(filter x86_64-%,$(MACHINE)),-fcf-protection) \
+	$(if $(filter aarch64-%,$(MACHINE)),-mbranch-protection=standard)
 OPT := $(if $(SAN),-O1 -fno-omit-frame-pointer -fsanitize=$(SAN) -fno-sanitize-recover=all,-O2 $(HARDEN))
-CPPFLAGS += -Iuser -Iinclude -I$(B)/gen -Ibuild/gen -I/usr/share/include/llhttp -D_GNU_SOURCE -DMITM_VERSION='"$(VERSION)"'
+CPPFLAGS += -Iuser -Iinclude -Ibuild/gen -I/usr/share/include/llhttp -D_GNU_SOURCE -DMITM_VERSION='"$(VERSION)"'
 CFLAGS   += -std=gnu11 -g -fvisibility=hidden -pthread $(OPT) $(WARN)
 LDFLAGS  += -pthread $(if $(SAN),-fsanitize=$(SAN),-pie -Wl,-z,relro,-z,now)
-PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 LDLIBS   = $(shell pkg-config --libs $(PKGS))
 
 SRCS := $(wildcard user/*/*.c)
-OBJS := $(SRCS:%.c=$(B)/%.o) $(B)/llhttp/llhttp.o $(B)/llhttp/api.o $(B)/llhttp/http.o
+OBJS := $(SRCS:%.c=$(B)/%.o) $(LLHTTP_SRCS:/usr/share/llhttp/%.c=$(B)/llhttp/%.o)
 MAIN := $(B)/user/app/main.o
 LIB  := $(B)/libmitm.a
+LIB_OBJS := $(filter-out $(MAIN),$(OBJS))
 
 UNIT  := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/*_test.c tests/playbook/*_test.c tests/sim/*_test.c))
-FUZZ  := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/*_fuzz.c))
-TESTLIB := $(patsubst %.c,$(B)/%.o,$(filter-out %_test.c,$(wildcard tests/unit/*.c tests/playbook/*.c tests/sim/*.c)))
+THREADS := $(filter %_thread_test,$(UNIT))
+SCRIPT_TESTS := $(wildcard tests/scripts/*_test)
+FUZZ  := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
+FUZZ_NAMES := $(FUZZ:$(B)/tests/fuzz/%_fuzz=%)
+TESTLIB := $(patsubst %.c,$(B)/%.o,$(filter-out %_test.c, \
+	$(wildcard tests/unit/*.c tests/playbook/*.c tests/sim/*.c)))
 SELFTEST_BINS := $(patsubst %.c,$(B)/%,$(wildcard selftests/*.c))
-BENCH_BINS := $(patsubst %.c,$(B)/%,$(wildcard scripts/bench/*.c))
+SELFTESTS := $(wildcard selftests/*_test.sh selftests/*_test.py) $(filter %_test,$(SELFTEST_BINS))
+BENCH_BINS := $(patsubst %.c,build/%,$(wildcard scripts/bench/*.c))
 SKELS := $(patsubst bpf/%.bpf.c,build/gen/%.skel.h,$(wildcard bpf/*.bpf.c))
+
+CHECK_B := build/address-undefined
 
 help:
 	@echo "sudo make demo    install what is missing, build, and watch a real program's HTTPS"
-	@echo "sudo make test    everything: check (no privilege) and selftest (root)"
-	@echo "make deps         install the build's and tests' packages (apt; names printed for dnf, pacman)"
+	@echo "sudo make test    everything: check (no privilege) and selftest (root); the last line counts"
+	@echo "make deps         install the build's and tests' packages (scripts/install-deps --print: dnf, pacman)"
 	@echo "make all          build/mitm-bpf"
 	@echo "make run ARGS=…   build and run it"
 	@echo "make check        unit, playbook, simulator, failing-malloc tests, tidy, include table; ASan+UBSan"
+	@echo "make check-threads  the tests that cross threads, under ThreadSanitizer"
 	@echo "make selftest     kernel and end-to-end tests (root, TAP)"
-	@echo "make fuzz         every fuzz target for FUZZ_SECONDS (default 20) each"
+	@echo "make fuzz         every fuzz target for FUZZ_SECONDS (default 20) each; FUZZ_ONLY=name for one"
 	@echo "make bench        side by side with other proxies; writes docs/PERFORMANCE.md's table"
 	@echo "make tidy         style and size limits; make install / uninstall (PREFIX, DESTDIR); make clean"
 	@echo "variables         SAN=address,undefined | SAN=thread   V=1   WERROR=1"
 
-all: build/checked-deps $(B)/mitm-bpf
+# ---- what must be there before anything is compiled
+
+all: $(B)/mitm-bpf
 
 build/checked-deps: scripts/install-deps
 	@mkdir -p build
@@ -64,31 +89,43 @@ build/checked-deps: scripts/install-deps
 deps:
 	$(Q)scripts/install-deps
 
+# ---- the program
+
+# Rewritten only when its content differs, so that other flags, or a source that went away, rebuild what they must.
+$(B)/flags: FORCE | build/checked-deps
+	@mkdir -p $(@D)
+	@echo '$(subst ','\'',$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(LDFLAGS))' | cmp -s - $@ || \
+		echo '$(subst ','\'',$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(LDFLAGS))' > $@
+
+$(B)/objects: FORCE | build/checked-deps
+	@mkdir -p $(@D)
+	@echo '$(LIB_OBJS) $(TESTLIB)' | cmp -s - $@ || echo '$(LIB_OBJS) $(TESTLIB)' > $@
+
 $(B)/mitm-bpf: $(MAIN) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(MAIN) $(LIB) $(LDLIBS)
 
-$(LIB): $(filter-out $(MAIN),$(OBJS))
+$(LIB): $(LIB_OBJS) $(B)/objects
 	@mkdir -p $(@D)
 	@echo "  AR      $@"
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJS)
 
-$(B)/%.o: %.c | $(SKELS)
+$(B)/%.o: %.c $(B)/flags | $(SKELS)
 	@mkdir -p $(@D)
 	@echo "  CC      $@"
-	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(if $(WERROR),-Werror) -MMD -MP -c -o $@ $<
 
-$(B)/llhttp/%.o: /usr/share/llhttp/%.c
+$(B)/llhttp/%.o: /usr/share/llhttp/%.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC      $@"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -w -c -o $@ $<
 
 # BPF: one object per file, embedded as a skeleton. bpf/vmlinux.h is a reduced, committed header (CO-RE).
-build/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h include/abi/*.h)
+build/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h include/abi/*.h) | build/checked-deps
 	@mkdir -p $(@D)
 	@echo "  BPF     $@"
-	$(Q)$(CLANG) -target bpf -mcpu=v3 -O2 -g -Wall -Werror -Iinclude -Ibpf -I/usr/include/x86_64-linux-gnu -c -o $@ $<
+	$(Q)$(CLANG) -target bpf -mcpu=v3 -O2 -g -Wall -Werror -Iinclude -Ibpf -I/usr/include/$(MULTIARCH) -c -o $@ $<
 	$(Q)llvm-strip -g $@
 
 build/gen/%.skel.h: build/bpf/%.bpf.o
@@ -96,30 +133,89 @@ build/gen/%.skel.h: build/bpf/%.bpf.o
 	@echo "  SKEL    $@"
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
+run: all
+	$(Q)$(B)/mitm-bpf $(ARGS)
+
+# ---- tests
+
 $(B)/tests/%_test: $(B)/tests/%_test.o $(TESTLIB) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB) $(LIB) $(LDLIBS) -lcmocka -ljansson
 
+# FUZZER is set by `make fuzz`; without it a target replays its corpus, which is part of `make check`.
+$(B)/tests/fuzz/%_fuzz: $(B)/tests/fuzz/%_fuzz.o $(if $(FUZZER),,$(B)/tests/fuzz/replay.o) $(LIB)
+	@echo "  LINK    $@"
+	$(Q)$(CC) $(LDFLAGS) $(FUZZER) -o $@ $(filter %.o,$^) $(LIB) $(LDLIBS)
+
 $(B)/selftests/%: $(B)/selftests/%.o $(LIB)
 	@echo "  LINK    $@"
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS) -lcmocka
 
 $(B)/scripts/bench/%: $(B)/scripts/bench/%.o
 	@echo "  LINK    $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -lssl -lcrypto
 
-tests-built: $(UNIT)
+tests-built: $(LIB) $(UNIT) $(FUZZ)
+threads-built: $(THREADS)
+fuzz-built: $(FUZZ)
 selftests-built: $(B)/mitm-bpf $(SELFTEST_BINS)
-bench-built: build/mitm-bpf $(BENCH_BINS)
+bench-built: $(if $(wildcard user/app/main.c),build/mitm-bpf) $(BENCH_BINS)
 
-run: all
-	$(Q)$(B)/mitm-bpf $(ARGS)
+check:
+	+$(Q)$(MAKE) --no-print-directory SAN=address,undefined WERROR=1 tests-built
+	$(Q)selftests/run --jobs $$(nproc) --timeout 50 --tally build/tally/check \
+		$(UNIT:$(B)/%=$(CHECK_B)/%) \
+		$(foreach f,$(FUZZ_NAMES),'$(CHECK_B)/tests/fuzz/$(f)_fuzz tests/fuzz/corpus/$(f)') \
+		$(SCRIPT_TESTS) 'scripts/tidy --tap' 'scripts/check-includes --tap --objects $(CHECK_B)'
+
+check-threads:
+	+$(Q)$(MAKE) --no-print-directory SAN=thread WERROR=1 threads-built
+	$(Q)selftests/run --timeout 120 --tally build/tally/check-threads $(THREADS:$(B)/%=build/thread/%)
+
+selftest:
+	$(Q)[ $$(id -u) = 0 ] || { echo "selftest needs root: run sudo make selftest" >&2; exit 1; }
+	+$(Q)$(MAKE) --no-print-directory WERROR=1 selftests-built
+	$(Q)selftests/run --timeout 180 --tally build/tally/selftest $(SELFTESTS)
+
+test:
+	+$(Q)MAKE='$(MAKE)' scripts/test
+
+FUZZ_SECONDS ?= 20
+fuzz:
+	+$(Q)$(MAKE) --no-print-directory B=build/fuzz SAN=fuzzer-no-link,address,undefined CC=$(CLANG) \
+		FUZZER=-fsanitize=fuzzer fuzz-built
+	$(Q)scripts/fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_ONLY),--only $(FUZZ_ONLY))
+
+tidy:
+	$(Q)scripts/tidy
+
+# ---- for people
+
+demo:
+	$(Q)scripts/install-deps --check 2>/dev/null || scripts/install-deps
+	+$(Q)$(MAKE) --no-print-directory all
+	$(Q)scripts/demo
+
+bench:
+	+$(Q)$(MAKE) --no-print-directory bench-built
+	$(Q)scripts/bench/run $(BENCH_ARGS)
+
+install: all
+	install -D -m 755 $(B)/mitm-bpf $(DESTDIR)$(PREFIX)/bin/mitm-bpf
+	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/mitm-bpf/README.md
+	install -D -m 644 LICENSE $(DESTDIR)$(PREFIX)/share/doc/mitm-bpf/LICENSE
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/mitm-bpf
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/mitm-bpf
 
 clean:
 	$(Q)rm -rf build
 
-.PHONY: help all deps run clean tests-built selftests-built bench-built
+FORCE:
+.PHONY: help all deps run check check-threads selftest test fuzz bench tidy demo install uninstall clean \
+	tests-built threads-built fuzz-built selftests-built bench-built FORCE
 .SECONDARY:
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes on their way: ref-counted slabs, slices that hold one reference, chains of slices. Nothing is copied when a body
- * is parsed, forwarded or captured. Reference counts are not atomic: a slab belongs to the worker whose pool it came
- * from. The master reads slices that it was handed and sends them back through its ring to be put.
+ * Bytes on their way: ref-counted slabs, slices that hold one reference, chains of slices. Nothing is copied when a
+ * body is parsed, forwarded or captured. Reference counts are not atomic: a slab belongs to the worker whose pool it
+ * came from. The master reads slices that it was handed and sends them back through its ring to be put.
  */
 #pragma once
 
