@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/* From an accepted socket to a session: who it is, where it wanted to go, which first layer it gets. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "io/socket.h"
+#include "layers/mode.h"
+#include "steer/steer.h"
+#include "worker/worker_impl.h"
+
+#define STARVED_NS     INT64_C(100000000)
+#define STARVED_SAY_NS INT64_C(5000000000)
+
+/* The v2 path of the process, as /proc says it ("0::/system.slice/x"). Kept by cgroup id: one file read per cgroup. */
+static const char *cgroup_path(struct worker *w, uint64_t id, uint32_t pid)
+{
+	struct cgroup_name *name = &w->cgroup_names[id % CGROUP_NAMES];
+	char file[64], text[2048], *line, *end;
+	ssize_t len;
+	int fd;
+
+	if (name->id == id && name->path[0])
+		return name->path;
+	snprintf(file, sizeof(file), "/proc/%u/cgroup", pid);
+	fd = open(file, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	len = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (len <= 0)
+		return NULL;
+	text[len] = 0;
+	line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+	if (!line)
+		return NULL;
+	line = strchr(line, '/');
+	end = line ? strchr(line, '\n') : NULL;
+	if (!end)
+		return NULL;
+	*end = 0;
+	name->id = id;
+	snprintf(name->path, sizeof(name->path), "%.255s", line);
+	return name->path;
+}
+
+static int note_process(struct worker *w, struct conn_record *r, const struct steer_origin *o)
+{
+	const char *cgroup = cgroup_path(w, o->cgroup_id, o->pid);
+	int ret;
+
+	r->process.pid = o->pid;
+	r->process.uid = o->uid;
+	r->process.cgroup_id = o->cgroup_id;
+	ret = conn_record_text(r, &r->process.comm, str_of(o->comm));
+	if (ret == 0 && o->exe[0])
+		ret = conn_record_text(r, &r->process.exe, str_of(o->exe));
+	if (ret == 0 && cgroup)
+		ret = conn_record_text(r, &r->process.cgroup, str_of(cgroup));
+	return ret;
+}
+
+struct destination {
+	struct worker *worker;
+	struct steer_origin origin;
+};
+
+static struct layer *top_regular(struct driver *d, void *arg)
+{
+	struct worker *w = arg;
+
+	return mode_regular_new(&d->sink, &w->env, d->client);
+}
+
+static struct layer *top_local(struct driver *d, void *arg)
+{
+	struct destination *to = arg;
+	struct conn *server = d->sink.conn_new(&d->sink);
+	struct addr origin;
+
+	if (!server || !socket_addr_parse(&to->origin.dst, &origin))
+		return NULL;
+	server->origin = origin;
+	server->bound_if = to->origin.bound_if;
+	d->client->bound_if = to->origin.bound_if;
+	if (conn_record_endpoint(server->record, &server->record->address, &origin) < 0 ||
+	    conn_record_endpoint(d->client->record, &d->client->record->sockname, &origin) < 0 ||
+	    note_process(to->worker, d->client->record, &to->origin) < 0)
+		return NULL;
+	return mode_transparent_new(&d->sink, &to->worker->env, d->client, server);
+}
+
+/* False: nobody was steered here; somebody found the port by hand. */
+static bool take_origin(struct worker *w, int handle, struct steer_origin *out)
+{
+	struct sockaddr_storage peer;
+	struct addr at, local;
+
+	if (w->io->ops->addresses(w->io, handle, &at, &local) < 0)
+		return false;
+	socket_addr_write(&at, &peer);
+	return steer_take_origin(w->config.steer, (struct sockaddr *)&peer, out);
+}
+
+static void on_accepted(void *owner, int handle)
+{
+	struct worker_accept *a = owner;
+	struct worker *w = a->worker;
+	struct destination to = { .worker = w };
+	struct driver *d;
+
+	if (a->at->mode == LISTEN_LOCAL && !take_origin(w, handle, &to.origin)) {
+		w->stats.unknown++;
+		w->io->ops->refuse(w->io, handle);
+		return;
+	}
+	d = driver_new(&w->world, handle);
+	if (!d)
+		return;
+	w->stats.sessions++;
+	list_add_tail(&w->sessions, &d->link);
+	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode, str_of(a->at->spec));
+	if (a->at->mode == LISTEN_LOCAL)
+		driver_start(d, top_local, &to);
+	else
+		driver_start(d, top_regular, w);
+}
+
+static void on_starved(void *owner, int err)
+{
+	struct worker_accept *a = owner;
+	struct worker *w = a->worker;
+	char text[200];
+
+	w->starved = true;
+	if (timer_arm(&w->io->timers, &w->starved_timer, w->io->now_ns + STARVED_NS) < 0)
+		worker_accept_resume(w);
+	if (w->io->now_ns - w->starved_said_ns < STARVED_SAY_NS && w->starved_said_ns)
+		return;
+	w->starved_said_ns = w->io->now_ns;
+	snprintf(text, sizeof(text), "cannot accept connections (%s): waiting until some close; %" PRIu64
+		 " are open. Raise the limit with ulimit -n or LimitNOFILE=", strerror(-err), w->stats.sessions);
+	worker_log(w, LOG_WARN, text);
+}
+
+void worker_accept_resume(struct worker *w)
+{
+	w->starved = false;
+	timer_cancel(&w->io->timers, &w->starved_timer);
+	for (uint32_t i = 0; i < w->config.listener_count; i++)
+		if (w->listeners[i].handle)
+			w->io->ops->listen_pause(w->listeners[i].handle, false);
+}
+
+static void on_starved_timer(struct timer *t)
+{
+	worker_accept_resume(container_of(t, struct worker, starved_timer));
+}
+
+static const struct listener_events accept_events = { .accepted = on_accepted, .starved = on_starved };
+
+int worker_listen(struct worker *w, struct err *e)
+{
+	w->starved_timer.fire = on_starved_timer;
+	for (uint32_t i = 0; i < w->config.listener_count; i++) {
+		struct worker_accept *a = &w->listeners[i];
+
+		a->worker = w;
+		a->at = &w->config.listeners[i];
+		a->handle = w->io->ops->listen(w->io, a->at->fd, &accept_events, a, e);
+		if (!a->handle)
+			return e->code;
+	}
+	return 0;
+}

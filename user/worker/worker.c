@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: MIT */
+/* The thread: its loop, its rings, and the driver's world. Sessions are set up in session.c. */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "worker/worker_impl.h"
+
+#define RING_SIZE 4096
+#define IDLE_NS   INT64_C(1000000000)
+#define STARVED_NS INT64_C(100000000)
+
+/* --- reports ---------------------------------------------------------------------------------------------------- */
+
+static void wake_master(struct worker *w)
+{
+	uint64_t one = 1;
+
+	if (!w->pushed)
+		return;
+	w->pushed = false;
+	(void)!write(w->link.master_fd, &one, sizeof(one));
+}
+
+/* Never blocks and never loses one: what the ring has no room for waits here, and its session reads nothing more. */
+static void report_push(struct worker *w, struct driver *d, struct report *r)
+{
+	r->worker = w->config.index;
+	if (!w->waiting && ring_push(w->link.to_master, r)) {
+		w->pushed = true;
+		w->outstanding++;
+		return;
+	}
+	r->next = NULL;
+	*w->waiting_tail = r;
+	w->waiting_tail = &r->next;
+	w->stats.reports_delayed++;
+	if (d && !d->held) {
+		d->held = true;
+		driver_hold(d, true);
+	}
+}
+
+static void retry_waiting(struct worker *w)
+{
+	while (w->waiting) {
+		struct report *r = w->waiting;
+		struct report *next = r->next;
+
+		if (!ring_push(w->link.to_master, r))
+			return;
+		w->pushed = true;
+		w->outstanding++;
+		w->waiting = next;
+		if (next)
+			continue;
+		w->waiting_tail = &w->waiting;
+		list_for_each(&w->sessions, pos) {
+			struct driver *d = list_entry(pos, struct driver, link);
+
+			if (!d->held)
+				continue;
+			d->held = false;
+			driver_hold(d, false);
+		}
+	}
+}
+
+static void take_back(struct worker *w)
+{
+	struct report *r;
+
+	while ((r = ring_pop(w->link.from_master)) != NULL) {
+		w->outstanding--;
+		report_free(r);
+	}
+}
+
+static void link_wake(struct worker_link *link)
+{
+	struct worker *w = container_of(link, struct worker, link);
+
+	w->io->ops->wake(w->io);
+}
+
+void worker_log(struct worker *w, enum log_level level, const char *text)
+{
+	struct report *r;
+
+	if (level > log_level_max())
+		return;
+	r = mem_zalloc(sizeof(*r));
+	if (!r)
+		return;
+	r->kind = REPORT_LOG;
+	r->level = (int)level;
+	r->text = mem_strndup(text, strlen(text));
+	if (r->text)
+		report_push(w, NULL, r);
+	else
+		report_free(r);
+}
+
+/* --- the driver's world ----------------------------------------------------------------------------------------- */
+
+static void log_conn(struct worker *w, struct driver *d, const char *what, const struct conn *c)
+{
+	char line[400], ip[ADDR_TEXT_MAX] = "";
+	const struct endpoint *to = c->is_client ? NULL : &c->record->address;
+
+	if (!to) {
+		snprintf(line, sizeof(line), "%s: client %s", d->prefix, what);
+	} else {
+		if (c->peer.family)
+			addr_text(&c->peer, ip);
+		snprintf(line, sizeof(line), "%s: %s %.*s:%u%s%s%s", d->prefix, what, (int)MIN(to->host.len, (size_t)200),
+			 to->host.ptr ? to->host.ptr : "", to->port, c->origin.family ? "" : " (",
+			 c->origin.family ? "" : ip, c->origin.family ? "" : ")");
+	}
+	worker_log(w, LOG_INFO, line);
+}
+
+static void tcp_message(struct worker *w, struct driver *d, const struct flow *f)
+{
+	const struct tcp_message *m = f->tcp.count ? &f->tcp.messages[f->tcp.count - 1] : NULL;
+	struct report *r = m ? mem_zalloc(sizeof(*r)) : NULL;
+
+	if (!r)
+		return;
+	r->kind = REPORT_TCP_MESSAGE;
+	r->hook = HOOK_TCP_MESSAGE;
+	r->client = conn_record_get(f->client);
+	r->server = conn_record_get(f->server);
+	r->message.from_client = m->from_client;
+	r->message.at = m->at;
+	if (chain_share(&r->message.data, &m->data, m->data.len) < 0)
+		report_free(r);
+	else
+		report_push(w, d, r);
+}
+
+static void world_notify(struct driver_world *world, struct driver *d, enum hook_id hook, void *arg)
+{
+	struct worker *w = container_of(world, struct worker, world);
+
+	if (hook == HOOK_TCP_MESSAGE)
+		tcp_message(w, d, arg);
+	if (!w->config.log_connections)
+		return;
+	if (hook == HOOK_CLIENT_CONNECTED)
+		log_conn(w, d, "connect", arg);
+	else if (hook == HOOK_SERVER_CONNECTED)
+		log_conn(w, d, "server connect", arg);
+}
+
+static bool world_ask(struct driver_world *world __unused, struct driver *d __unused, enum hook_id hook __unused,
+		      void *arg __unused, uint64_t token __unused)
+{
+	return false;
+}
+
+static void world_flow(struct driver_world *world, struct driver *d, enum hook_id last, struct flow *flow)
+{
+	struct worker *w = container_of(world, struct worker, world);
+	struct report *r = mem_zalloc(sizeof(*r));
+
+	if (!r) {
+		worker_log(w, LOG_WARN, "out of memory: a flow was not recorded");
+		flow_free(flow);
+		return;
+	}
+	r->kind = REPORT_FLOW;
+	r->hook = last;
+	r->flow = flow;
+	report_push(w, d, r);
+}
+
+static void world_log(struct driver_world *world, enum log_level level, const char *text)
+{
+	worker_log(container_of(world, struct worker, world), level, text);
+}
+
+static bool world_is_self(struct driver_world *world, const struct endpoint *to)
+{
+	struct worker *w = container_of(world, struct worker, world);
+	struct addr ip;
+	bool loopback = str_eq_nocase(to->host, STR("localhost")) || (addr_parse(&ip, to->host) && addr_is_loopback(&ip));
+
+	for (uint32_t i = 0; i < w->config.listener_count; i++) {
+		const struct addr *at = &w->config.listeners[i].at;
+
+		if (at->port != to->port)
+			continue;
+		if (loopback || (addr_parse(&ip, to->host) && memcmp(ip.ip, at->ip, sizeof(ip.ip)) == 0))
+			return true;
+	}
+	return false;
+}
+
+static void world_finished(struct driver_world *world, struct driver *d)
+{
+	struct worker *w = container_of(world, struct worker, world);
+
+	list_del(&d->link);
+	list_add_tail(&w->over, &d->link);
+}
+
+/* --- the environment of layers ----------------------------------------------------------------------------------- */
+
+static int64_t env_now(const struct env *env)
+{
+	return ((struct io *)env->world)->now_ns;
+}
+
+static int64_t env_wall(const struct env *env)
+{
+	return ((struct io *)env->world)->wall_ns;
+}
+
+static uint64_t env_random(struct env *env)
+{
+	struct io *io = env->world;
+
+	return io->random(io);
+}
+
+static void keylog(void *owner, const char *line)
+{
+	struct worker *w = owner;
+	char text[512];
+	int len = snprintf(text, sizeof(text), "%s\n", line);
+
+	if (len > 0 && len < (int)sizeof(text))
+		(void)!write(w->config.keylog_fd, text, (size_t)len);
+}
+
+static int make_env(struct worker *w, struct err *e)
+{
+	struct tls_env_config tls = {
+		.leaves = w->config.leaves,
+		.trust = w->config.trust,
+		.keylog = w->config.keylog_fd >= 0 ? keylog : NULL,
+		.owner = w,
+	};
+
+	memcpy(tls.ticket_keys, w->config.ticket_keys, sizeof(tls.ticket_keys));
+	w->env = (struct env){
+		.slabs = &w->io->slabs,
+		.options = w->config.options,
+		.worker = w->config.index,
+		.notify_hooks = w->config.notify_hooks,
+		.block_hooks = w->config.block_hooks,
+		.now_ns = env_now,
+		.wall_ns = env_wall,
+		.random = env_random,
+		.world = w->io,
+	};
+	if (w->config.log_connections)
+		w->env.notify_hooks |= hook_bit(HOOK_CLIENT_CONNECTED) | hook_bit(HOOK_SERVER_CONNECTED);
+	w->world = (struct driver_world){
+		.io = w->io,
+		.env = &w->env,
+		.mark = w->config.mark,
+		.notify = world_notify,
+		.ask = world_ask,
+		.flow = world_flow,
+		.log = world_log,
+		.is_self = world_is_self,
+		.finished = world_finished,
+	};
+	w->verify = verify_new(VERIFY_ENTRIES, w->config.trust_id);
+	if (!w->verify)
+		return err_set(e, -ENOMEM, "out of memory");
+	tls.verify = worker_verify;
+	return tls_env_new(&w->env.tls, &w->env, &tls, e);
+}
+
+/* --- the loop ---------------------------------------------------------------------------------------------------- */
+
+static void reap(struct worker *w)
+{
+	while (!list_empty(&w->over)) {
+		struct driver *d = list_entry(list_first(&w->over), struct driver, link);
+
+		driver_free(d);
+		w->stats.sessions--;
+		if (w->starved)
+			worker_accept_resume(w);
+	}
+}
+
+static void stop_listening(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->config.listener_count; i++)
+		if (w->listeners[i].handle)
+			w->io->ops->listen_close(w->listeners[i].handle);
+	for (uint32_t i = 0; i < w->config.listener_count; i++)
+		w->listeners[i].handle = NULL;
+	timer_cancel(&w->io->timers, &w->starved_timer);
+	w->starved = false;
+}
+
+static void obey(struct worker *w)
+{
+	enum worker_order order = atomic_load_explicit(&w->order, memory_order_acquire);
+
+	if (order >= WORKER_DRAIN && !w->draining) {
+		w->draining = true;
+		stop_listening(w);
+		list_for_each(&w->sessions, pos)
+			driver_drain(list_entry(pos, struct driver, link));
+	}
+	if (order >= WORKER_STOP && !w->stopping) {
+		w->stopping = true;
+		while (!list_empty(&w->sessions)) {
+			struct driver *d = list_entry(list_first(&w->sessions), struct driver, link);
+
+			driver_free(d);
+			w->stats.sessions--;
+		}
+	}
+}
+
+static void publish(struct worker *w)
+{
+	w->stats.accepted = w->io->stats.accepted;
+	w->stats.bytes_in = w->io->stats.bytes_in;
+	w->stats.bytes_out = w->io->stats.bytes_out;
+	atomic_store_explicit(&w->public_sessions, w->stats.sessions, memory_order_relaxed);
+	pthread_mutex_lock(&w->stats_lock);
+	w->public_stats = w->stats;
+	pthread_mutex_unlock(&w->stats_lock);
+}
+
+static void loop(struct worker *w)
+{
+	while (!w->stopping || w->outstanding || w->waiting || !list_empty(&w->over)) {
+		bool idle = list_empty(&w->over) && !w->waiting;
+		int ret = w->io->ops->run(w->io, w->waiting ? 1000000 : idle ? IDLE_NS : 0);
+
+		if (ret < 0) {
+			char text[160];
+
+			snprintf(text, sizeof(text), "I/O loop: %s; this worker stops", strerror(-ret));
+			log_line(LOG_ERROR, "worker", "%s", text);
+			break;
+		}
+		take_back(w);
+		obey(w);
+		reap(w);
+		retry_waiting(w);
+		wake_master(w);
+		publish(w);
+	}
+}
+
+static int set_up(struct worker *w, struct err *e)
+{
+	int ret = io_new(&w->io, w->config.io, e);
+
+	if (ret < 0)
+		return ret;
+	ret = make_env(w, e);
+	if (ret < 0)
+		return ret;
+	return worker_listen(w, e);
+}
+
+static void *worker_thread(void *arg)
+{
+	struct worker *w = arg;
+	sigset_t all;
+	char name[16];
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	snprintf(name, sizeof(name), "worker-%u", w->config.index);
+	pthread_setname_np(pthread_self(), name);
+	ret = set_up(w, &w->error);
+	w->start_result = ret;
+	sem_post(&w->started);
+	if (ret == 0)
+		loop(w);
+	stop_listening(w);
+	tls_env_free(w->env.tls);
+	verify_free(w->verify);
+	io_free(w->io);
+	w->io = NULL;
+	return NULL;
+}
+
+static int give(struct worker *w, enum worker_order order)
+{
+	atomic_store_explicit(&w->order, order, memory_order_release);
+	w->io->ops->wake(w->io);
+	return 0;
+}
+
+void worker_drain(struct worker *w)
+{
+	give(w, WORKER_DRAIN);
+}
+
+void worker_stop(struct worker *w)
+{
+	give(w, WORKER_STOP);
+}
+
+bool worker_done(struct worker *w)
+{
+	return atomic_load_explicit(&w->public_sessions, memory_order_relaxed) == 0;
+}
+
+struct worker_link *worker_link(struct worker *w)
+{
+	return &w->link;
+}
+
+struct worker_stats worker_stats(struct worker *w)
+{
+	struct worker_stats copy;
+
+	pthread_mutex_lock(&w->stats_lock);
+	copy = w->public_stats;
+	pthread_mutex_unlock(&w->stats_lock);
+	return copy;
+}
+
+static void destroy(struct worker *w)
+{
+	struct report *r;
+
+	while (w->link.to_master && (r = ring_pop(w->link.to_master)) != NULL)
+		report_free(r);
+	ring_free(w->link.to_master);
+	ring_free(w->link.from_master);
+	if (w->link.master_fd >= 0)
+		close(w->link.master_fd);
+	sem_destroy(&w->started);
+	pthread_mutex_destroy(&w->stats_lock);
+	mem_free(w->config.listeners);
+	mem_free(w->listeners);
+	mem_free(w);
+}
+
+void worker_free(struct worker *w)
+{
+	if (!w)
+		return;
+	pthread_join(w->thread, NULL);
+	destroy(w);
+}
+
+int worker_start(struct worker **out, const struct worker_config *config, struct err *e)
+{
+	struct worker *w = mem_zalloc(sizeof(*w));
+	int ret = -ENOMEM;
+
+	if (!w)
+		return err_set(e, -ENOMEM, "out of memory");
+	w->config = *config;
+	w->link.worker = config->index;
+	w->link.wake = link_wake;
+	w->link.master_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	w->link.to_master = ring_new(RING_SIZE);
+	w->link.from_master = ring_new(RING_SIZE * 2);
+	w->waiting_tail = &w->waiting;
+	list_init(&w->sessions);
+	list_init(&w->over);
+	sem_init(&w->started, 0, 0);
+	pthread_mutex_init(&w->stats_lock, NULL);
+	w->config.listeners = mem_alloc(config->listener_count * sizeof(*config->listeners));
+	w->listeners = mem_zalloc(config->listener_count * sizeof(*w->listeners));
+	if (!w->link.to_master || !w->link.from_master || w->link.master_fd < 0 || !w->listeners ||
+	    !w->config.listeners) {
+		err_set(e, ret, "out of memory");
+		goto fail;
+	}
+	memcpy(w->config.listeners, config->listeners, config->listener_count * sizeof(*config->listeners));
+	ret = -pthread_create(&w->thread, NULL, worker_thread, w);
+	if (ret < 0) {
+		err_set(e, ret, "cannot start a worker thread: %s", strerror(-ret));
+		goto fail;
+	}
+	sem_wait(&w->started);
+	ret = w->start_result;
+	if (ret < 0) {
+		*e = w->error;
+		pthread_join(w->thread, NULL);
+		goto fail;
+	}
+	*out = w;
+	return 0;
+fail:
+	destroy(w);
+	return ret;
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One thread with its own I/O, listeners, sessions and pools; it shares nothing with other workers but what is lent here.
+ * Thread: worker_* are the master's (the thread that started it), unless said otherwise.
+ */
+#pragma once
+
+#include "core/link.h"
+#include "core/options.h"
+#include "crypto/leaf.h"
+#include "io/io.h"
+#include "layers/tls_env.h"
+
+struct steer;
+struct worker;
+
+enum listener_mode { LISTEN_REGULAR, LISTEN_LOCAL };
+
+/* fd: a listening socket of this worker alone (SO_REUSEPORT spreads clients); the worker owns it from worker_start() on. */
+struct worker_listener {
+	int fd;
+	enum listener_mode mode;
+	struct addr at;                  /* the bound address */
+	const char *spec;                /* "regular@127.0.0.1:8080": what flows show as proxy_mode */
+};
+
+struct worker_config {
+	uint32_t index, count;           /* this worker, and how many there are */
+	enum io_choice io;
+	const struct options *options;   /* outlives the worker */
+	struct worker_listener *listeners;
+	uint32_t listener_count;
+	struct steer *steer;             /* NULL: no LISTEN_LOCAL */
+	uint32_t mark;                   /* SO_MARK of upstream sockets; 0: none */
+	struct leaf_source *leaves;
+	X509_STORE *trust;
+	uint64_t trust_id;
+	uint8_t ticket_keys[TLS_TICKET_KEYS_SIZE];
+	int keylog_fd;                   /* opened for appending; -1: none */
+	uint64_t notify_hooks, block_hooks;
+	bool log_connections;            /* "client connect" and its kin */
+};
+
+/* Starts the thread. Returns 0 once it runs and listens; else -errno with e filled. config is copied, not its pointees. */
+int worker_start(struct worker **out, const struct worker_config *config, struct err *e) __must_check;
+
+struct worker_link *worker_link(struct worker *w);
+
+/* Stops accepting; sessions finish what is in flight. worker_done() becomes true when the last one has. */
+void worker_drain(struct worker *w);
+bool worker_done(struct worker *w);
+
+/* Ends the sessions now; their flows are still reported. Then the thread only takes reports back. */
+void worker_stop(struct worker *w);
+
+/* After worker_stop(), once every report came back: joins and frees. */
+void worker_free(struct worker *w);
+
+struct worker_stats {
+	uint64_t accepted, sessions, bytes_in, bytes_out;
+	uint64_t unknown;                /* connections to a steering port that were not steered */
+	uint64_t reports_delayed;        /* times that the ring to the master was full */
+};
+
+/* A recent copy. */
+struct worker_stats worker_stats(struct worker *w);

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* What worker.c and session.c share. */
+#pragma once
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "core/driver.h"
+#include "crypto/verify.h"
+#include "worker/worker.h"
+
+enum worker_order { WORKER_RUN, WORKER_DRAIN, WORKER_STOP };
+
+struct worker_accept {
+	struct worker *worker;
+	struct worker_listener *at;
+	struct listener *handle;
+};
+
+#define CGROUP_NAMES 64
+
+struct worker {
+	struct worker_config config;
+	pthread_t thread;
+	sem_t started;
+	int start_result;
+	struct err error;
+	_Atomic enum worker_order order;
+	bool draining, stopping;
+
+	struct io *io;
+	struct env env;
+	struct driver_world world;
+	struct verify *verify;
+	struct worker_accept *listeners;
+	struct list sessions, over;      /* struct driver */
+	bool starved;
+	struct timer starved_timer;
+	int64_t starved_said_ns;
+
+	struct worker_link link;
+	struct report *waiting, **waiting_tail;  /* for room in the ring */
+	uint64_t outstanding;            /* reports that have not come back */
+	bool pushed;
+
+	struct worker_stats stats;       /* the thread's own */
+	_Atomic uint64_t public_sessions;
+	pthread_mutex_t stats_lock;
+	struct worker_stats public_stats;
+
+	struct cgroup_name {
+		uint64_t id;
+		char path[256];
+	} cgroup_names[CGROUP_NAMES];    /* by id, direct mapped */
+};
+
+/* session.c */
+int worker_listen(struct worker *w, struct err *e) __must_check;
+void worker_accept_resume(struct worker *w);
+/* worker.c */
+void worker_log(struct worker *w, enum log_level level, const char *text);
+int worker_verify(void *owner, X509_STORE_CTX *ctx);
