@@ -40,9 +40,6 @@ struct intercept_process {
 int intercept_spec_parse(struct intercept_spec **out, struct str text, struct err *e) __must_check;
 void intercept_spec_free(struct intercept_spec *spec);
 
-/* NULL when memory is out. */
-struct intercept_spec *intercept_spec_copy(const struct intercept_spec *spec) __must_check;
-
 /* `Include PID 1. Exclude processes matching "curl".` or `Intercept nothing.` */
 void intercept_spec_describe(const struct intercept_spec *spec, struct strbuf *out);
 
