@@ -270,8 +270,7 @@ static int proxy_command(struct steer *s, char *command, char *answer)
 	return snprintf(answer, LINE_MAX_LEN, "%.*s\n", ERR_TEXT_MAX, ret == 0 ? "ok" : e.text);
 }
 
-static _Noreturn void proxy_main(const struct world *w, const struct steer_options *options, int command_fd,
-				 int answer_fd)
+static _Noreturn void proxy_main(const struct steer_options *options, int command_fd, int answer_fd)
 {
 	int l4 = listen_on(AF_INET, "127.0.0.1", 0), l6 = listen_on(AF_INET6, "::1", 0);
 	char command[LINE_MAX_LEN], answer[LINE_MAX_LEN];
@@ -287,7 +286,6 @@ static _Noreturn void proxy_main(const struct world *w, const struct steer_optio
 		snprintf(answer, sizeof(answer), "ok\n");
 	if (write(answer_fd, answer, strlen(answer)) < 0 || strcmp(answer, "ok\n") != 0)
 		_exit(1);
-	(void)w;
 	for (;;) {
 		struct pollfd fds[] = {
 			{ .fd = command_fd, .events = POLLIN }, { .fd = steer_fd(s), .events = POLLIN },
@@ -315,6 +313,19 @@ static _Noreturn void proxy_main(const struct world *w, const struct steer_optio
 		if (write(answer_fd, answer, strlen(answer)) < 0)
 			_exit(1);
 	}
+}
+
+static void enter_cgroup(const struct world *w)
+{
+	char path[PATH_MAX + 16], pid[16];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", w->cgroup);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	if (fd < 0 || write(fd, pid, strlen(pid)) < 0)
+		die("cannot enter %s: %s", w->cgroup, strerror(errno));
+	close(fd);
 }
 
 /* Sends a command to the proxy; the answer, without its newline, stays until the next one. */
@@ -348,7 +359,8 @@ static void proxy_start(struct world *w, bool loopback)
 	if (w->proxy == 0) {
 		close(to[1]);
 		close(from[0]);
-		proxy_main(w, &options, to[0], from[1]);
+		enter_cgroup(w);        /* where only the rule about itself keeps it from being taken */
+		proxy_main(&options, to[0], from[1]);
 	}
 	close(to[0]);
 	close(from[1]);
@@ -438,19 +450,6 @@ static void world_stop(struct world *w)
 		usleep(20000);
 }
 
-static void enter_cgroup(const struct world *w)
-{
-	char path[PATH_MAX + 16], pid[16];
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/cgroup.procs", w->cgroup);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	snprintf(pid, sizeof(pid), "%d", getpid());
-	if (fd < 0 || write(fd, pid, strlen(pid)) < 0)
-		die("cannot enter %s: %s", w->cgroup, strerror(errno));
-	close(fd);
-}
-
 /* Connects fd (any options set) and reads one line into line; 0 or -errno. */
 static int finish(int fd, const struct sockaddr *to, socklen_t to_len, char *line)
 {
@@ -509,18 +508,43 @@ static __unused bool starts(const char *line, const char *with)
 	return strncmp(line, with, strlen(with)) == 0;
 }
 
-/* Runs fn in a child that is in the cgroup and named comm; true when it returned true. */
-static __unused bool as_client(struct world *w, const char *comm, bool (*fn)(void *), void *arg)
+/* A process in the cgroup, named comm, that runs fn; returns its pid. */
+static pid_t client_start(struct world *w, const char *comm, bool (*fn)(void *), void *arg)
 {
-	int status;
 	pid_t pid;
 
 	fflush(stdout);
 	pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		enter_cgroup(w);
 		prctl(PR_SET_NAME, comm);
 		_exit(!fn(arg));
 	}
+	return pid;
+}
+
+static bool client_end(pid_t pid)
+{
+	int status;
+
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* Runs fn in a child that is in the cgroup and named comm; true when it returned true. */
+static __unused bool as_client(struct world *w, const char *comm, bool (*fn)(void *), void *arg)
+{
+	return client_end(client_start(w, comm, fn, arg));
+}
+
+/* For as_client(): the origin is asked over IPv4 and the answer has to begin with the argument. */
+static __unused bool answers(void *with)
+{
+	char line[LINE_MAX_LEN];
+	int ret = ask(ORIGIN4, ORIGIN_PORT, line);
+
+	if (ret == 0 && starts(line, with))
+		return true;
+	printf("# wanted \"%s\", got \"%s\" (%s)\n", (char *)with, line, strerror(-ret));
+	return false;
 }
