@@ -228,6 +228,26 @@ static void proxy_connects(char *line)
 	close(fd);
 }
 
+static void child_connects(char *line)
+{
+	int result[2];
+	ssize_t len;
+
+	if (pipe(result) < 0)
+		die("pipe");
+	if (fork() == 0) {
+		proxy_connects(line);
+		_exit(write(result[1], line, strlen(line)) < 0);
+	}
+	len = read(result[0], line, LINE_MAX_LEN - 1);
+	line[len < 0 ? 0 : len] = 0;
+	wait(NULL);
+	close(result[0]);
+	close(result[1]);
+}
+
+static uint16_t proxy_ports[2];
+
 static int proxy_command(struct steer *s, char *command, char *answer)
 {
 	struct intercept_spec *spec;
@@ -246,20 +266,12 @@ static int proxy_command(struct steer *s, char *command, char *answer)
 		proxy_connects(answer);
 		return 0;
 	} else if (strcmp(command, "child-connect") == 0) {
-		int pipes[2];
-
-		if (pipe(pipes) < 0)
-			die("pipe");
-		if (fork() == 0) {
-			proxy_connects(answer);
-			_exit(write(pipes[1], answer, strlen(answer)) < 0);
-		}
-		ret = (int)read(pipes[0], answer, LINE_MAX_LEN - 1);
-		answer[ret < 0 ? 0 : ret] = 0;
-		wait(NULL);
-		close(pipes[0]);
-		close(pipes[1]);
+		child_connects(answer);
 		return 0;
+	} else if (strcmp(command, "ports") == 0) {
+		return snprintf(answer, LINE_MAX_LEN, "%u %u\n", proxy_ports[0], proxy_ports[1]);
+	} else if (strncmp(command, "exclude-port ", 13) == 0) {
+		ret = steer_exclude_port(s, (uint16_t)atoi(command + 13), &e);
 	} else if (strcmp(command, "detach") == 0) {
 		steer_detach_new(s);
 	} else if (strcmp(command, "poll") == 0) {
@@ -278,6 +290,8 @@ static _Noreturn void proxy_main(const struct steer_options *options, int comman
 	struct err e;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	proxy_ports[0] = port_of(l4);
+	proxy_ports[1] = port_of(l6);
 	log_init(to_stderr, getenv("DEBUG") ? LOG_DEBUG : LOG_WARN);
 	if (steer_open(&s, options, &e) < 0 || steer_set_endpoint(s, port_of(l4), port_of(l6), &e) < 0 ||
 	    steer_attach(s, &e) < 0)
