@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Every map and setting on one page. Names begin with mb_ and stay under 16 characters: they identify us in listings. */
+#pragma once
+
+#include "vmlinux.h"
+
+#include <linux/bpf.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "abi/steer.h"
+
+/* Set before load. */
+const volatile bool steer_loopback;
+const volatile __u32 steer_own_mark;
+
+/* Written by user space at any time; the low bit of policy_gen selects the bank of mb_policy. */
+__u32 self_tgid;
+__u32 policy_gen;
+__u16 own_ports[STEER_OWN_PORTS_MAX];
+__u32 own_ports_count;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct steer_policy);
+} mb_policy SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * STEER_PIDS_MAX);
+	__type(key, struct steer_pid_key);
+	__type(value, __u32);
+} mb_pid SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, STEER_PROC_MAX);
+	__type(key, __u32);
+	__type(value, struct steer_proc);
+} mb_proc SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, STEER_TREE_MAX);
+	__type(key, __u32);
+	__type(value, struct steer_tree);
+} mb_tree SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, STEER_ENDPOINT_MAX);
+	__type(key, __u64);
+	__type(value, struct steer_endpoint);
+} mb_ep SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, STEER_ROUTE_MAX);
+	__type(key, struct steer_route_key);
+	__type(value, struct steer_route);
+} mb_route SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct steer_orig);
+} mb_skorig SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, STEER_CONN_MAX);
+	__type(key, struct steer_tuple);
+	__type(value, struct steer_orig);
+} mb_conn SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STEER_REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} mb_stat SEC(".maps");
+
+/*
+ * Working space for a path. Not per CPU: these programs can be preempted by others on the same CPU, so a slot is owned
+ * by whoever set busy. Paths are built backwards and end at SCRATCH_PATH; what is behind only calms the verifier.
+ */
+#define SCRATCH_SLOTS 256
+#define SCRATCH_TRIES 8
+#define SCRATCH_PATH 256
+
+struct steer_scratch {
+	__u32 busy;
+	__u32 pad;
+	struct steer_proc proc;
+	char path[SCRATCH_PATH + 256];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SCRATCH_SLOTS);
+	__type(key, __u32);
+	__type(value, struct steer_scratch);
+} mb_scratch SEC(".maps");
+
+static __always_inline void count(__u32 reason)
+{
+	__u64 *n = bpf_map_lookup_elem(&mb_stat, &reason);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);      /* another program may preempt this one here */
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Is this process to be steered? Decided from the process itself: the names of its leader and of the calling thread, the
+ * path of its executable, its pid, and what it has from its ancestors. user/steer/intercept_spec.c says the same in
+ * plain C, and the tests compare.
+ */
+#pragma once
+
+#include "maps.bpf.h"
+#include "path.bpf.h"
+
+/* Without a branch: the verifier would follow both sides of each of 512 steps. */
+static __always_inline __u64 max_rank(__u64 a, __u64 b)
+{
+	__s64 more = (__s64)(b - a);
+
+	return a + (more & ~(more >> 63));
+}
+
+/* The greatest rank of the names that a comm contains, or that were cut to it. */
+static __always_inline __u64 comm_rank(const struct steer_policy *policy, const char *comm)
+{
+	__u64 state = 0, rank = 0;
+
+	for (int i = 0; i < STEER_COMM_SIZE - 1; i++) {
+		if (!comm[i])
+			return rank;
+		state = policy->next[state][(__u8)comm[i]];
+		BOUND(state, STEER_STATES - 1);
+		rank = max_rank(rank, policy->accept[state]);
+	}
+	return max_rank(rank, policy->cut[state]);
+}
+
+/* The same of the path in scratch space from at on. Global functions: each is verified once, not with every caller. */
+__noinline __u32 mb_path_rank(__u32 bank, __u32 slot, __u32 at)
+{
+	const struct steer_scratch *scratch = bpf_map_lookup_elem(&mb_scratch, &slot);
+	const struct steer_policy *policy = bpf_map_lookup_elem(&mb_policy, &bank);
+	__u64 state = 0, rank = 0;
+
+	if (!scratch || !policy)
+		return 0;
+	for (int i = 0; i < SCRATCH_PATH; i++) {
+		__u64 where = at + i, byte;
+
+		if (where >= SCRATCH_PATH)
+			break;
+		BOUND(where, SCRATCH_PATH - 1);
+		byte = (__u8)scratch->path[where];
+		BOUND(byte, 255);
+		state = policy->next[state][byte];
+		BOUND(state, STEER_STATES - 1);
+		rank = max_rank(rank, policy->accept[state]);
+	}
+	return rank;
+}
+
+/* What the children of a process will have from it, when a rule names it. */
+static __always_inline void tree_remember(__u32 tgid, __u32 gen, __u32 flags)
+{
+	struct steer_tree tree = { .gen = gen, .flags = flags };
+
+	if (!flags)
+		bpf_map_delete_elem(&mb_tree, &tgid);
+	else if (bpf_map_update_elem(&mb_tree, &tgid, &tree, BPF_ANY))
+		count(STEER_TREE_FULL);
+}
+
+static __always_inline __u32 tree_flags(__u32 tgid, __u32 gen)
+{
+	struct steer_tree *tree = bpf_map_lookup_elem(&mb_tree, &tgid);
+
+	if (!tree)
+		return 0;
+	return tree->gen == gen ? tree->flags : tree->flags & STEER_TREE_PROXY;
+}
+
+/* The number of a slot that is now ours, or SCRATCH_SLOTS. */
+static __always_inline __u32 scratch_take(void)
+{
+	__u32 first = bpf_get_smp_processor_id() * SCRATCH_TRIES;
+
+	for (__u32 i = 0; i < SCRATCH_TRIES; i++) {
+		__u32 slot = (first + i) % SCRATCH_SLOTS;
+		struct steer_scratch *scratch = bpf_map_lookup_elem(&mb_scratch, &slot);
+
+		if (scratch && __sync_val_compare_and_swap(&scratch->busy, 0, 1) == 0)
+			return slot;
+	}
+	return SCRATCH_SLOTS;
+}
+
+static __always_inline void scratch_put(struct steer_scratch *scratch)
+{
+	__sync_lock_test_and_set(&scratch->busy, 0);
+}
+
+/* Keeps the tail of a path that is too long, as matching does. */
+static __always_inline void keep_path(struct steer_scratch *scratch, __u64 at)
+{
+	__u64 len = SCRATCH_PATH - at;
+
+	if (len > STEER_PATH_SIZE - 1)
+		len = STEER_PATH_SIZE - 1;
+	at = SCRATCH_PATH - len;
+	BOUND(at, 2 * SCRATCH_PATH - 1);
+	BOUND(len, STEER_PATH_SIZE - 1);
+	scratch->proc.path_len = len;
+	bpf_probe_read_kernel(scratch->proc.path, len, (const char *)scratch->path + at);
+	scratch->proc.path[len] = 0;
+}
+
+/*
+ * Matches the current process against generation gen and remembers the result in mb_proc and mb_tree. Returns its rank
+ * without the calling thread's name, or -1.
+ */
+__noinline int mb_evaluate(__u32 tgid, __u32 gen)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct steer_pid_key pid_key = { .gen = gen, .pid = tgid };
+	__u32 bank = gen & 1, slot = scratch_take(), *by_pid, pid_rank = 0;
+	struct steer_policy *policy = bpf_map_lookup_elem(&mb_policy, &bank);
+	struct steer_scratch *scratch = bpf_map_lookup_elem(&mb_scratch, &slot);
+	__u64 at, rank;
+
+	if (!policy || !scratch) {
+		count(STEER_EVALUATE_BUSY);
+		return -1;
+	}
+	count(STEER_EVALUATED);
+	scratch->proc.start = task->group_leader->start_boottime;
+	scratch->proc.exec_id = task->self_exec_id;
+	scratch->proc.gen = gen;
+	bpf_probe_read_kernel(scratch->proc.comm, STEER_COMM_SIZE, task->group_leader->comm);
+	at = mb_exe_path(slot);
+	by_pid = policy->pids ? bpf_map_lookup_elem(&mb_pid, &pid_key) : NULL;
+	if (by_pid)
+		pid_rank = *by_pid;
+	rank = max_rank(comm_rank(policy, scratch->proc.comm), mb_path_rank(bank, slot, at));
+	rank = max_rank(rank, pid_rank);
+	scratch->proc.rank = rank;
+	keep_path(scratch, at);
+	bpf_map_update_elem(&mb_proc, &tgid, &scratch->proc, BPF_ANY);
+	scratch_put(scratch);
+
+	if (STEER_RANK_INCLUDES(rank))
+		tree_remember(tgid, gen, STEER_TREE_INCLUDED);
+	else if (rank)
+		tree_remember(tgid, gen, rank == pid_rank ? STEER_TREE_EXCLUDED : 0);
+	return (int)rank;
+}
+
+/* The rank of the current process without its thread's name, from mb_proc while that is still true. */
+static __always_inline int process_rank(struct task_struct *task, __u32 tgid, __u32 gen)
+{
+	struct steer_proc *proc = bpf_map_lookup_elem(&mb_proc, &tgid);
+	__u64 comm[STEER_COMM_SIZE / 8] = { 0 };
+	__u64 known[STEER_COMM_SIZE / 8];
+
+	if (proc && proc->gen == gen && proc->exec_id == task->self_exec_id &&
+	    proc->start == task->group_leader->start_boottime) {
+		bpf_probe_read_kernel(comm, sizeof(comm), task->group_leader->comm);
+		__builtin_memcpy(known, proc->comm, sizeof(known));
+		if (comm[0] == known[0] && comm[1] == known[1])
+			return proc->rank;
+	}
+	return mb_evaluate(tgid, gen);
+}
+
+/* Of the calling thread's own name; the leader's is in process_rank() already. */
+static __always_inline int thread_rank(struct task_struct *task, const struct steer_policy *policy)
+{
+	char comm[STEER_COMM_SIZE] = { 0 };
+
+	if (task->pid == task->tgid)
+		return 0;
+	bpf_get_current_comm(comm, sizeof(comm));
+	return comm_rank(policy, comm);
+}
+
+static __always_inline struct steer_policy *policy_now(__u32 *gen)
+{
+	struct steer_policy *policy;
+	__u32 bank;
+
+	*gen = *(volatile __u32 *)&policy_gen;
+	bank = *gen & 1;
+	policy = bpf_map_lookup_elem(&mb_policy, &bank);
+	return policy && policy->actions ? policy : NULL;
+}
+
+static __always_inline bool selected(struct task_struct *task, __u32 tgid)
+{
+	struct steer_policy *policy;
+	int rank, by_thread;
+	__u32 gen, flags;
+
+	policy = policy_now(&gen);
+	if (!policy)
+		return false;
+	rank = process_rank(task, tgid, gen);
+	if (rank < 0)
+		return false;
+	by_thread = thread_rank(task, policy);
+	if (by_thread > rank)
+		rank = by_thread;
+	if (rank)
+		return STEER_RANK_INCLUDES(rank);
+	flags = tree_flags(tgid, gen);
+	if (flags & (STEER_TREE_INCLUDED | STEER_TREE_EXCLUDED))
+		return flags & STEER_TREE_INCLUDED;
+	return policy->selects_by_default;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * Children follow their parent. mb_tree holds a process only if it has something to pass on: the entry is written when a
+ * rule names the process, copied at fork, kept over exec (unless a rule names the new program), dropped at exit.
+ */
+#pragma once
+
+#include "policy.bpf.h"
+
+#include <bpf/bpf_tracing.h>
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(mb_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 child_tgid = child->tgid, gen, flags;
+	struct steer_policy *policy;
+	int rank, by_thread;
+
+	if (child->pid != child->tgid)
+		return 0;
+	if (tgid == self_tgid || (tree_flags(tgid, 0) & STEER_TREE_PROXY)) {
+		tree_remember(child_tgid, 0, STEER_TREE_PROXY);
+		return 0;
+	}
+	policy = policy_now(&gen);
+	if (!policy) {
+		tree_remember(child_tgid, 0, 0);
+		return 0;
+	}
+	rank = process_rank(task, tgid, gen);   /* writes mb_tree when a rule names the parent */
+	flags = tree_flags(tgid, gen);
+	by_thread = thread_rank(task, policy);
+	if (by_thread > rank)
+		flags = STEER_RANK_INCLUDES(by_thread) ? STEER_TREE_INCLUDED : 0;
+	tree_remember(child_tgid, gen, flags);
+	return 0;
+}
+
+/* Matches each new program at once: should it replace itself by another, its own name will not be there to be asked. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(mb_exec, struct task_struct *task)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, gen;
+
+	if (tgid == self_tgid || (tree_flags(tgid, 0) & STEER_TREE_PROXY) || !policy_now(&gen))
+		return 0;
+	process_rank(bpf_get_current_task_btf(), tgid, gen);
+	return 0;
+}
+
+/* Fires for each thread, and the leader may be gone before the others. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(mb_exit, struct task_struct *task)
+{
+	__u32 tgid = task->tgid;
+
+	if (task->signal->live.counter == 0)
+		bpf_map_delete_elem(&mb_tree, &tgid);
+	return 0;
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * What bpf/ and user/steer/ share: structs, limits, reasons. Fixed-width members only; every padding byte is a member,
+ * because these are map keys. Addresses and ports are in network order everywhere; an IPv4 address is in the first
+ * four bytes of a 16-byte field and the rest is zero.
+ */
+#pragma once
+
+#ifndef __bpf__
+#include <linux/types.h>
+#endif
+
+#define STEER_NAMES_MAX 64           /* distinct name patterns of one policy */
+#define STEER_NAME_BYTES_MAX 511     /* their lengths together: one automaton state each, and the root */
+#define STEER_PIDS_MAX 4096          /* distinct pids of one policy */
+#define STEER_STATES 512
+#define STEER_COMM_SIZE 16           /* TASK_COMM_LEN, with its terminator */
+#define STEER_PATH_SIZE 256          /* a longer path keeps its tail; terminated */
+#define STEER_OWN_PORTS_MAX 32       /* loopback ports of the proxy itself */
+
+#define STEER_CONN_MAX 65536
+#define STEER_PROC_MAX 16384
+#define STEER_TREE_MAX 65536
+#define STEER_ROUTE_MAX 8192
+#define STEER_ENDPOINT_MAX 1024
+
+/*
+ * A rank is an action's place in the spec and what it says: (1 + index) * 2, plus 1 for an include; 0 = none. Folding
+ * the actions in order ends with what the last one that matches says, so the greatest rank is the verdict.
+ */
+#define STEER_RANK(index, include) ((((__u32)(index) + 1) << 1) | ((include) ? 1 : 0))
+#define STEER_RANK_INCLUDES(rank) ((rank) & 1)
+
+/* One bank of mb_policy. A new policy is written to the bank that is not in use, then policy_gen is increased. */
+struct steer_policy {
+	__u32 selects_by_default;            /* the first action is an exclusion */
+	__u32 actions;                       /* 0: nothing is ever selected */
+	__u32 pids;                          /* entries of mb_pid with this generation */
+	__u32 states;
+	__u32 accept[STEER_STATES];          /* greatest rank of the names that end here */
+	__u32 cut[STEER_STATES];             /* the same for longer names, at their 15th byte: a comm is cut there */
+	__u16 next[STEER_STATES][256];
+};
+
+struct steer_pid_key {
+	__u32 gen;
+	__u32 pid;
+};
+
+/* Facts of a process, valid while start, exec_id, gen and comm are those of the running one. */
+struct steer_proc {
+	__u64 start;                         /* nanoseconds since boot at which the process began */
+	__u64 exec_id;                       /* grows with every execve() */
+	__u32 gen;
+	__u32 rank;                          /* of path, leader's comm and pid, without the thread's comm */
+	char comm[STEER_COMM_SIZE];          /* the leader's */
+	__u32 path_len;
+	__u32 pad;
+	char path[STEER_PATH_SIZE];
+};
+
+/* What a process has from its ancestors, and its children from it. */
+#define STEER_TREE_INCLUDED 1        /* follows a selected process; only while gen is current */
+#define STEER_TREE_EXCLUDED 2        /* follows a process excluded by pid; only while gen is current */
+#define STEER_TREE_PROXY 4           /* the proxy's own; at any generation */
+
+struct steer_tree {
+	__u32 gen;
+	__u32 flags;
+};
+
+/* Where connections of one network namespace go. Key: its cookie. */
+struct steer_endpoint {
+	__u16 tcp4;                          /* 0: this family is not steered here */
+	__u16 tcp6;
+	__u32 pad;
+};
+
+/* A destination that can be reached without us; longest prefix wins. prefix_len counts the bits after itself. */
+#define STEER_ROUTE_PREFIX(family_bits) (72u + (family_bits))
+
+struct steer_route_key {
+	__u32 prefix_len;
+	__u8 netns[8];
+	__u8 family;
+	__u8 ip[16];
+	__u8 pad[3];
+};
+
+struct steer_route {
+	__u32 serial;                        /* of the dump that saw it */
+	__u8 reachable;
+	__u8 pad[3];
+	__u8 src[16];                        /* the source address the kernel would choose; zero: unknown */
+};
+
+#define STEER_ORIG_BOUND 1           /* bound_if was cleared on the socket */
+#define STEER_ORIG_LOOPBACK 2        /* the destination is a loopback address */
+
+/* The original destination of one connection and who made it. */
+struct steer_orig {
+	__u16 family;                        /* AF_INET also for ::ffff:a.b.c.d */
+	__u16 port;
+	__u32 tgid;
+	__u32 uid;
+	__u32 bound_if;                      /* SO_BINDTODEVICE at connect, 0 = none */
+	__u32 flags;
+	__u32 pad;
+	__u64 cookie;                        /* the socket's */
+	__u64 cgroup_id;
+	__u64 time_ns;                       /* CLOCK_MONOTONIC of the connect */
+	__u64 start;                         /* with tgid, the key to steer_proc */
+	__u64 exec_id;
+	__u8 dst[16];
+	__u8 src[16];                        /* what getsockname should say instead of loopback; zero: leave it */
+	char comm[STEER_COMM_SIZE];          /* the calling thread's */
+};
+
+/* The client's end of a steered connection as the worker sees it. */
+struct steer_tuple {
+	__u64 netns;
+	__u16 family;
+	__u16 port;
+	__u32 pad;
+	__u8 ip[16];
+};
+
+/* Indexes of mb_stat, in the order of steer_reason_name(). */
+enum steer_reason {
+	STEER_STEERED,
+	STEER_DIRECT_SELF,                   /* the proxy's own connections */
+	STEER_DIRECT_CHILD,                  /* of a process that the proxy started */
+	STEER_DIRECT_MARK,                   /* a socket with the proxy's mark */
+	STEER_DIRECT_LOCAL,                  /* loopback, link-local, multicast, broadcast, unspecified */
+	STEER_DIRECT_OWN_PORT,               /* one of the proxy's listeners */
+	STEER_DIRECT_UNSELECTED,             /* by the policy */
+	STEER_DIRECT_NO_ENDPOINT,            /* no listener in this network namespace, or not for this family */
+	STEER_DIRECT_NO_ROUTE,               /* the kernel alone shall say that it is unreachable */
+	STEER_DIRECT_NO_MEMORY,              /* no socket storage */
+	STEER_DIRECT_BOUND,                  /* a device binding that could not be lifted */
+	STEER_EVALUATED,                     /* a process was matched against the policy */
+	STEER_EVALUATE_BUSY,                 /* and could not be: no scratch space */
+	STEER_TREE_FULL,                     /* a child will not follow its parent */
+	STEER_CONN_LOST,                     /* a steered connection that the worker will not recognise */
+	STEER_REASONS
+};
+
+_Static_assert(sizeof(struct steer_proc) == 304, "steer_proc is kernel/user ABI");
+_Static_assert(sizeof(struct steer_orig) == 112, "steer_orig is kernel/user ABI");
+_Static_assert(sizeof(struct steer_tuple) == 32, "steer_tuple is kernel/user ABI");
+_Static_assert(sizeof(struct steer_route_key) == 32, "steer_route_key is kernel/user ABI");
+_Static_assert(sizeof(struct steer_route) == 24, "steer_route is kernel/user ABI");

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/* Every way to connect a TCP socket: is it taken, is the origin right, does the application notice? */
+#include "steer_world.h"
+
+struct dial {
+	const char *name, *ip;
+	const char *want;            /* beginning of the line */
+	const char *bind_ip;
+	bool nonblock, to_device, unspec_first;
+	int type;                    /* 0 = AF of ip */
+	const char *peer, *self;     /* what getpeername and getsockname have to say; NULL: not asked */
+};
+
+static char client_line[LINE_MAX_LEN];
+
+static void numeric(const struct sockaddr_storage *a, char out[INET6_ADDRSTRLEN])
+{
+	if (a->ss_family == AF_INET)
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)a)->sin_addr, out, INET6_ADDRSTRLEN);
+	else
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)a)->sin6_addr, out, INET6_ADDRSTRLEN);
+}
+
+static bool names_are(int fd, const struct dial *d)
+{
+	struct sockaddr_storage a;
+	socklen_t len = sizeof(a);
+	char text[INET6_ADDRSTRLEN];
+
+	if (d->peer) {
+		if (getpeername(fd, (struct sockaddr *)&a, &len) < 0)
+			return false;
+		numeric(&a, text);
+		if (strcmp(text, d->peer) != 0 || ntohs(((struct sockaddr_in *)&a)->sin_port) != ORIGIN_PORT) {
+			printf("# getpeername says %s\n", text);
+			return false;
+		}
+	}
+	if (!d->self)
+		return true;
+	len = sizeof(a);
+	getsockname(fd, (struct sockaddr *)&a, &len);
+	numeric(&a, text);
+	if (strcmp(text, d->self) != 0)
+		printf("# getsockname says %s\n", text);
+	return strcmp(text, d->self) == 0;
+}
+
+static bool dial(void *arg)
+{
+	const struct dial *d = arg;
+	struct sockaddr_storage to, from;
+	socklen_t len = address_of(&to, d->ip, ORIGIN_PORT), from_len;
+	int fd = socket(to.ss_family, SOCK_STREAM | (d->nonblock ? SOCK_NONBLOCK : 0), d->type), ret;
+
+	if (d->bind_ip) {
+		from_len = address_of(&from, d->bind_ip, 0);
+		if (bind(fd, (struct sockaddr *)&from, from_len) < 0)
+			return false;
+	}
+	if (d->to_device && setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "mbA", 4) < 0)
+		return false;
+	if (d->unspec_first) {
+		struct sockaddr none = { .sa_family = AF_UNSPEC };
+		struct sockaddr_storage other;
+		socklen_t other_len = address_of(&other, d->ip, ORIGIN_PORT + 3);
+
+		if (connect(fd, (struct sockaddr *)&other, other_len) < 0 || connect(fd, &none, sizeof(none)) < 0)
+			return false;
+	}
+	ret = finish(fd, (struct sockaddr *)&to, len, client_line);
+	if (ret < 0 || !starts(client_line, d->want)) {
+		printf("# %s: %s, \"%s\"\n", d->name, strerror(-ret), client_line);
+		return false;
+	}
+	if (!names_are(fd, d))
+		return false;
+	close(fd);
+	return true;
+}
+
+#define STEERED4 "steered " ORIGIN4 " 8080 "
+#define STEERED6 "steered " ORIGIN6 " 8080 "
+#define MAPPED "::ffff:"
+
+static void test_dials(struct world *w)
+{
+	static struct dial dials[] = {
+		{ .name = "IPv4", .ip = ORIGIN4, .want = STEERED4, .peer = ORIGIN4, .self = CLIENT4 },
+		{ .name = "IPv6", .ip = ORIGIN6, .want = STEERED6, .peer = ORIGIN6, .self = CLIENT6 },
+		{ .name = "IPv4-mapped", .ip = MAPPED ORIGIN4, .want = STEERED4, .peer = MAPPED ORIGIN4,
+		  .self = MAPPED CLIENT4 },
+		{ .name = "non-blocking IPv4", .ip = ORIGIN4, .want = STEERED4, .nonblock = true, .peer = ORIGIN4 },
+		{ .name = "non-blocking IPv6", .ip = ORIGIN6, .want = STEERED6, .nonblock = true, .peer = ORIGIN6 },
+		{ .name = "non-blocking IPv4-mapped", .ip = MAPPED ORIGIN4, .want = STEERED4, .nonblock = true,
+		  .peer = MAPPED ORIGIN4 },
+		{ .name = "bound source IPv4", .ip = ORIGIN4, .want = STEERED4, .bind_ip = CLIENT4, .peer = ORIGIN4,
+		  .self = CLIENT4 },
+		{ .name = "bound source IPv6", .ip = ORIGIN6, .want = STEERED6, .bind_ip = CLIENT6, .peer = ORIGIN6,
+		  .self = CLIENT6 },
+		{ .name = "SO_BINDTODEVICE IPv4", .ip = ORIGIN4, .want = STEERED4, .to_device = true, .peer = ORIGIN4 },
+		{ .name = "SO_BINDTODEVICE IPv6", .ip = ORIGIN6, .want = STEERED6, .to_device = true, .peer = ORIGIN6 },
+		{ .name = "AF_UNSPEC, then elsewhere, IPv4", .ip = ORIGIN4, .want = STEERED4, .unspec_first = true,
+		  .peer = ORIGIN4 },
+		{ .name = "AF_UNSPEC, then elsewhere, IPv6", .ip = ORIGIN6, .want = STEERED6, .unspec_first = true,
+		  .peer = ORIGIN6 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(dials); i++)
+		ok(as_client(w, "mbclient", dial, &dials[i]), "%s is taken, with its origin and its names", dials[i].name);
+	for (size_t i = 0; i < ARRAY_SIZE(dials); i++) {
+		struct dial direct = dials[i];
+
+		direct.want = "direct ";
+		ok(as_client(w, "bystander", dial, &direct), "%s of a process that is not selected goes direct",
+		   dials[i].name);
+	}
+}
+
+int main(void)
+{
+	struct world w;
+
+	world_start(&w);
+	proxy_start(&w, false);
+	ok(strcmp(proxy_say(&w, "spec mbclient"), "ok") == 0, "a spec is accepted");
+	test_dials(&w);
+	world_stop(&w);
+	return tap_end();
+}

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The façade: loads the programs, attaches them in an order in which no rewritten connection can miss its counterpart,
+ * keeps the routes current, hands out origins. Policy is in steer_policy.c.
+ */
+#include "steer/steer.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "steer/cgroup.h"
+#include "steer/hook_owner.h"
+#include "steer/route.h"
+#include "steer/steer_state.h"
+
+#define OWN_MARK 0x6d627066u         /* "mbpf" */
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71           /* Linux 5.14 */
+#endif
+
+static int on_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
+{
+	char text[512];
+	int len;
+
+	(void)level;                         /* what libbpf calls a warning is often only a guess: debug all of it */
+	if (log_level_max() < LOG_DEBUG)
+		return 0;
+	len = vsnprintf(text, sizeof(text), fmt, ap);
+	while (len > 0 && len < (int)sizeof(text) && text[len - 1] == '\n')
+		text[--len] = 0;
+	log_line(LOG_DEBUG, "libbpf", "%s", text);
+	return len;
+}
+
+static int explain_load(int code, struct err *e)
+{
+	if (access("/sys/kernel/btf/vmlinux", R_OK) < 0)
+		return err_set(e, -ENOENT, "the kernel describes no types (/sys/kernel/btf/vmlinux is missing); interception "
+			       "needs Linux 5.15 or newer built with CONFIG_DEBUG_INFO_BTF, as distributions do");
+	if (code == -EPERM || code == -EACCES)
+		return err_set(e, -EPERM, "the kernel refused to load BPF programs; run as root, or with the capabilities "
+			       "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (see mitm-bpf doctor)");
+	if (code == -ENOMEM)
+		return err_set(e, code, "no memory for the BPF maps (about 40 MiB); raise the cgroup's or, before Linux "
+			       "5.11, the memlock limit (ulimit -l unlimited)");
+	return err_set(e, code, "the BPF programs cannot be loaded: %s; mitm-bpf doctor tells what this kernel lacks",
+		       strerror(-code));
+}
+
+static int load(struct steer *s, struct err *e)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, run);
+	int ret;
+
+	ret = steer_bpf__load(s->skel);
+	if (ret < 0)
+		return explain_load(ret, e);
+	ret = bpf_prog_test_run_opts(bpf_program__fd(s->skel->progs.mb_whoami), &run);
+	if (ret < 0)
+		return err_set(e, -errno, "the kernel cannot run a BPF program on request: %m; Linux 5.15 is needed");
+	s->self_tgid = s->skel->bss->self_tgid;
+	s->private_pids = s->self_tgid != (uint32_t)getpid();
+	return 0;
+}
+
+int steer_open(struct steer **out, const struct steer_options *options, struct err *e)
+{
+	struct steer *s = mem_zalloc(sizeof(*s));
+	int ret;
+
+	if (!s)
+		return err_set(e, -ENOMEM, "no memory for steering");
+	s->cgroup_fd = s->route_fd = -1;
+	libbpf_set_print(on_libbpf);
+	if (options && options->cgroup) {
+		s->cgroup = mem_strndup(options->cgroup, strlen(options->cgroup));
+		if (!s->cgroup) {
+			ret = err_set(e, -ENOMEM, "no memory for steering");
+			goto out;
+		}
+	}
+	ret = s->cgroup_fd = cgroup_open(s->cgroup, e);
+	if (ret < 0)
+		goto out;
+	s->skel = steer_bpf__open();
+	if (!s->skel) {
+		ret = explain_load(-errno, e);
+		goto out;
+	}
+	s->skel->rodata->steer_loopback = options && options->loopback;
+	s->skel->rodata->steer_own_mark = OWN_MARK;
+	ret = load(s, e);
+	if (ret == 0)
+		*out = s;
+out:
+	if (ret < 0)
+		steer_free(s);
+	return ret;
+}
+
+static void detach(struct steer *s, enum steer_link first, enum steer_link end)
+{
+	for (int i = end - 1; i >= (int)first; i--) {
+		bpf_link__destroy(s->links[i]);
+		s->links[i] = NULL;
+	}
+}
+
+void steer_free(struct steer *s)
+{
+	if (!s)
+		return;
+	detach(s, 0, LINKS);
+	steer_bpf__destroy(s->skel);
+	if (s->cgroup_fd >= 0)
+		close(s->cgroup_fd);
+	if (s->route_fd >= 0)
+		close(s->route_fd);
+	mem_free(s->policy);
+	mem_free(s->cgroup);
+	mem_free(s);
+}
+
+static int netns_cookie(uint64_t *cookie, struct err *e)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(*cookie);
+	int ret = 0;
+
+	if (fd < 0)
+		return err_set(e, -errno, "cannot create a socket: %m");
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie, &len) < 0)
+		ret = err_set(e, -errno, "the kernel does not tell its network namespace: %m; Linux 5.15 is needed");
+	close(fd);
+	return ret;
+}
+
+static void route_key(struct steer_route_key *key, uint64_t netns, const struct route *route)
+{
+	*key = (struct steer_route_key){ .prefix_len = STEER_ROUTE_PREFIX(route->prefix), .family = route->family };
+	memcpy(key->netns, &netns, sizeof(netns));
+	memcpy(key->ip, route->ip, sizeof(key->ip));
+}
+
+static void drop_routes(struct steer *s, int map)
+{
+	struct steer_route_key key, next;
+	struct steer_route route;
+	bool more = bpf_map_get_next_key(map, NULL, &next) == 0;
+
+	while (more) {
+		key = next;
+		more = bpf_map_get_next_key(map, &key, &next) == 0;
+		if (bpf_map_lookup_elem(map, &key, &route) == 0 && route.serial != s->route_serial)
+			bpf_map_delete_elem(map, &key);
+	}
+}
+
+/* Writes all that are there now, then drops those that were not: no destination is without its route in between. */
+static int update_routes(struct steer *s, struct err *e)
+{
+	int map = steer_map(s->skel->maps.mb_route), ret;
+	struct route *routes;
+	uint32_t count, most;
+
+	ret = route_dump(&routes, &count, e);
+	if (ret < 0)
+		return ret;
+	s->route_serial++;
+	most = MIN(count, (uint32_t)STEER_ROUTE_MAX / 2);
+	for (uint32_t i = 0; i < most; i++) {
+		struct steer_route value = { .serial = s->route_serial, .reachable = routes[i].reachable };
+		struct steer_route_key key;
+
+		route_key(&key, s->netns, &routes[i]);
+		memcpy(value.src, routes[i].src, sizeof(value.src));
+		if (bpf_map_update_elem(map, &key, &value, BPF_ANY) < 0)
+			ret = err_set(e, -errno, "cannot write the routes to the kernel: %m");
+	}
+	drop_routes(s, map);
+	if (most < count && !s->routes_cut)
+		log_line(LOG_WARN, "steer", "only the %u shortest of %u routes are known to steering; a destination behind "
+			 "the others goes by the route that covers it", most, count);
+	s->routes_cut = most < count;
+	mem_free(routes);
+	return ret;
+}
+
+int steer_set_endpoint(struct steer *s, uint16_t tcp4_port, uint16_t tcp6_port, struct err *e)
+{
+	struct steer_endpoint ep = { .tcp4 = htons(tcp4_port), .tcp6 = htons(tcp6_port) };
+	int ret;
+
+	ret = netns_cookie(&s->netns, e);
+	if (ret < 0)
+		return ret;
+	if (s->route_fd < 0)
+		ret = s->route_fd = route_monitor_open(e);
+	if (ret >= 0)
+		ret = update_routes(s, e);
+	if (ret < 0)
+		return ret;
+	if (bpf_map_update_elem(steer_map(s->skel->maps.mb_ep), &s->netns, &ep, BPF_ANY) < 0)
+		return err_set(e, -errno, "cannot tell the kernel where to steer: %m");
+	return 0;
+}
+
+int steer_exclude_port(struct steer *s, uint16_t port, struct err *e)
+{
+	uint32_t n = s->skel->bss->own_ports_count;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (s->skel->bss->own_ports[i] == htons(port))
+			return 0;
+	if (n == STEER_OWN_PORTS_MAX)
+		return err_set(e, -E2BIG, "the proxy can have at most %d listening ports beside steering", STEER_OWN_PORTS_MAX);
+	s->skel->bss->own_ports[n] = htons(port);
+	__atomic_store_n(&s->skel->bss->own_ports_count, n + 1, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int steer_fd(const struct steer *s)
+{
+	return s->route_fd;
+}
+
+void steer_poll(struct steer *s)
+{
+	struct err e;
+
+	if (s->route_fd >= 0 && route_monitor_drain(s->route_fd) && update_routes(s, &e) < 0)
+		log_line(LOG_WARN, "steer", "reachability may be out of date: %s", e.text);
+}
+
+static struct bpf_program *program_of(const struct steer *s, enum steer_link link)
+{
+	struct bpf_program *const programs[LINKS] = {
+		[LINK_FORK] = s->skel->progs.mb_fork,
+		[LINK_EXEC] = s->skel->progs.mb_exec,
+		[LINK_EXIT] = s->skel->progs.mb_exit,
+		[LINK_PEERNAME4] = s->skel->progs.mb_peername4,
+		[LINK_PEERNAME6] = s->skel->progs.mb_peername6,
+		[LINK_SOCKNAME4] = s->skel->progs.mb_sockname4,
+		[LINK_SOCKNAME6] = s->skel->progs.mb_sockname6,
+		[LINK_SOCKOPS] = s->skel->progs.mb_sockops,
+		[LINK_CONNECT4] = s->skel->progs.mb_connect4,
+		[LINK_CONNECT6] = s->skel->progs.mb_connect6,
+	};
+
+	return programs[link];
+}
+
+/* Returns 0, or -errno and no sentence. */
+static int attach_one(struct steer *s, enum steer_link link)
+{
+	struct bpf_program *program = program_of(s, link);
+
+	s->links[link] = link <= LINK_EXIT ? bpf_program__attach(program) :
+					     bpf_program__attach_cgroup(program, s->cgroup_fd);
+	return s->links[link] ? 0 : -errno;
+}
+
+int steer_attach(struct steer *s, struct err *e)
+{
+	struct err why = { 0 };
+	int ret = 0;
+
+	for (int i = LINK_FORK; i <= LINK_EXIT && ret == 0; i++)
+		ret = attach_one(s, i);
+	s->following = ret == 0;
+	if (ret == 0)
+		ret = steer_policy_walk(s, &why);
+	else
+		err_set(&why, ret, "tracepoints cannot be attached (%s)", strerror(-ret));
+	if (ret < 0)
+		log_line(LOG_WARN, "steer", "children of selected processes are not followed: %s", why.text);
+	for (int i = LINK_PEERNAME4; i < LINKS; i++) {
+		ret = attach_one(s, i);
+		if (ret == 0)
+			continue;
+		detach(s, 0, LINKS);
+		s->following = false;
+		return hook_owner_explain(s->cgroup_fd, s->cgroup, program_of(s, i), ret, e);
+	}
+	return 0;
+}
+
+void steer_detach_new(struct steer *s)
+{
+	detach(s, LINK_CONNECT4, LINKS);
+}
+
+static bool tuple_of(struct steer_tuple *tuple, const struct sockaddr *peer)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)peer;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)peer;
+
+	if (peer->sa_family == AF_INET) {
+		tuple->family = AF_INET;
+		tuple->port = v4->sin_port;
+		memcpy(tuple->ip, &v4->sin_addr, 4);
+	} else if (peer->sa_family == AF_INET6 && memcmp(&v6->sin6_addr, mapped, sizeof(mapped)) == 0) {
+		tuple->family = AF_INET;
+		tuple->port = v6->sin6_port;
+		memcpy(tuple->ip, v6->sin6_addr.s6_addr + 12, 4);
+	} else if (peer->sa_family == AF_INET6) {
+		tuple->family = AF_INET6;
+		tuple->port = v6->sin6_port;
+		memcpy(tuple->ip, &v6->sin6_addr, 16);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static void origin_of(struct steer_origin *out, const struct steer_orig *orig)
+{
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&out->dst;
+	struct sockaddr_in *v4 = (struct sockaddr_in *)&out->dst;
+
+	*out = (struct steer_origin){
+		.pid = orig->tgid,
+		.uid = orig->uid,
+		.cgroup_id = orig->cgroup_id,
+		.time_ns = orig->time_ns,
+		.bound_if = orig->bound_if,
+	};
+	memcpy(out->comm, orig->comm, sizeof(out->comm));
+	out->comm[sizeof(out->comm) - 1] = 0;
+	if (orig->family == AF_INET) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = orig->port;
+		memcpy(&v4->sin_addr, orig->dst, sizeof(v4->sin_addr));
+	} else {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = orig->port;
+		memcpy(&v6->sin6_addr, orig->dst, sizeof(v6->sin6_addr));
+	}
+}
+
+bool steer_take_origin(struct steer *s, const struct sockaddr *peer, struct steer_origin *out)
+{
+	struct steer_tuple tuple = { .netns = s->netns };
+	struct steer_orig orig;
+	struct steer_proc proc;
+
+	if (!tuple_of(&tuple, peer) ||
+	    bpf_map_lookup_and_delete_elem(steer_map(s->skel->maps.mb_conn), &tuple, &orig) < 0)
+		return false;
+	origin_of(out, &orig);
+	if (bpf_map_lookup_elem(steer_map(s->skel->maps.mb_proc), &orig.tgid, &proc) == 0 &&
+	    proc.start == orig.start && proc.exec_id == orig.exec_id)
+		snprintf(out->exe, sizeof(out->exe), "%.*s", (int)sizeof(proc.path) - 1, proc.path);
+	return true;
+}
+
+uint32_t steer_mark(void)
+{
+	return OWN_MARK;
+}
+
+const char *steer_reason_name(enum steer_reason reason)
+{
+	static const char *const names[STEER_REASONS] = {
+		[STEER_STEERED] = "steered",
+		[STEER_DIRECT_SELF] = "direct-self",
+		[STEER_DIRECT_CHILD] = "direct-child",
+		[STEER_DIRECT_MARK] = "direct-mark",
+		[STEER_DIRECT_LOCAL] = "direct-local",
+		[STEER_DIRECT_OWN_PORT] = "direct-own-port",
+		[STEER_DIRECT_UNSELECTED] = "direct-unselected",
+		[STEER_DIRECT_NO_ENDPOINT] = "direct-no-endpoint",
+		[STEER_DIRECT_NO_ROUTE] = "direct-no-route",
+		[STEER_DIRECT_NO_MEMORY] = "direct-no-memory",
+		[STEER_DIRECT_BOUND] = "direct-bound-device",
+		[STEER_EVALUATED] = "evaluated",
+		[STEER_EVALUATE_BUSY] = "evaluate-busy",
+		[STEER_TREE_FULL] = "tree-full",
+		[STEER_CONN_LOST] = "connection-lost",
+	};
+
+	return names[reason];
+}
+
+void steer_stats(struct steer *s, struct steer_stat out[STEER_REASONS])
+{
+	int cpus = libbpf_num_possible_cpus();
+	uint64_t *counts = cpus > 0 ? mem_zalloc((size_t)cpus * sizeof(*counts)) : NULL;
+
+	for (uint32_t i = 0; i < STEER_REASONS; i++) {
+		out[i] = (struct steer_stat){ .name = steer_reason_name(i) };
+		if (!counts || bpf_map_lookup_elem(steer_map(s->skel->maps.mb_stat), &i, counts) < 0)
+			continue;
+		for (int cpu = 0; cpu < cpus; cpu++)
+			out[i].count += counts[cpu];
+	}
+	mem_free(counts);
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* What steer.c (load, attach, origins) and steer_policy.c (who) share. Nobody else includes this. */
+#pragma once
+
+#include <stdint.h>
+
+#include "steer.skel.h"
+#include "steer/automaton.h"
+#include "steer/steer.h"
+
+enum steer_link {
+	LINK_FORK,
+	LINK_EXEC,
+	LINK_EXIT,
+	LINK_PEERNAME4,
+	LINK_PEERNAME6,
+	LINK_SOCKNAME4,
+	LINK_SOCKNAME6,
+	LINK_SOCKOPS,
+	LINK_CONNECT4,               /* the last two, because a rewritten connection needs all the others */
+	LINK_CONNECT6,
+	LINKS
+};
+
+struct steer {
+	struct steer_bpf *skel;
+	struct bpf_link *links[LINKS];
+	int cgroup_fd;
+	char *cgroup;                /* as the user gave it; NULL = the root */
+	bool following;              /* fork, exec and exit are watched */
+	bool private_pids;           /* /proc does not show the pids that the programs see */
+	uint32_t self_tgid;
+	struct automaton *policy;    /* of policy_gen; NULL: none set yet */
+	uint64_t netns;              /* cookie of the endpoint's namespace */
+	int route_fd;
+	uint32_t route_serial;
+	bool routes_cut;             /* the warning was given */
+};
+
+static inline int steer_map(const struct bpf_map *map)
+{
+	return bpf_map__fd(map);
+}
+
+/* Lets children of processes that were there already follow them. Call after the tracepoints are attached. */
+int steer_policy_walk(struct steer *s, struct err *e) __must_check;
