@@ -36,6 +36,7 @@ enum real_phase {
 	REAL_CONNECTING,
 	REAL_OPEN,
 	REAL_LINGERING,                  /* io_close()d: sends what is left, then FIN, reads on to the peer's FIN */
+	REAL_CLOSING,                    /* only waits for the kernel to let go of it (io_uring) */
 	REAL_DEAD,
 };
 
