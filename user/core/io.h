@@ -17,11 +17,18 @@
 
 struct io;
 
-/* Called from io_run(). owner is what was given at adopt or dial. After io_close() none of these is called. */
+/*
+ * Called from io_run(). owner is what was given at adopt or dial. After io_close() none of these is called; until then
+ * the sock stays, also when it could not be connected or has ended.
+ */
 struct sock_events {
-	void (*connected)(void *owner, int err);          /* dialled sockets only, once: 0 or -errno */
+	void (*connected)(void *owner, int err);          /* dialled sockets only, once: 0 or -errno (then the last) */
 	void (*received)(void *owner, struct slice data); /* takes over the reference */
-	void (*ended)(void *owner, int err);              /* once: 0 = FIN; -ECONNRESET, … = broken, both ways */
+	/*
+	 * 0: FIN, nothing more is received, sending still works. -ECONNRESET, …: broken, both ways; may follow a FIN.
+	 * Each at most once. A paused sock is told of a FIN when it resumes, of a break when sending shows it.
+	 */
+	void (*ended)(void *owner, int err);
 	void (*writable)(void *owner);                    /* was over IO_HIGH_WATER, is below IO_LOW_WATER */
 };
 
@@ -36,7 +43,7 @@ struct sock {
 struct listener_events {
 	/* handle: pass it to io_adopt() or io_refuse(), now. */
 	void (*accepted)(void *owner, int handle);
-	/* Descriptors or memory are out: accepting has stopped until io_accept_resume(). err: -EMFILE, … */
+	/* Descriptors or memory are out: the listener is paused until listen_pause(l, false). err: -EMFILE, … */
 	void (*starved)(void *owner, int err);
 };
 
@@ -68,7 +75,10 @@ struct io_ops {
 	const char *name;                /* "io_uring", "epoll", "sim" */
 	void (*free)(struct io *io);
 
-	/* One turn: sends what is pending, waits at most wait_ns (0: no wait) for something, runs completions and timers. */
+	/*
+	 * One turn: sends what is pending, waits at most wait_ns (0: no wait, < 0: no limit) for something, runs
+	 * completions and timers. What they send goes out when the next turn starts. Returns 0 or -errno (fatal).
+	 */
 	int (*run)(struct io *io, int64_t wait_ns);
 	/* Any thread: makes io_run() return soon. */
 	void (*wake)(struct io *io);
@@ -95,10 +105,10 @@ struct io_ops {
 	void (*shutdown)(struct sock *s);
 	/* No events any more. reset: RST now; else what is queued still goes out, for 5 s at most. s is gone for the caller. */
 	void (*close)(struct sock *s, bool reset);
-	/* While paused at most what the kernel already gave is received. Idempotent. */
+	/* While paused nothing is received and no FIN is told; what the kernel already gave is held. Idempotent. */
 	void (*pause)(struct sock *s, bool paused);
 
-	/* Looks a name up (or parses an IP). The answer comes from io_run(); cancel by io_resolve_cancel(io, owner). */
+	/* Looks a name up (or parses an IP); the answer comes from io_run(). 0, -ENOMEM, -EAGAIN (too many wait). */
 	int (*resolve)(struct io *io, struct str host, uint16_t port, io_resolved_fn fn, void *owner);
 	void (*resolve_cancel)(struct io *io, void *owner);
 };

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* Socket calls with their corners: mapped addresses, other namespaces, errors that tell a person what to do. */
+#include "io/socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <unistd.h>
+
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62
+#endif
+
+#define SOCKET_BACKLOG 4096          /* the kernel lowers it to net.core.somaxconn */
+
+socklen_t socket_addr_write(const struct addr *a, struct sockaddr_storage *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (a->family == 4) {
+		struct sockaddr_in *in = (struct sockaddr_in *)out;
+
+		in->sin_family = AF_INET;
+		in->sin_port = htons(a->port);
+		memcpy(&in->sin_addr, a->ip + 12, 4);
+		return sizeof(*in);
+	}
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+
+	in6->sin6_family = AF_INET6;
+	in6->sin6_port = htons(a->port);
+	memcpy(&in6->sin6_addr, a->ip, 16);
+	return sizeof(*in6);
+}
+
+bool socket_addr_parse(const struct sockaddr_storage *from, struct addr *out)
+{
+	const struct sockaddr_in *in = (const struct sockaddr_in *)from;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)from;
+
+	*out = (struct addr){ 0 };
+	if (from->ss_family == AF_INET) {
+		*out = addr_v4(ntohl(in->sin_addr.s_addr), ntohs(in->sin_port));
+		return true;
+	}
+	if (from->ss_family != AF_INET6)
+		return false;
+	memcpy(out->ip, &in6->sin6_addr, 16);
+	out->port = ntohs(in6->sin6_port);
+	out->family = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) ? 4 : 6;
+	return true;
+}
+
+int socket_local(int fd, struct addr *out)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
+		return -errno;
+	return socket_addr_parse(&ss, out) ? 0 : -EAFNOSUPPORT;
+}
+
+int socket_peer(int fd, struct addr *out)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) < 0)
+		return -errno;
+	return socket_addr_parse(&ss, out) ? 0 : -EAFNOSUPPORT;
+}
+
+static int set_int(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+static int listen_failed(int code, const struct addr *at, struct err *e)
+{
+	char text[ADDR_TEXT_MAX];
+
+	addr_text(at, text);
+	errno = -code;
+	switch (-code) {
+	case EADDRINUSE:
+		return err_set(e, code, "cannot listen on %s: the port is in use; stop the program that has it "
+			       "(ss -ltnp 'sport = :%u' shows it) or choose another port", text, at->port);
+	case EACCES:
+		return err_set(e, code, "cannot listen on %s: ports below 1024 need root or CAP_NET_BIND_SERVICE; "
+			       "choose a higher port", text);
+	case EADDRNOTAVAIL:
+		return err_set(e, code, "cannot listen on %s: no interface has this address; `ip address` lists those "
+			       "that exist", text);
+	case EAFNOSUPPORT:
+		return err_set(e, code, "cannot listen on %s: this kernel has IPv%u switched off; listen on the other "
+			       "family", text, at->family);
+	case EMFILE:
+	case ENFILE:
+		return err_set(e, code, "cannot listen on %s: no file descriptor is left; raise `ulimit -n`", text);
+	default:
+		return err_set(e, code, "cannot listen on %s: %m", text);
+	}
+}
+
+int socket_listen(const struct addr *at, bool reuseport, struct err *e)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = socket_addr_write(at, &ss);
+	int fd, ret;
+
+	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return listen_failed(-errno, at, e);
+	ret = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (ret == 0 && reuseport)
+		ret = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+	if (ret == 0 && ss.ss_family == AF_INET6)
+		ret = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+	if (ret == 0)
+		ret = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	if (ret == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)
+		ret = -errno;
+	if (ret == 0 && listen(fd, SOCKET_BACKLOG) < 0)
+		ret = -errno;
+	if (ret == 0)
+		return fd;
+	close(fd);
+	return listen_failed(ret, at, e);
+}
+
+/* socket() belongs to the namespace that the thread is in at that moment, and stays there. */
+static int socket_in(int netns_fd, int family, int flags, int *home)
+{
+	int fd, ret;
+
+	if (netns_fd < 0) {
+		fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+		return fd < 0 ? -errno : fd;
+	}
+	if (*home < 0) {
+		*home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+		if (*home < 0)
+			return -errno;
+	}
+	if (setns(netns_fd, CLONE_NEWNET) < 0)
+		return -errno;
+	fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+	ret = fd < 0 ? -errno : fd;
+	/* A worker that stays in a stranger's namespace would send everything that follows to the wrong place. */
+	BUG_ON(setns(*home, CLONE_NEWNET) < 0);
+	return ret;
+}
+
+int socket_for_dial(const struct io_dial *dial, int flags, int *home)
+{
+	struct sockaddr_storage from;
+	int fd, ret;
+
+	fd = socket_in(dial->netns_fd, dial->to.family == 4 ? AF_INET : AF_INET6, flags, home);
+	if (fd < 0)
+		return fd;
+	ret = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	if (ret == 0 && dial->mark)
+		ret = set_int(fd, SOL_SOCKET, SO_MARK, (int)dial->mark);
+	if (ret == 0 && dial->bound_if)
+		ret = set_int(fd, SOL_SOCKET, SO_BINDTOIFINDEX, (int)dial->bound_if);
+	if (ret == 0 && dial->from.family) {
+		socklen_t len = socket_addr_write(&dial->from, &from);
+
+		/* Without a port the kernel chooses at connect, when it knows the whole tuple: far more are free. */
+		if (dial->from.port == 0)
+			(void)set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+		if (bind(fd, (struct sockaddr *)&from, len) < 0)
+			ret = -errno;
+	}
+	if (ret == 0)
+		return fd;
+	close(fd);
+	return ret;
+}
+
+void socket_reset(int fd)
+{
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+}
+
+bool socket_is_starved(int err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOBUFS || err == -ENOMEM;
+}
+
+uint32_t socket_iovecs(const struct chain *c, struct iovec *iov, uint32_t max, size_t *bytes)
+{
+	uint32_t n = MIN(c->count, max);
+
+	*bytes = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct slice *s = chain_see(c, i);
+
+		iov[i] = (struct iovec){ (void *)(uintptr_t)s->ptr, s->len };
+		*bytes += s->len;
+	}
+	return n;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* What both real backends and the worker need of the kernel's sockets: addresses, options, namespaces. No event loop. */
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "core/io.h"
+
+/* Fills out; returns its length. An address of family 4 becomes AF_INET. */
+socklen_t socket_addr_write(const struct addr *a, struct sockaddr_storage *out);
+
+/* IPv4-mapped IPv6 becomes family 4; false (and family 0) for other kinds of sockets. */
+bool socket_addr_parse(const struct sockaddr_storage *from, struct addr *out);
+
+/* Both return 0 or -errno (-ENOTCONN: the peer has already gone). */
+int socket_local(int fd, struct addr *out);
+int socket_peer(int fd, struct addr *out);
+
+/*
+ * A listening TCP socket, non-blocking, close-on-exec. "::" takes IPv4 too. Accepted sockets inherit TCP_NODELAY.
+ * reuseport: several workers share the address; it is then not noticed that another process of this user does so too,
+ * unless the first of them was bound without it and closed. Returns the descriptor, or -errno with e filled.
+ */
+int socket_listen(const struct addr *at, bool reuseport, struct err *e) __must_check;
+
+/*
+ * A socket made as dial asks: namespace, mark, interface, own address, TCP_NODELAY; not yet connected. home: a
+ * descriptor of the thread's own namespace, opened when first needed (-1 until then; the caller closes it).
+ * flags: 0 or SOCK_NONBLOCK. Returns the descriptor or -errno.
+ */
+int socket_for_dial(const struct io_dial *dial, int flags, int *home) __must_check;
+
+/* Closes so that the peer sees a reset. */
+void socket_reset(int fd);
+
+/* True for errors that say "no more for now": descriptors or memory are out. */
+bool socket_is_starved(int err);
+
+/* The head of c as at most max pieces; *bytes is their sum. Returns how many. */
+uint32_t socket_iovecs(const struct chain *c, struct iovec *iov, uint32_t max, size_t *bytes);
