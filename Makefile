@@ -57,7 +57,7 @@ FUZZ_NAMES := $(FUZZ:$(B)/tests/fuzz/%_fuzz=%)
 TESTLIB := $(patsubst %.c,$(B)/%.o,$(filter-out %_test.c, \
 	$(wildcard tests/unit/*.c tests/playbook/*.c tests/sim/*.c)))
 SELFTEST_BINS := $(patsubst %.c,$(B)/%,$(wildcard selftests/*.c))
-SELFTESTS := $(wildcard selftests/*_test.sh selftests/*_test.py) $(filter %_test,$(SELFTEST_BINS))
+SELFTESTS := $(wildcard selftests/*_test.sh selftests/*_test.py) $(SELFTEST_BINS)
 BENCH_BINS := $(patsubst %.c,build/%,$(wildcard scripts/bench/*.c))
 SKELS := $(patsubst bpf/%.bpf.c,build/gen/%.skel.h,$(wildcard bpf/*.bpf.c))
 

@@ -140,7 +140,7 @@ class Peer:
             return None
         with open(self.log_path(), encoding="utf-8", errors="replace") as f:
             lines = [line.strip() for line in f if line.strip()]
-        return f"exit status {self.child.returncode}: {lines[-1] if lines else 'it said nothing'}"
+        return f"exit status {self.child.returncode}: {' / '.join(lines[-3:]) or 'it said nothing'}"
 
     def stop(self):
         if not self.child:
@@ -187,7 +187,7 @@ class Haproxy(Peer):
         self.config = self.write("haproxy.cfg", f"""
 global
     nbthread 1
-    maxconn 20000
+    maxconn 4000
 defaults
     mode http
     timeout connect 10s
@@ -207,7 +207,7 @@ backend plain
 """)
 
     def command(self):
-        return [self.program, "-db", "-q", "-f", self.config]
+        return [self.program, "-db", "-f", self.config]
 
     def tls_args(self, fresh):
         return ["--to", f"127.0.0.1:{self.port}", "--host", f"localhost:{self.bench.tls_port}"]
@@ -243,8 +243,8 @@ daemon off;
 worker_processes 1;
 pid {self.folder}/pid;
 error_log stderr warn;
-worker_rlimit_nofile 40000;
-events {{ worker_connections 20000; }}
+worker_rlimit_nofile 8192;
+events {{ worker_connections 8000; }}
 http {{
     access_log off;
     client_max_body_size 0;
@@ -305,6 +305,9 @@ class Squid(ConnectProxy):
         if not self.program or not helper:
             raise Unavailable("no squid with ssl-bump; run scripts/install-deps --bench")
         self.port = free_port()
+        # Its shared memory is named after the service, and stays when it is killed.
+        self.service = f"bench{os.getpid()}"
+        self.bench.at_end(self.remove_shared_memory)
         b = self.bench
         ca = b.rsa_ca()
         database = os.path.join(self.folder, "certificates")
@@ -314,6 +317,11 @@ class Squid(ConnectProxy):
                               stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
             raise Unavailable(f"{helper}: {done.stdout.strip()}")
+        user = ""
+        if os.getuid() == 0:
+            # It gives up root, also for its helpers.
+            user = "cache_effective_user nobody\ncache_effective_group nogroup"
+            subprocess.run(["chown", "-R", "nobody:nogroup", self.folder], check=True)
         self.config = self.write("squid.conf", f"""
 http_port 127.0.0.1:{self.port} ssl-bump tls-cert={ca} generate-host-certificates=on dynamic_cert_mem_cache_size=4MB
 sslcrtd_program {helper} -s {database} -M 4MB
@@ -325,20 +333,25 @@ tls_outgoing_options cafile={b.origin_ca}
 http_access allow all
 cache deny all
 access_log none
-cache_log stdio:/dev/stderr
-cache_effective_user {"root" if os.getuid() == 0 else os.environ.get("USER", "nobody")}
+cache_log {self.folder}/cache.log
+{user}
 pid_filename {self.folder}/pid
 coredump_dir {self.folder}
 visible_hostname localhost
 shutdown_lifetime 0 seconds
 client_lifetime 1 day
 pconn_timeout 10 minutes
-max_filedescriptors 20000
+max_filedescriptors 8192
 memory_pools off
 """)
 
+    def remove_shared_memory(self):
+        for name in os.listdir("/dev/shm"):
+            if name.startswith(self.service + "-"):
+                os.unlink(os.path.join("/dev/shm", name))
+
     def command(self):
-        return [self.program, "-N", "-f", self.config]
+        return [self.program, "-N", "-d", "1", "-n", self.service, "-f", self.config]
 
     def ca(self):
         return self.bench.rsa_ca()
