@@ -61,7 +61,7 @@ static void test_refused(void **state)
 	want(label, label);
 	label[0] = 0;
 	for (int i = 0; i < 40; i++)
-		strcat(label, "é");     
+		strcat(label, "é");
 	{
 		struct strbuf out = { 0 };
 
