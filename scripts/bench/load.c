@@ -464,7 +464,8 @@ static void prepare(void)
 	if (opt.upload)
 		snprintf(length, sizeof(length), "Content-Length: %llu\r\n", (unsigned long long)opt.upload);
 	snprintf(request, sizeof(request),
-		 "%s %s%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nAccept: */*\r\n%s\r\n", opt.upload ? "POST" : "GET", opt.absolute ? "http://" : "", opt.absolute ? opt.host : "", opt.path,
+		 "%s %s%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nAccept: */*\r\n%s\r\n",
+		 opt.upload ? "POST" : "GET", opt.absolute ? "http://" : "", opt.absolute ? opt.host : "", opt.path,
 		 opt.host, length);
 	snprintf(connect_request, sizeof(connect_request), "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", opt.host,
 		 opt.host);
