@@ -166,11 +166,9 @@ static int64_t good_until(struct verify *v, X509_STORE_CTX *ctx)
 	return until_s;
 }
 
-/* Called by OpenSSL in a handshake, instead of X509_verify_cert(). */
-static int check(X509_STORE_CTX *ctx, void *arg)
+int verify_check(struct verify *v, X509_STORE_CTX *ctx)
 {
 	uint8_t key[CERT_DIGEST_SIZE];
-	struct verify *v = arg;
 	bool keyed = key_of(v, ctx, key);
 	int ok;
 
@@ -187,10 +185,16 @@ static int check(X509_STORE_CTX *ctx, void *arg)
 	return ok;
 }
 
+/* Called by OpenSSL in a handshake, instead of X509_verify_cert(). */
+static int on_check(X509_STORE_CTX *ctx, void *arg)
+{
+	return verify_check(arg, ctx);
+}
+
 void verify_install(struct verify *verify, SSL_CTX *ctx)
 {
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
-	SSL_CTX_set_cert_verify_callback(ctx, check, verify);
+	SSL_CTX_set_cert_verify_callback(ctx, on_check, verify);
 }
 
 void verify_set_time(struct verify *verify, int64_t now_s)
