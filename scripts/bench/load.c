@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD_BYTES_MAX = 16384, IO_BYTES = 65536, EVENTS = 256, CONNECTIONS_MAX = 20000, ERRORS_MAX = 100 };
+enum { HEAD_BYTES_MAX = 16384, IO_BYTES = 65536, EVENTS = 256, CONNECTIONS_MAX = 20000 };
 enum { RETRY_NS = 500000 };
 
 enum state { CONNECTING, ASKING_PROXY, HANDSHAKE, EXCHANGE, HELD };
@@ -50,10 +50,10 @@ static struct {
 	struct sockaddr_in addr;
 	const char *host, *path, *ca;
 	bool tls, connect_first, absolute, fresh, resume, hold, retry;
-	uint64_t requests, upload;
+	uint64_t requests, upload, errors_max;
 	double seconds, timeout;
 	int connections;
-} opt = { .host = "localhost", .path = "/1k", .connections = 1, .timeout = 60 };
+} opt = { .host = "localhost", .path = "/1k", .connections = 1, .timeout = 60, .errors_max = 100 };
 
 static struct {
 	uint64_t started, done, errors, bytes, handshakes, resumed, first_byte_ns;
@@ -113,7 +113,7 @@ __attribute__((format(printf, 2, 3))) static void fail(struct conn *c, const cha
 	conn_close(c);
 	got.started--;
 	c->again = any_again = true;
-	if (!opt.retry && got.errors >= ERRORS_MAX)
+	if (!opt.retry && got.errors >= opt.errors_max)
 		finished = true;
 }
 
@@ -463,10 +463,12 @@ static void prepare(void)
 	snprintf(sni, sizeof(sni), "%.*s", (int)strcspn(opt.host, ":"), opt.host);
 	if (opt.upload)
 		snprintf(length, sizeof(length), "Content-Length: %llu\r\n", (unsigned long long)opt.upload);
-	snprintf(request, sizeof(request), "%s %s%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nAccept: */*\r\n%s\r\n",
+	snprintf(request, sizeof(request),
+		 "%s %s%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nAccept: */*\r\n%s\r\n",
 		 opt.upload ? "POST" : "GET", opt.absolute ? "http://" : "", opt.absolute ? opt.host : "", opt.path,
 		 opt.host, length);
-	snprintf(connect_request, sizeof(connect_request), "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", opt.host, opt.host);
+	snprintf(connect_request, sizeof(connect_request), "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", opt.host,
+		 opt.host);
 	if (!opt.tls)
 		return;
 	tls_ctx = SSL_CTX_new(TLS_client_method());
@@ -520,7 +522,7 @@ static void usage(void)
 	      "  --fresh            a new connection for each request; --resume: resume the last TLS session\n"
 	      "  --hold             one request on each connection, then keep them until stdin ends\n"
 	      "  --retry            try one request until it succeeds\n"
-	      "  --timeout S        give up after that long (60)\n",
+	      "  --errors N         give up after so many (100); --timeout S: after that long (60)\n",
 	      stderr);
 	exit(2);
 }
@@ -546,7 +548,7 @@ static void parse_options(int argc, char **argv)
 		{ "connect", 0, 0, 'C' },     { "absolute", 0, 0, 'a' }, { "connections", 1, 0, 'n' },
 		{ "requests", 1, 0, 'r' },    { "seconds", 1, 0, 's' }, { "fresh", 0, 0, 'f' },
 		{ "resume", 0, 0, 'R' },      { "hold", 0, 0, 'H' },	{ "retry", 0, 0, 'y' },
-		{ "timeout", 1, 0, 'x' },     { 0 },
+		{ "timeout", 1, 0, 'x' },     { "errors", 1, 0, 'e' },  { 0 },
 	};
 	int o;
 
@@ -568,6 +570,7 @@ static void parse_options(int argc, char **argv)
 		case 'H': opt.hold = true; break;
 		case 'y': opt.retry = true; break;
 		case 'x': opt.timeout = atof(optarg); break;
+		case 'e': opt.errors_max = strtoull(optarg, NULL, 10); break;
 		default: usage();
 		}
 	}

@@ -151,7 +151,8 @@ static void reply(struct conn *c, const char *status, uint64_t length)
 	c->out_len = (uint32_t)snprintf(c->out, sizeof(c->out),
 					"HTTP/1.1 %s\r\nServer: origin\r\nContent-Type: text/plain\r\n"
 					"Content-Length: %llu\r\n%s\r\n",
-					status, (unsigned long long)length, c->close_after ? "Connection: close\r\n" : "");
+					status, (unsigned long long)length,
+					c->close_after ? "Connection: close\r\n" : "");
 }
 
 /* The head is terminated with NUL at its empty line. */

@@ -198,7 +198,8 @@ frontend tls
     bind 127.0.0.1:{self.port} ssl crt {b.certificates}/both.pem
     default_backend tls
 backend tls
-    server origin 127.0.0.1:{b.tls_port} ssl verify required ca-file {b.origin_ca} sni str(localhost) verifyhost localhost
+    default-server ssl verify required ca-file {b.origin_ca} sni str(localhost) verifyhost localhost
+    server origin 127.0.0.1:{b.tls_port}
 frontend plain
     bind 127.0.0.1:{self.plain_port}
     default_backend plain

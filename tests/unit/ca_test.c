@@ -158,6 +158,10 @@ static void test_fields_are_mitmproxys(void **state)
 	assert_int_equal(cert_not_after_s(fresh->cert), PEM_NOW_S + 86400LL * 3648);
 	assert_int_equal(X509_verify(fresh->cert, fresh->key), 1);
 	assert_true(cert_is_ca(fresh->cert));
+	/* usable at once, not only after it was written and read again */
+	assert_int_equal(X509_check_purpose(fresh->cert, X509_PURPOSE_SSL_SERVER, 1), 1);
+	assert_int_equal(X509_get_extension_flags(fresh->cert) & EXFLAG_INVALID, 0);
+	assert_int_equal(ASN1_OCTET_STRING_cmp(fresh->key_id, X509_get0_subject_key_id(fresh->cert)), 0);
 	ca_free(theirs);
 }
 

@@ -23,21 +23,26 @@
 #define KEY_BITS_MIN 1024
 #define KEY_BITS_MAX 16384
 
-static ASN1_OCTET_STRING *key_id_of(X509 *cert)
+/* RFC 5280 4.2.1.2, method 1 */
+static ASN1_OCTET_STRING *key_id_make(const X509 *cert)
 {
-	const ASN1_OCTET_STRING *own = X509_get0_subject_key_id(cert);
+	ASN1_OCTET_STRING *id = ASN1_OCTET_STRING_new();
 	unsigned char digest[EVP_MAX_MD_SIZE];
-	ASN1_OCTET_STRING *id;
 	unsigned int len;
 
-	if (own)
-		return ASN1_OCTET_STRING_dup(own);
-	id = ASN1_OCTET_STRING_new();
 	if (id && X509_pubkey_digest(cert, EVP_sha1(), digest, &len) &&
 	    ASN1_OCTET_STRING_set(id, digest, (int)len))
 		return id;
 	ASN1_OCTET_STRING_free(id);
 	return NULL;
+}
+
+/* Not for a certificate in the making: OpenSSL would keep what it understood of it for good. */
+static ASN1_OCTET_STRING *key_id_of(X509 *cert)
+{
+	const ASN1_OCTET_STRING *own = X509_get0_subject_key_id(cert);
+
+	return own ? ASN1_OCTET_STRING_dup(own) : key_id_make(cert);
 }
 
 static char *crl_path_of(const X509 *cert)
@@ -155,7 +160,7 @@ static bool add_usages(X509 *cert)
 
 static bool add_key_id(X509 *cert)
 {
-	ASN1_OCTET_STRING *id = key_id_of(cert);
+	ASN1_OCTET_STRING *id = key_id_make(cert);
 	bool ok = id && X509_add1_ext_i2d(cert, NID_subject_key_identifier, id, 0, 0) == 1;
 
 	ASN1_OCTET_STRING_free(id);

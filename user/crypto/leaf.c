@@ -53,7 +53,7 @@ int leaf_install(const struct leaf *leaf, SSL *ssl)
 	if (SSL_use_cert_and_key(ssl, leaf->cert, leaf->key, leaf->chain, 1) == 1)
 		return 0;
 	ERR_clear_error();
-	return -ENOMEM;
+	return -EINVAL;
 }
 
 /* The file's own key, else the CA's; it must be the certificate's. One reference or NULL. */

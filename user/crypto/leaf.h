@@ -57,7 +57,10 @@ static inline int __must_check leaf_source_get(struct leaf_source *source,
 	return source->get(source, request, now_s, out);
 }
 
-/* Makes a server-side SSL show this leaf and its chain, until its handshake answers. 0 or -ENOMEM. */
+/*
+ * Makes a server-side SSL show this leaf and its chain; up to its certificate callback. Returns 0; -EINVAL when OpenSSL
+ * refuses it, which for minted ones is lack of memory, for the user's own most likely a key below the security level.
+ */
 int leaf_install(const struct leaf *leaf, SSL *ssl) __must_check;
 
 /* One reference, from new references to all three; chain may be NULL. NULL when memory is out. */

@@ -112,6 +112,7 @@ static bool add_crl(X509 *cert, const char *url)
 	    (point->distpoint = DIST_POINT_NAME_new()) &&
 	    (point->distpoint->name.fullname = sk_GENERAL_NAME_new_null()) &&
 	    sk_GENERAL_NAME_push(point->distpoint->name.fullname, name)) {
+		point->distpoint->type = 0;     /* fullName */
 		GENERAL_NAME_set0_value(name, GEN_URI, value);
 		name = NULL;
 		value = NULL;

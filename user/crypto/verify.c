@@ -130,15 +130,22 @@ static bool hash_cert(struct verify *v, X509 *cert)
 	return ok;
 }
 
-/* What SSL put into the parameters of this check by verify_expect(). */
+/*
+ * What SSL put into the parameters of this check by verify_expect(). Asking for an address that is not set leaves an
+ * error in OpenSSL's queue, which SSL_get_error() would later take for the handshake's.
+ */
 static bool hash_name(struct verify *v, X509_STORE_CTX *ctx)
 {
 	X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
 	const char *host = X509_VERIFY_PARAM_get0_host(param, 0);
-	char *ip = X509_VERIFY_PARAM_get1_ip_asc(param);
-	bool ok = hash_part(v, host ? host : "", host ? strlen(host) : 0) &&
-		  hash_part(v, ip ? ip : "", ip ? strlen(ip) : 0);
+	bool ok;
+	char *ip;
 
+	ERR_set_mark();
+	ip = X509_VERIFY_PARAM_get1_ip_asc(param);
+	ERR_pop_to_mark();
+	ok = hash_part(v, host ? host : "", host ? strlen(host) : 0) &&
+	     hash_part(v, ip ? ip : "", ip ? strlen(ip) : 0);
 	OPENSSL_free(ip);
 	return ok;
 }
@@ -166,11 +173,9 @@ static int64_t good_until(struct verify *v, X509_STORE_CTX *ctx)
 	return until_s;
 }
 
-/* Called by OpenSSL in a handshake, instead of X509_verify_cert(). */
-static int check(X509_STORE_CTX *ctx, void *arg)
+int verify_check(struct verify *v, X509_STORE_CTX *ctx)
 {
 	uint8_t key[CERT_DIGEST_SIZE];
-	struct verify *v = arg;
 	bool keyed = key_of(v, ctx, key);
 	int ok;
 
@@ -187,10 +192,16 @@ static int check(X509_STORE_CTX *ctx, void *arg)
 	return ok;
 }
 
+/* Called by OpenSSL in a handshake, instead of X509_verify_cert(). */
+static int on_check(X509_STORE_CTX *ctx, void *arg)
+{
+	return verify_check(arg, ctx);
+}
+
 void verify_install(struct verify *verify, SSL_CTX *ctx)
 {
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
-	SSL_CTX_set_cert_verify_callback(ctx, check, verify);
+	SSL_CTX_set_cert_verify_callback(ctx, on_check, verify);
 }
 
 void verify_set_time(struct verify *verify, int64_t now_s)

@@ -26,6 +26,8 @@ void verify_free(struct verify *verify);
  * each handshake step the owner tells the time with verify_set_time().
  */
 void verify_install(struct verify *verify, SSL_CTX *ctx);
+/* The check itself, for a context whose callback is the caller's own: 1 = good, else ctx says what is wrong. */
+int verify_check(struct verify *verify, X509_STORE_CTX *ctx);
 void verify_set_time(struct verify *verify, int64_t now_s);
 
 /*

@@ -107,14 +107,6 @@ int flow_header_add(struct flow *f, struct headers *h, struct str name, struct s
 	return 0;
 }
 
-struct str headers_find(const struct headers *h, struct str name)
-{
-	for (uint32_t i = 0; i < h->count; i++)
-		if (str_eq_nocase(h->at[i].name, name))
-			return h->at[i].value;
-	return (struct str){ 0 };
-}
-
 /* Copies bytes behind the chain's last copied piece while *spare allows, else into a new, larger one. */
 static int capture_copy(struct flow *f, struct chain *to, uint32_t *spare, const uint8_t *bytes, uint32_t len)
 {

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "layers/next.h"
 #include "layers/tcp.h"
-#include "layers/tls_server.h"
+#include "layers/tls.h"
 
 /* Idle upstream connections kept for one client. */
 #define UPSTREAM_IDLE_MAX 8
@@ -231,7 +231,7 @@ static struct http_upstream *upstream_add(struct http *h, struct conn *conn, boo
 	if (!up->codec)
 		goto fail;
 	if (parent == up->stack)
-		tls_server_set_child(up->stack, &up->codec->base);
+		tls_set_child(up->stack, &up->codec->base);
 	else
 		up->stack = &up->codec->base;
 	up->next = h->upstreams;

@@ -2,6 +2,7 @@
 /* HTTP/1 towards an origin: one request at a time out, its response in (spec/layers 9.2, 9.4). */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/mem.h"
 #include "layers/http.h"

@@ -11,8 +11,7 @@
 #include "core/env.h"
 #include "layers/http.h"
 #include "layers/tcp.h"
-#include "layers/tls_client.h"
-#include "layers/tls_server.h"
+#include "layers/tls.h"
 
 #define DECIDE_BYTES_MAX 16384
 #define DECIDE_NS_MAX    INT64_C(1000000000)
@@ -111,13 +110,13 @@ static struct layer *new_tls(struct next *n)
 		return NULL;
 	}
 	if (outer)
-		tls_server_set_child(outer, tls);
+		tls_set_child(outer, tls);
 	inner = next_new(tls, n->role, n->client, n->server);
 	if (!inner) {
 		layer_free(outer ? outer : tls);
 		return NULL;
 	}
-	tls_client_set_child(tls, inner);
+	tls_set_child(tls, inner);
 	return outer ? outer : tls;
 }
 

@@ -16,7 +16,6 @@
 
 #define RING_SIZE 4096
 #define IDLE_NS   INT64_C(1000000000)
-#define STARVED_NS INT64_C(100000000)
 
 /* --- reports ---------------------------------------------------------------------------------------------------- */
 
@@ -242,6 +241,14 @@ static void keylog(void *owner, const char *line)
 		(void)!write(w->config.keylog_fd, text, (size_t)len);
 }
 
+static int verify_server(void *owner, X509_STORE_CTX *ctx)
+{
+	struct worker *w = owner;
+
+	verify_set_time(w->verify, w->io->wall_ns / 1000000000);
+	return verify_check(w->verify, ctx);
+}
+
 static int make_env(struct worker *w, struct err *e)
 {
 	struct tls_env_config tls = {
@@ -279,7 +286,7 @@ static int make_env(struct worker *w, struct err *e)
 	w->verify = verify_new(VERIFY_ENTRIES, w->config.trust_id);
 	if (!w->verify)
 		return err_set(e, -ENOMEM, "out of memory");
-	tls.verify = worker_verify;
+	tls.verify = verify_server;
 	return tls_env_new(&w->env.tls, &w->env, &tls, e);
 }
 

@@ -60,4 +60,3 @@ int worker_listen(struct worker *w, struct err *e) __must_check;
 void worker_accept_resume(struct worker *w);
 /* worker.c */
 void worker_log(struct worker *w, enum log_level level, const char *text);
-int worker_verify(void *owner, X509_STORE_CTX *ctx);

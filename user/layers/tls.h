@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * TLS layers (spec/layers 2.4, 6). Both roles are one tunnel: ciphertext of conn outside, plaintext of the same conn
+ * inside, everything else passes. Towards the client we are the server (tls_client.c), towards the origin the client
+ * (tls_server.c). The usual stack is tls_server → tls_client → next: the client's ClientHello is read first, then the
+ * server is connected and its TLS established, then the client's is, with the server's certificate names and protocol.
+ */
+#pragma once
+
+#include "core/layer.h"
+#include "layers/tls_engine.h"
+#include "wire/client_hello.h"
+
+struct tls_env;
+struct tls_held;
+
+/* arg of HOOK_TLS_CLIENTHELLO; valid until it is answered. */
+struct tls_hello_hook {
+	struct conn *client, *server;
+	const struct client_hello *hello;
+	bool ignore;                     /* set it: relay everything untouched, without a flow */
+	bool server_first;               /* establish TLS with the server before the client's; preset */
+};
+
+/* arg of HOOK_TLS_START_*, HOOK_TLS_ESTABLISHED_* and HOOK_TLS_FAILED_*; after a failure conn->record->error says why. */
+struct tls_hook {
+	struct conn *conn;               /* client or server: the one whose TLS this is about */
+	struct conn *client, *server;
+};
+
+/* parent: not NULL. The layer owns its child. NULL when memory is out. Thread: the worker's. */
+struct layer *tls_client_new(struct layer *parent, struct conn *client, struct conn *server) __must_check;
+struct layer *tls_server_new(struct layer *parent, struct conn *server, struct conn *client) __must_check;
+
+/* Once, before EV_START; l is of either kind. */
+void tls_set_child(struct layer *l, struct layer *child);
+
+bool tls_is_client(const struct layer *l);
+
+/* --- for tls*.c only ------------------------------------------------------------------------------------------- */
+
+enum tls_state {
+	TLS_INACTIVE,                    /* nobody has asked for TLS yet */
+	TLS_ESTABLISHING,
+	TLS_OPEN,
+	TLS_CLOSED,
+};
+
+/* Where an establishment stands; each step names what is to be done when the layer goes on. */
+enum tls_step {
+	TLS_STEP_NONE,
+	TLS_STEP_PRELUDE,                /* the role's own */
+	TLS_STEP_BEGIN,
+	TLS_STEP_HANDSHAKE,
+	TLS_STEP_READY,
+	TLS_STEP_FAILED,
+	TLS_STEP_GONE,
+};
+
+struct tls_layer;
+
+struct tls_role {
+	enum hook_id start, established, failed;
+	bool accept;
+	void (*started)(struct tls_layer *t);                     /* EV_START */
+	bool (*prelude)(struct tls_layer *t);                     /* false: waits, or has failed */
+	void (*opened)(struct tls_layer *t, const char *error);   /* EV_OPENED */
+	int (*prepare)(struct tls_layer *t);                      /* the SSL is new; 0, or -errno with tls_fail() called */
+	void (*data)(struct tls_layer *t);                        /* bytes came before there was an SSL */
+	void (*ask)(struct tls_layer *t, struct command *cmd);    /* the child's CMD_OPEN for conn; NULL: not ours */
+	void (*explain)(struct tls_layer *t, const char *error, bool closed);    /* fills text, level */
+	void (*ready)(struct tls_layer *t);
+	void (*gone)(struct tls_layer *t);                        /* failed, conn is closed */
+	void (*fini)(struct tls_layer *t);
+};
+
+#define TLS_TEXT_MAX 512
+
+struct tls_layer {
+	struct layer base;
+	const struct tls_role *role;
+	struct tls_env *env;
+	struct conn *conn, *client, *server;     /* conn: one of the two */
+	struct layer *child;
+	struct layer *opener;            /* asked for conn and waits for EV_OPENED */
+	struct tls_engine engine;
+	enum tls_state state;
+	enum tls_step step;
+	bool pass;                       /* not intercepted: everything goes through */
+	bool dead;                       /* the client's handshake failed: nothing reaches the child any more */
+	bool shut_in, shut_out;          /* close_notify (or the end) reported to the child; sent by us */
+	bool throttled;                  /* what the peer makes us answer does not drain: we do not read it */
+	bool tell_opener, tell_child;    /* due at the wakeup: they cannot be told from inside their own command */
+	struct tls_held *held, **held_tail;
+	struct tls_hook hook;
+	struct str alpn;                 /* chosen for the client; empty: none */
+	struct str session_key;          /* mem_alloc'ed; none: do not keep sessions */
+	enum log_level level;            /* of text */
+	char text[TLS_TEXT_MAX];         /* why it failed */
+};
+
+int tls_init(struct tls_layer *t, const struct tls_role *role, struct layer *parent, struct conn *conn,
+	     struct conn *client, struct conn *server) __must_check;
+static inline struct tls_layer *tls_of(struct layer *l)
+{
+	return container_of(l, struct tls_layer, base);
+}
+
+/* Goes on from t->step as far as possible. */
+void tls_advance(struct tls_layer *t);
+/* The establishment has failed with t->text; tls_advance() does the rest. */
+void tls_fail(struct tls_layer *t, enum log_level level, const char *fmt, ...) __printf(3, 4);
+/* Gives an event to the child, or keeps it until TLS is established. */
+void tls_to_child(struct tls_layer *t, const struct event *ev);
+/* Everything that was kept goes to the child. */
+void tls_release(struct tls_layer *t);
+/* EV_OPENED for who asked. */
+void tls_answer(struct tls_layer *t, const char *error);
+/* Sends what the engine has written. True: conn is over its high-water mark. */
+bool tls_flush(struct tls_layer *t);
+/* Memory is out: both sides are reset. */
+void tls_give_up(struct tls_layer *t);
+/* Copies conn's cipher_list, or the option's list into it. 0, -ENOMEM, -EINVAL. */
+int tls_apply_ciphers(struct tls_layer *t, const char *option) __must_check;
+/* The certificate that the server showed on this (tls_server) layer; borrowed, NULL: none. */
+X509 *tls_server_certificate(struct layer *l);
+/* The layer lets everything through from now on. */
+void tls_pass(struct layer *l);
+bool tls_is_server(const struct layer *l);
