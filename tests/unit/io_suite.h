@@ -32,5 +32,8 @@ struct io_world {
 extern const struct io_world io_world_real;
 void io_world_real_init(void);
 
+/* Far ends in the simulated network; start is missing. */
+extern const struct io_world io_world_sim;
+
 /* Runs everything; returns the number of failures. */
 int io_suite_run(const struct io_world *world);
