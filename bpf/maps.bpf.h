@@ -94,7 +94,8 @@ struct {
 
 struct steer_scratch {
 	__u32 busy;
-	__u32 pad;
+	__u32 at;                    /* where the path begins */
+	__u64 mnt, dentry;           /* how far it has been walked */
 	struct steer_proc proc;
 	char path[SCRATCH_PATH + 256];
 };

@@ -46,7 +46,7 @@ struct playbook_step {
 	bool hold;                       /* CMD_HOOK: not answered before EV_HOOK_DONE */
 	void (*check)(void *arg);        /* CMD_HOOK, CMD_FLOW: looks at (or changes) the argument */
 	uint32_t why;                    /* CMD_PAUSE, CMD_RESUME; 0: any */
-	int64_t delay_ns;                /* CMD_WAKEUP; 0: any but a cancellation. EV_WAKEUP: 0: when it is due */
+	int64_t delay_ns;                /* CMD_WAKEUP; 0: any but a cancellation; -1: that. EV_WAKEUP: 0: when it is due */
 };
 
 #define GIVE(event, whose, ...) { .what = (event), .side = (whose), ##__VA_ARGS__ }

@@ -25,5 +25,6 @@ int main(void)
 
 	world.name = "epoll";
 	world.start = start;
+	io_world_real_init();
 	return io_suite_run(&world);
 }

@@ -32,5 +32,6 @@ int main(void)
 	}
 	world.name = "io_uring";
 	world.start = start;
+	io_world_real_init();
 	return io_suite_run(&world);
 }

@@ -95,6 +95,8 @@ static void http_handle(struct layer *l, const struct event *ev)
 static void http_free(struct layer *l)
 {
 	struct http *h = container_of(l, struct http, base);
+	/* after an upgrade it is its upstream codec's child */
+	struct layer *tunnel = h->tunnel && h->tunnel->parent == l ? h->tunnel : NULL;
 
 	while (h->streams) {
 		struct http_stream *s = h->streams;
@@ -115,8 +117,7 @@ static void http_free(struct layer *l)
 		upstream_free(up);
 	}
 	layer_free(&h->codec->base);
-	if (h->tunnel && h->tunnel->parent == l)
-		layer_free(h->tunnel);
+	layer_free(tunnel);
 	layer_fini(l);
 	mem_free(h);
 }
@@ -301,6 +302,7 @@ static enum upstream_answer use_context(struct http *h, struct http_stream *s, c
 		*why = c->record->error.ptr ? c->record->error.ptr : "connection failed";
 		return UPSTREAM_NEVER;
 	}
+	h->server_used = true;
 	up = upstream_add(h, c, false, c->record->address.host, c->record->address.port, c->record->tls);
 	if (!up) {
 		*why = "out of memory";
@@ -316,10 +318,10 @@ static bool context_fits(struct http *h, struct str host, uint16_t port, bool tl
 {
 	struct conn *c = h->server;
 
-	if (!c || upstream_of(h, c) || c->record->tls != tls || c->record->address.port != port ||
+	if (!c || h->server_used || c->record->tls != tls || c->record->address.port != port ||
 	    !str_eq_nocase(c->record->address.host, host))
 		return false;
-	return c->failed || c->state == CONN_OPEN || (c->state == CONN_CLOSED && c->record->start.kind == STAMP_NONE);
+	return c->failed || c->state == CONN_OPEN || c->record->tcp_setup.kind == STAMP_NONE;
 }
 
 enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bool fresh, const char **why)

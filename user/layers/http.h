@@ -92,6 +92,7 @@ struct http {
 	struct http_upstream *upstreams;
 	struct http_stream *streams, *dead;
 	struct layer *tunnel;            /* after CONNECT or an upgrade */
+	bool server_used;                /* server had its turn as an upstream connection */
 	bool draining;
 };
 

@@ -414,7 +414,11 @@ static void client_done(struct http_codec *codec, struct http_stream *stream)
 {
 	struct http1_client *c = client_of(codec);
 
-	if (c->stream == stream && c->state != RESPONSE_OVER)
+	if (c->stream != stream)
+		return;
+	if (c->state == RESPONSE_OVER)
+		settle(c);
+	else
 		c->stream = NULL;
 }
 

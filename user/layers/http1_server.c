@@ -49,6 +49,8 @@ static void body_end(struct http1_server *s)
 
 static void shut(struct http1_server *s)
 {
+	if (s->state == CLOSED)
+		return;
 	s->state = CLOSED;
 	layer_close(layer_of(s), s->codec.conn);
 }

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* What can be known without loading a program. */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "steer/probe_parts.h"
+
+#define KERNEL_NEEDED_MAJOR 5
+#define KERNEL_NEEDED_MINOR 15
+#define MAP_BYTES (16u << 20)
+
+/* The first line of a small file, without its newline; false: cannot be read. */
+static bool first_line(const char *path, char *out, int size)
+{
+	FILE *f = fopen(path, "re");
+	bool got = f && fgets(out, size, f);
+
+	if (f)
+		fclose(f);
+	if (got)
+		out[strcspn(out, "\n")] = 0;
+	return got;
+}
+
+static void probe_version(struct probe_list *list)
+{
+	static const struct probe_advice kernel = {
+		true, "kernel", "the programs do not load", "use Linux 5.15 or newer; 6.1 and newer need no fallbacks",
+	};
+	static const struct probe_advice arch = {
+		false, "architecture", "untested: it may work", "use x86-64 or arm64 if something fails",
+	};
+	unsigned int major = 0, minor = 0;
+	struct utsname u;
+	bool old;
+
+	uname(&u);
+	sscanf(u.release, "%u.%u", &major, &minor);
+	old = major < KERNEL_NEEDED_MAJOR || (major == KERNEL_NEEDED_MAJOR && minor < KERNEL_NEEDED_MINOR);
+	probe_add(list, &kernel, old ? PROBE_MISSING : PROBE_OK, "%s %s", u.sysname, u.release);
+	probe_add(list, &arch, strcmp(u.machine, "x86_64") == 0 || strcmp(u.machine, "aarch64") == 0 ? PROBE_OK :
+		  PROBE_DEGRADED, "%s", u.machine);
+}
+
+static void probe_btf(struct probe_list *list)
+{
+	static const struct probe_advice btf = {
+		true, "kernel type information (BTF)", "the programs do not load",
+		"use a kernel built with CONFIG_DEBUG_INFO_BTF, as those of the distributions are",
+	};
+
+	if (access("/sys/kernel/btf/vmlinux", R_OK) < 0)
+		probe_add(list, &btf, PROBE_MISSING, "/sys/kernel/btf/vmlinux: %s", strerror(errno));
+	else
+		probe_add(list, &btf, PROBE_OK, "/sys/kernel/btf/vmlinux");
+}
+
+static void probe_settings(struct probe_list *list)
+{
+	static const struct probe_advice lockdown = {
+		false, "kernel lockdown", "executable paths cannot be read: only names of processes match",
+		"boot without lockdown=confidentiality",
+	};
+	static const struct probe_advice jit = {
+		false, "BPF compiler (JIT)", "the hooks are interpreted, several times slower",
+		"run: sysctl net.core.bpf_jit_enable=1",
+	};
+	char line[128];
+
+	if (!first_line("/sys/kernel/security/lockdown", line, sizeof(line)))
+		probe_add(list, &lockdown, PROBE_OK, "not known (securityfs is not mounted)");
+	else
+		probe_add(list, &lockdown, strstr(line, "[confidentiality]") ? PROBE_DEGRADED : PROBE_OK, "%s", line);
+	if (!first_line("/proc/sys/net/core/bpf_jit_enable", line, sizeof(line)))
+		probe_add(list, &jit, PROBE_OK, "not known");
+	else
+		probe_add(list, &jit, strcmp(line, "0") == 0 ? PROBE_DEGRADED : PROBE_OK, "bpf_jit_enable = %s", line);
+}
+
+static void probe_capabilities(struct probe_list *list)
+{
+	static const struct probe_advice capabilities = {
+		true, "capabilities", "the programs cannot be loaded or attached", PROBE_PRIVILEGES,
+	};
+	static const struct {
+		unsigned int bit;
+		const char *name;
+	} wanted[] = { { 12, "CAP_NET_ADMIN" }, { 38, "CAP_PERFMON" }, { 39, "CAP_BPF" } };
+	unsigned long long effective = 0;
+	char line[256], lacking[128] = "";
+	FILE *f = fopen("/proc/self/status", "re");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "CapEff: %llx", &effective) == 1)
+			break;
+	if (f)
+		fclose(f);
+	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
+		/* CAP_SYS_ADMIN stands for the two that were split from it */
+		if (!(effective >> wanted[i].bit & 1) && !(wanted[i].bit > 32 && (effective >> 21 & 1)))
+			snprintf(lacking + strlen(lacking), sizeof(lacking) - strlen(lacking), " %s", wanted[i].name);
+	if (*lacking)
+		probe_add(list, &capabilities, PROBE_MISSING, "lacking%s", lacking);
+	else
+		probe_add(list, &capabilities, PROBE_OK, "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON");
+}
+
+static void probe_memory(struct probe_list *list)
+{
+	static const struct probe_advice memory = {
+		true, "memory for maps", "the programs do not load",
+		"raise the cgroup's memory limit; before Linux 5.11: ulimit -l unlimited",
+	};
+	static const struct probe_advice refused = {
+		true, "memory for maps", "the programs do not load", PROBE_PRIVILEGES,
+	};
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "mb_probe", 4, MAP_BYTES / 16, 16, NULL);
+
+	if (fd < 0) {
+		probe_add(list, errno == EPERM ? &refused : &memory, PROBE_MISSING, "a map of 16 MiB: %s", strerror(errno));
+		return;
+	}
+	close(fd);
+	probe_add(list, &memory, PROBE_OK, "a map of 16 MiB could be made");
+}
+
+static void probe_bpffs(struct probe_list *list)
+{
+	static const struct probe_advice bpffs = {
+		false, "bpffs", "nothing today: nothing is pinned, so that traffic goes direct when the proxy dies",
+		"for other tools: mount -t bpf bpf /sys/fs/bpf",
+	};
+	struct statfs fs;
+
+	if (statfs("/sys/fs/bpf", &fs) == 0 && fs.f_type == BPF_FS_MAGIC)
+		probe_add(list, &bpffs, PROBE_OK, "/sys/fs/bpf");
+	else
+		probe_add(list, &bpffs, PROBE_DEGRADED, "not mounted at /sys/fs/bpf; not needed");
+}
+
+void probe_kernel(struct probe_list *list)
+{
+	probe_version(list);
+	probe_btf(list);
+	probe_settings(list);
+	probe_capabilities(list);
+	probe_memory(list);
+	probe_bpffs(list);
+}
