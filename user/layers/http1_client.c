@@ -404,6 +404,7 @@ static void client_tunnel(struct http_codec *codec, struct layer *child)
 	struct http1_client *c = client_of(codec);
 
 	c->tunnel = child;
+	c->state = CLOSED;               /* for HTTP; the connection is the child's */
 	c->stream = NULL;
 	if (c->in.len)
 		layer_event(child, &(struct event){ .type = EV_DATA, .conn = codec->conn, .data = &c->in });
