@@ -94,8 +94,7 @@ struct {
 
 struct steer_scratch {
 	__u32 busy;
-	__u32 at;                    /* where the path begins */
-	__u64 mnt, dentry;           /* how far it has been walked */
+	__u32 pad;
 	struct steer_proc proc;
 	char path[SCRATCH_PATH + 256];
 };

@@ -9,13 +9,6 @@
 #include "maps.bpf.h"
 #include "path.bpf.h"
 
-#define PATH_PIECE 32
-#define COMM_BYTE(first8, last8, i) ((i) < 8 ? (first8) >> 8 * (i) & 0xff : (last8) >> 8 * ((i) - 8) & 0xff)
-
-#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "COMM_BYTE takes the first character from the lowest byte"
-#endif
-
 /* Without a branch: the verifier would follow both sides of each of 512 steps. */
 static __always_inline __u64 max_rank(__u64 a, __u64 b)
 {
@@ -25,36 +18,30 @@ static __always_inline __u64 max_rank(__u64 a, __u64 b)
 }
 
 /* The greatest rank of the names that a comm contains, or that were cut to it. */
-__noinline __u32 mb_comm_rank(__u32 bank, __u64 first8, __u64 last8)
+static __always_inline __u64 comm_rank(const struct steer_policy *policy, const char *comm)
 {
-	const struct steer_policy *policy = bpf_map_lookup_elem(&mb_policy, &bank);
 	__u64 state = 0, rank = 0;
 
-	if (!policy)
-		return 0;
 	for (int i = 0; i < STEER_COMM_SIZE - 1; i++) {
-		__u64 byte = COMM_BYTE(first8, last8, i);
-
-		if (!byte)
+		if (!comm[i])
 			return rank;
-		state = policy->next[state][byte];
+		state = policy->next[state][(__u8)comm[i]];
 		BOUND(state, STEER_STATES - 1);
 		rank = max_rank(rank, policy->accept[state]);
 	}
 	return max_rank(rank, policy->cut[state]);
 }
 
-/* Reads one piece of the path in scratch space; so_far and the result: the state above 32 bits, the rank below. */
-__noinline __u64 mb_path_piece(__u32 bank, __u32 slot, __u32 at, __u64 so_far)
+/* The same of the path in scratch space from at on. Global functions: each is verified once, not with every caller. */
+__noinline __u32 mb_path_rank(__u32 bank, __u32 slot, __u32 at)
 {
 	const struct steer_scratch *scratch = bpf_map_lookup_elem(&mb_scratch, &slot);
 	const struct steer_policy *policy = bpf_map_lookup_elem(&mb_policy, &bank);
-	__u64 state = so_far >> 32, rank = so_far & 0xffffffff;
+	__u64 state = 0, rank = 0;
 
 	if (!scratch || !policy)
-		return so_far;
-	BOUND(state, STEER_STATES - 1);
-	for (int i = 0; i < PATH_PIECE; i++) {
+		return 0;
+	for (int i = 0; i < SCRATCH_PATH; i++) {
 		__u64 where = at + i, byte;
 
 		if (where >= SCRATCH_PATH)
@@ -66,16 +53,7 @@ __noinline __u64 mb_path_piece(__u32 bank, __u32 slot, __u32 at, __u64 so_far)
 		BOUND(state, STEER_STATES - 1);
 		rank = max_rank(rank, policy->accept[state]);
 	}
-	return state << 32 | rank;
-}
-
-static __always_inline __u32 path_rank(__u32 bank, __u32 slot, __u32 at)
-{
-	__u64 so_far = 0;
-
-	for (int i = 0; i < SCRATCH_PATH / PATH_PIECE && at < SCRATCH_PATH; i++, at += PATH_PIECE)
-		so_far = mb_path_piece(bank, slot, at, so_far);
-	return so_far;
+	return rank;
 }
 
 /* What the children of a process will have from it, when a rule names it. */
@@ -119,9 +97,9 @@ static __always_inline void scratch_put(struct steer_scratch *scratch)
 }
 
 /* Keeps the tail of a path that is too long, as matching does. */
-static __always_inline void keep_path(struct steer_scratch *scratch)
+static __always_inline void keep_path(struct steer_scratch *scratch, __u64 at)
 {
-	__u64 at, len = SCRATCH_PATH - scratch->at;
+	__u64 len = SCRATCH_PATH - at;
 
 	if (len > STEER_PATH_SIZE - 1)
 		len = STEER_PATH_SIZE - 1;
@@ -144,7 +122,7 @@ __noinline int mb_evaluate(__u32 tgid, __u32 gen)
 	__u32 bank = gen & 1, slot = scratch_take(), *by_pid, pid_rank = 0;
 	struct steer_policy *policy = bpf_map_lookup_elem(&mb_policy, &bank);
 	struct steer_scratch *scratch = bpf_map_lookup_elem(&mb_scratch, &slot);
-	__u64 comm[2] = { 0 }, rank;
+	__u64 at, rank;
 
 	if (!policy || !scratch) {
 		count(STEER_EVALUATE_BUSY);
@@ -154,16 +132,15 @@ __noinline int mb_evaluate(__u32 tgid, __u32 gen)
 	scratch->proc.start = task->group_leader->start_boottime;
 	scratch->proc.exec_id = task->self_exec_id;
 	scratch->proc.gen = gen;
-	bpf_probe_read_kernel(comm, sizeof(comm), task->group_leader->comm);
-	__builtin_memcpy(scratch->proc.comm, comm, sizeof(comm));
-	path_of_exe(scratch, slot, task);
+	bpf_probe_read_kernel(scratch->proc.comm, STEER_COMM_SIZE, task->group_leader->comm);
+	at = mb_exe_path(slot);
 	by_pid = policy->pids ? bpf_map_lookup_elem(&mb_pid, &pid_key) : NULL;
 	if (by_pid)
 		pid_rank = *by_pid;
-	rank = max_rank(mb_comm_rank(bank, comm[0], comm[1]), path_rank(bank, slot, scratch->at));
+	rank = max_rank(comm_rank(policy, scratch->proc.comm), mb_path_rank(bank, slot, at));
 	rank = max_rank(rank, pid_rank);
 	scratch->proc.rank = rank;
-	keep_path(scratch);
+	keep_path(scratch, at);
 	bpf_map_update_elem(&mb_proc, &tgid, &scratch->proc, BPF_ANY);
 	scratch_put(scratch);
 
@@ -192,14 +169,14 @@ static __always_inline int process_rank(struct task_struct *task, __u32 tgid, __
 }
 
 /* Of the calling thread's own name; the leader's is in process_rank() already. */
-static __always_inline int thread_rank(struct task_struct *task, __u32 gen)
+static __always_inline int thread_rank(struct task_struct *task, const struct steer_policy *policy)
 {
-	__u64 comm[2] = { 0 };
+	char comm[STEER_COMM_SIZE] = { 0 };
 
 	if (task->pid == task->tgid)
 		return 0;
 	bpf_get_current_comm(comm, sizeof(comm));
-	return mb_comm_rank(gen & 1, comm[0], comm[1]);
+	return comm_rank(policy, comm);
 }
 
 static __always_inline struct steer_policy *policy_now(__u32 *gen)
@@ -225,7 +202,7 @@ static __always_inline bool selected(struct task_struct *task, __u32 tgid)
 	rank = process_rank(task, tgid, gen);
 	if (rank < 0)
 		return false;
-	by_thread = thread_rank(task, gen);
+	by_thread = thread_rank(task, policy);
 	if (by_thread > rank)
 		rank = by_thread;
 	if (rank)

@@ -15,6 +15,7 @@ int BPF_PROG(mb_fork, struct task_struct *parent, struct task_struct *child)
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	__u32 child_tgid = child->tgid, gen, flags;
+	struct steer_policy *policy;
 	int rank, by_thread;
 
 	if (child->pid != child->tgid)
@@ -23,13 +24,14 @@ int BPF_PROG(mb_fork, struct task_struct *parent, struct task_struct *child)
 		tree_remember(child_tgid, 0, STEER_TREE_PROXY);
 		return 0;
 	}
-	if (!policy_now(&gen)) {
+	policy = policy_now(&gen);
+	if (!policy) {
 		tree_remember(child_tgid, 0, 0);
 		return 0;
 	}
 	rank = process_rank(task, tgid, gen);   /* writes mb_tree when a rule names the parent */
 	flags = tree_flags(tgid, gen);
-	by_thread = thread_rank(task, gen);
+	by_thread = thread_rank(task, policy);
 	if (by_thread > rank)
 		flags = STEER_RANK_INCLUDES(by_thread) ? STEER_TREE_INCLUDED : 0;
 	tree_remember(child_tgid, gen, flags);

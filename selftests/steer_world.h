@@ -361,7 +361,7 @@ static __printf(2, 3) const char *proxy_say(struct world *w, const char *fmt, ..
 	return answer;
 }
 
-static __unused void proxy_start(struct world *w, bool loopback)
+static void proxy_start(struct world *w, bool loopback)
 {
 	struct steer_options options = { .cgroup = w->cgroup, .loopback = loopback };
 	int to[2], from[2];
@@ -405,7 +405,7 @@ static void require(void)
 }
 
 /* Namespaces, veth, origins, cgroup: no proxy yet. */
-static __unused void world_start(struct world *w)
+static void world_start(struct world *w)
 {
 	int ready[2], listeners[ORIGIN_PORTS * 2];
 	char byte = 0;
@@ -452,7 +452,7 @@ static __unused void world_start(struct world *w)
 	usleep(50000);
 }
 
-static __unused void world_stop(struct world *w)
+static void world_stop(struct world *w)
 {
 	if (w->proxy)
 		proxy_stop(w);

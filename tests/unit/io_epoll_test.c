@@ -25,6 +25,5 @@ int main(void)
 
 	world.name = "epoll";
 	world.start = start;
-	io_world_real_init();
 	return io_suite_run(&world);
 }

@@ -87,27 +87,23 @@ static void real_close(struct peer *p, bool reset)
 	free(p);
 }
 
-#define DESCRIPTORS_MAX 4600         /* 2,000 connections, both ends, and some */
-
-void io_world_real_init(void)
-{
-	struct rlimit limit;
-
-	getrlimit(RLIMIT_NOFILE, &limit);
-	limit.rlim_cur = MIN(limit.rlim_max, (rlim_t)DESCRIPTORS_MAX);
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-/* By using them all up: io_uring reads the limit when it begins to accept, so lowering it later would not be seen. */
+/* The limit counts numbers, not descriptors: below the lowest free one nothing can be opened any more. */
 static void real_starve(struct io *io __unused, bool on)
 {
-	static int taken[DESCRIPTORS_MAX];
-	static int count;
+	static struct rlimit before;
+	struct rlimit now;
+	int lowest;
 
-	while (on && count < DESCRIPTORS_MAX && (taken[count] = dup(0)) >= 0)
-		count++;
-	while (!on && count)
-		close(taken[--count]);
+	if (!on) {
+		setrlimit(RLIMIT_NOFILE, &before);
+		return;
+	}
+	lowest = dup(0);
+	close(lowest);
+	getrlimit(RLIMIT_NOFILE, &before);
+	now = before;
+	now.rlim_cur = (rlim_t)lowest;
+	setrlimit(RLIMIT_NOFILE, &now);
 }
 
 const struct io_world io_world_real = {

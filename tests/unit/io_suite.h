@@ -28,12 +28,8 @@ struct io_world {
 	void (*starve)(struct io *io, bool on);
 };
 
-/* Far ends on the loopback interface; start is missing. Call io_world_real_init() first: it limits descriptors. */
+/* Far ends on the loopback interface; start is missing. */
 extern const struct io_world io_world_real;
-void io_world_real_init(void);
-
-/* Far ends in the simulated network; start is missing. */
-extern const struct io_world io_world_sim;
 
 /* Runs everything; returns the number of failures. */
 int io_suite_run(const struct io_world *world);

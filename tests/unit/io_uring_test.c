@@ -32,6 +32,5 @@ int main(void)
 	}
 	world.name = "io_uring";
 	world.start = start;
-	io_world_real_init();
 	return io_suite_run(&world);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Verification in real handshakes in memory: names, reasons, what is remembered and how long; and the trust store. */
+/* Verification in real handshakes in memory: names, reasons, what is remembered and for how long; and the trust store. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -265,8 +265,7 @@ static void test_trust(void **state)
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(trust_load(&other, NULL, dir, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "openssl rehash"));
-	snprintf(link, sizeof(link), "%s/%08lx.0", dir,
-		 X509_NAME_hash_ex(X509_get_subject_name(ca->cert), NULL, NULL, NULL));
+	snprintf(link, sizeof(link), "%s/%08lx.0", dir, X509_NAME_hash_ex(X509_get_subject_name(ca->cert), NULL, NULL, NULL));
 	assert_non_null(realpath(CA_CERT, target));
 	assert_int_equal(symlink(target, link), 0);
 	assert_int_equal(trust_load(&other, NULL, dir, &e), 0);

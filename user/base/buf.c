@@ -123,7 +123,7 @@ int chain_join(struct chain *c, struct chain *from)
 	return ret;
 }
 
-static struct slab *chain_tail(struct chain *c, struct slab_pool *pool)
+struct slab *chain_room(struct chain *c, struct slab_pool *pool, uint32_t min)
 {
 	struct slab *slab;
 
@@ -131,10 +131,17 @@ static struct slab *chain_tail(struct chain *c, struct slab_pool *pool)
 		struct slice *last = chain_at(c, c->count - 1);
 
 		slab = last->slab;
-		if (slab && slab->used < BUF_SLAB_SIZE && last->ptr + last->len == slab->data + slab->used)
+		if (slab && slab->used + min <= BUF_SLAB_SIZE && last->ptr + last->len == slab->data + slab->used)
 			return slab_get(slab);
 	}
 	return slab_new(pool);
+}
+
+int chain_fill(struct chain *c, struct slab *slab, uint32_t len)
+{
+	BUG_ON(len > BUF_SLAB_SIZE - slab->used);
+	slab->used += len;
+	return chain_append(c, (struct slice){ slab, slab->data + slab->used - len, len });
 }
 
 int chain_write(struct chain *c, struct slab_pool *pool, const void *bytes, size_t len)
@@ -142,7 +149,7 @@ int chain_write(struct chain *c, struct slab_pool *pool, const void *bytes, size
 	const uint8_t *from = bytes;
 
 	while (len) {
-		struct slab *slab = chain_tail(c, pool);
+		struct slab *slab = chain_room(c, pool, 1);
 		uint32_t part;
 		int ret;
 
@@ -150,8 +157,7 @@ int chain_write(struct chain *c, struct slab_pool *pool, const void *bytes, size
 			return -ENOMEM;
 		part = (uint32_t)MIN(len, (size_t)(BUF_SLAB_SIZE - slab->used));
 		memcpy(slab->data + slab->used, from, part);
-		slab->used += part;
-		ret = chain_append(c, (struct slice){ slab, slab->data + slab->used - part, part });
+		ret = chain_fill(c, slab, part);
 		if (ret < 0)
 			return ret;
 		from += part;

@@ -79,6 +79,15 @@ int chain_join(struct chain *c, struct chain *from) __must_check;
 /* Copies bytes to the end of c, behind what c's last slab holds when it is nobody else's tail, else into new slabs. */
 int chain_write(struct chain *c, struct slab_pool *pool, const void *bytes, size_t len) __must_check;
 
+/*
+ * Room of at least min bytes behind c's end, for who can write in place: at slab->data + slab->used, up to the slab's
+ * end. Gives one reference, for chain_fill() or slab_put(); NULL when memory is out.
+ */
+struct slab *chain_room(struct chain *c, struct slab_pool *pool, uint32_t min) __must_check;
+
+/* Adds the len bytes that were written there. Takes over the reference, also when it fails (-ENOMEM). */
+int chain_fill(struct chain *c, struct slab *slab, uint32_t len) __must_check;
+
 /* Adds references to the first len bytes of from to the end of c. */
 int chain_share(struct chain *c, const struct chain *from, size_t len) __must_check;
 

@@ -64,6 +64,7 @@ enum {
 	PAUSE_BLOCKED = 2,               /* a layer waits for a completion; counted, one per queued event */
 	PAUSE_MASTER = 4,                /* the ring to the master is full */
 	PAUSE_LAYER = 8,                 /* the layer has no use for more bytes now (pipelining) */
+	PAUSE_TUNNEL = 16,               /* a tunnel below the layer waits for its own answers to drain */
 };
 
 struct layer_ops {

@@ -14,7 +14,7 @@
 struct ca {
 	X509 *cert;
 	EVP_PKEY *key;
-	STACK_OF(X509) *chain;       /* cert and what followed it in the file, sent after leaves; NULL: it was alone */
+	STACK_OF(X509) *chain;       /* cert and what followed it in the file, to be sent after a leaf; NULL: cert was alone */
 	ASN1_OCTET_STRING *key_id;   /* cert's subjectKeyIdentifier; SHA-1 of its key when it has none */
 	char *crl_path;              /* "/mitmproxy-<serial, decimal>.crl" */
 };

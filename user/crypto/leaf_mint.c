@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Minting: fields and extensions in mitmproxy's order (certs.py: dummy_cert). Unlike there, leaves have a key of their
- * own, P-256, so that the CA's private key never serves TLS; nearly all of the time is the CA's RSA signature.
+ * Minting: fields and extensions in mitmproxy's order (certs.py: dummy_cert). Unlike it, leaves have a key of their own,
+ * P-256, so that the CA's private key never serves TLS; nearly all of the time is the CA's RSA signature.
  */
 #define OPENSSL_SUPPRESS_DEPRECATED  /* for classic_form() */
 #include "crypto/leaf_mint.h"
@@ -41,8 +41,8 @@ static X509_EXTENSION *make_authority(const struct ca *ca)
 }
 
 /*
- * The same public key in the form that OpenSSL had before 3.0. X509_set_pubkey() writes it in 5 us; the form of 3.0
- * goes through a generic encoder and decoder, 175 us each time, nearly all of what a mint costs beside its signature.
+ * The same public key in the form that OpenSSL had before 3.0. X509_set_pubkey() writes it in 5 us; the form of 3.0 goes
+ * through a generic encoder and decoder, 175 us each time, which is most of what a mint costs beside its signature.
  */
 static EVP_PKEY *classic_form(EVP_PKEY *key)
 {

@@ -18,8 +18,8 @@ struct leaf_spec {
 };
 
 /*
- * Names in this order: the upstream certificate's CN, its subjectAltNames unchanged, SNI (or else the local address),
- * the server's host. Those that no certificate can carry are left out. crl_path: the CA's.
+ * Names in this order: the upstream certificate's CN, its subjectAltNames unchanged, SNI (or else the local address), the
+ * server's host. Those that no certificate can carry are left out. crl_path: the CA's.
  * Returns 0; -EINVAL when no name is left; -ENOMEM.
  */
 int leaf_spec_init(struct leaf_spec *spec, const struct leaf_request *request, const char *crl_path)

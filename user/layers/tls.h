@@ -19,16 +19,19 @@ struct tls_hello_hook {
 	struct conn *client, *server;
 	const struct client_hello *hello;
 	bool ignore;                     /* set it: relay everything untouched, without a flow */
-	bool server_first;               /* establish TLS with the server before the client's; preset */
+	bool server_first;               /* TLS with the server before the client's; preset */
 };
 
-/* arg of HOOK_TLS_START_*, HOOK_TLS_ESTABLISHED_* and HOOK_TLS_FAILED_*; after a failure conn->record->error says why. */
+/* arg of HOOK_TLS_START_*, _ESTABLISHED_* and _FAILED_*; after a failure conn->record->error says why. */
 struct tls_hook {
 	struct conn *conn;               /* client or server: the one whose TLS this is about */
 	struct conn *client, *server;
 };
 
-/* parent: not NULL. The layer owns its child. NULL when memory is out. Thread: the worker's. */
+/*
+ * parent: not NULL. server of a client layer: NULL when the client speaks to the proxy itself. The layer owns its child.
+ * NULL when memory is out. Thread: the worker's.
+ */
 struct layer *tls_client_new(struct layer *parent, struct conn *client, struct conn *server) __must_check;
 struct layer *tls_server_new(struct layer *parent, struct conn *server, struct conn *client) __must_check;
 
@@ -65,10 +68,10 @@ struct tls_role {
 	void (*started)(struct tls_layer *t);                     /* EV_START */
 	bool (*prelude)(struct tls_layer *t);                     /* false: waits, or has failed */
 	void (*opened)(struct tls_layer *t, const char *error);   /* EV_OPENED */
-	int (*prepare)(struct tls_layer *t);                      /* the SSL is new; 0, or -errno with tls_fail() called */
+	int (*prepare)(struct tls_layer *t);                      /* the SSL is new; 0, or -errno */
 	void (*data)(struct tls_layer *t);                        /* bytes came before there was an SSL */
 	void (*ask)(struct tls_layer *t, struct command *cmd);    /* the child's CMD_OPEN for conn; NULL: not ours */
-	void (*explain)(struct tls_layer *t, const char *error, bool closed);    /* fills text, level */
+	void (*explain)(struct tls_layer *t, const char *error, bool closed);    /* calls tls_fail() */
 	void (*ready)(struct tls_layer *t);
 	void (*gone)(struct tls_layer *t);                        /* failed, conn is closed */
 	void (*fini)(struct tls_layer *t);
@@ -80,7 +83,7 @@ struct tls_layer {
 	struct layer base;
 	const struct tls_role *role;
 	struct tls_env *env;
-	struct conn *conn, *client, *server;     /* conn: one of the two */
+	struct conn *conn, *client, *server;     /* conn: one of the two; server may be NULL */
 	struct layer *child;
 	struct layer *opener;            /* asked for conn and waits for EV_OPENED */
 	struct tls_engine engine;

@@ -22,8 +22,8 @@ struct ca_files {
  * @passphrase: of mitmproxy-ca.pem (option cert_passphrase), NULL = none
  * @now_s:      since 1970
  *
- * mitmproxy-ca.pem decides: when it is there, no other CA file is read or written. Files appear whole or not at all,
- * and several processes that start at once get the same CA.
+ * mitmproxy-ca.pem decides: when it is there, no other CA file is read or written. Files appear whole or not at all, and
+ * several processes that start at once get the same CA.
  * Returns 0; -EPERM when others may read the key; -EINVAL when a file is not what it should be; -errno.
  * Ownership: the caller's, to ca_files_fini(). Thread: any.
  * Source: mitmproxy 12 CertStore.from_store().

@@ -25,7 +25,6 @@ bool hook_owner_find(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type
 	out->count = count;
 	out->program_id = ids[0];
 	out->exclusive = !(flags & BPF_F_ALLOW_MULTI);
-	out->overridable = flags & BPF_F_ALLOW_OVERRIDE;
 	fd = bpf_prog_get_fd_by_id(ids[0]);
 	if (fd < 0)
 		return true;
@@ -49,37 +48,24 @@ static int parent_of(int fd)
 	return -1;
 }
 
-/* Returns how many levels up it sits, or -1. */
-static int levels_up(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type)
-{
-	int fd = fcntl(cgroup_fd, F_DUPFD_CLOEXEC, 0);
-
-	for (int up = 0; fd >= 0; up++, fd = parent_of(fd)) {
-		if (hook_owner_find(out, fd, type) && out->exclusive && !(up && out->overridable)) {
-			close(fd);
-			return up;
-		}
-	}
-	return -1;
-}
-
-bool hook_owner_find_exclusive(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type)
-{
-	return levels_up(out, cgroup_fd, type) >= 0;
-}
-
 int hook_owner_explain(int cgroup_fd, const char *cgroup, const struct bpf_program *program, int ret, struct err *e)
 {
 	enum bpf_attach_type type = bpf_program__expected_attach_type(program);
+	int fd = fcntl(cgroup_fd, F_DUPFD_CLOEXEC, 0);
 	struct hook_owner owner;
-	int up = ret == -EPERM ? levels_up(&owner, cgroup_fd, type) : -1;
 
-	if (up >= 0)
+	for (int up = 0; ret == -EPERM && fd >= 0 && up < 64; up++, fd = parent_of(fd)) {
+		if (!hook_owner_find(&owner, fd, type) || !owner.exclusive)
+			continue;
+		close(fd);
 		return err_set(e, -EBUSY, "another BPF program (id %u, %s) owns the %s hook of %s%s exclusively; stop it, or "
 			       "choose another group with --cgroup", owner.program_id,
 			       *owner.program_name ? owner.program_name : "no name",
 			       libbpf_bpf_attach_type_str(type), up ? "a parent of " : "",
 			       cgroup ? cgroup : "the root cgroup");
+	}
+	if (fd >= 0)
+		close(fd);
 	if (ret == -EPERM || ret == -EACCES)
 		return err_set(e, ret, "the kernel refused to attach to cgroups; run as root, or with the capabilities CAP_BPF, "
 			       "CAP_NET_ADMIN and CAP_PERFMON");

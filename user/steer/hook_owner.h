@@ -14,14 +14,10 @@ struct hook_owner {
 	char program_name[16];       /* "" when it cannot be asked */
 	uint32_t count;
 	bool exclusive;              /* attached so that nobody else can attach beside it */
-	bool overridable;            /* but a group below may have its own instead */
 };
 
 /* Programs on one hook of one group. True: there is at least one. */
 bool hook_owner_find(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type);
-
-/* The first exclusive owner of a hook on a group or above it: nobody else can attach there. */
-bool hook_owner_find_exclusive(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type);
 
 /* Turns the failure ret of attaching program to a group into a sentence; returns -EBUSY for a hook that is taken. */
 int hook_owner_explain(int cgroup_fd, const char *cgroup, const struct bpf_program *program, int ret, struct err *e);

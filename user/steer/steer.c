@@ -18,7 +18,6 @@
 #include "base/mem.h"
 #include "steer/cgroup.h"
 #include "steer/hook_owner.h"
-#include "steer/libbpf_log.h"
 #include "steer/route.h"
 #include "steer/steer_state.h"
 
@@ -27,6 +26,21 @@
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71           /* Linux 5.14 */
 #endif
+
+static int on_libbpf(enum libbpf_print_level level, const char *fmt, va_list ap)
+{
+	char text[512];
+	int len;
+
+	(void)level;                         /* what libbpf calls a warning is often only a guess: debug all of it */
+	if (log_level_max() < LOG_DEBUG)
+		return 0;
+	len = vsnprintf(text, sizeof(text), fmt, ap);
+	while (len > 0 && len < (int)sizeof(text) && text[len - 1] == '\n')
+		text[--len] = 0;
+	log_line(LOG_DEBUG, "libbpf", "%s", text);
+	return len;
+}
 
 static int explain_load(int code, struct err *e)
 {
@@ -67,7 +81,7 @@ int steer_open(struct steer **out, const struct steer_options *options, struct e
 	if (!s)
 		return err_set(e, -ENOMEM, "no memory for steering");
 	s->cgroup_fd = s->route_fd = -1;
-	libbpf_log_init();
+	libbpf_set_print(on_libbpf);
 	if (options && options->cgroup) {
 		s->cgroup = mem_strndup(options->cgroup, strlen(options->cgroup));
 		if (!s->cgroup) {
@@ -349,11 +363,6 @@ bool steer_take_origin(struct steer *s, const struct sockaddr *peer, struct stee
 	    proc.start == orig.start && proc.exec_id == orig.exec_id)
 		snprintf(out->exe, sizeof(out->exe), "%.*s", (int)sizeof(proc.path) - 1, proc.path);
 	return true;
-}
-
-bool steer_pids_are_private(const struct steer *s)
-{
-	return s->private_pids;
 }
 
 uint32_t steer_mark(void)

@@ -99,9 +99,6 @@ void steer_poll(struct steer *s);
  */
 bool steer_take_origin(struct steer *s, const struct sockaddr *peer, struct steer_origin *out);
 
-/* This process is in a private pid namespace: pids in origins are not those of /proc, pids in specs are refused. */
-bool steer_pids_are_private(const struct steer *s);
-
 /* SO_MARK for upstream sockets: never steered, also when handed to another program. */
 uint32_t steer_mark(void);
 

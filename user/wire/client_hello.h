@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The first thing a TLS client says, read before a TLS library sees it: the name it asks for, its protocols, and all
- * that a fingerprint is made of. Reads TLS records (RFC 8446 5.1, RFC 5246 6.2) holding one ClientHello (RFC 8446
- * 4.1.2); it judges no value, so unknown and GREASE entries (RFC 8701) stay in the lists.
+ * The first thing a TLS client says, read before a TLS library sees it: the name it asks for, its protocols, and all that
+ * a fingerprint is made of. Reads TLS records (RFC 8446 5.1, RFC 5246 6.2) holding one ClientHello (RFC 8446 4.1.2); it
+ * judges no value, so unknown and GREASE entries (RFC 8701) stay in the lists.
  */
 #pragma once
 
@@ -24,8 +24,8 @@ struct client_hello_extension {
 };
 
 /*
- * Byte strings point into the caller's bytes when one record holds the whole message, else into the arena; arrays are
- * in the arena. Lists keep the client's order. A list is empty when its extension is missing or malformed.
+ * Byte strings point into the caller's bytes when one record holds the whole message, else into the arena; arrays are in
+ * the arena. Lists keep the client's order. A list is empty when its extension is missing or malformed.
  */
 struct client_hello {
 	struct str message;          /* the handshake message with its 4-byte header, records' headers taken out */

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/* A relay without a record: the slow side pauses the fast one, halves stay halves, a reset stays a reset (DB-5). */
+#include "layers/relay.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+struct relay {
+	struct layer base;
+	struct conn *client, *server;
+};
+
+static struct conn *other(const struct relay *r, const struct conn *c)
+{
+	return c == r->client ? r->server : r->client;
+}
+
+static void on_closed(struct relay *r, struct conn *from, bool reset)
+{
+	struct conn *to = other(r, from);
+
+	if (reset) {
+		layer_reset(&r->base, to);
+		return;
+	}
+	if (to->state & CONN_CAN_READ) {
+		layer_close_half(&r->base, to);
+		return;
+	}
+	layer_close(&r->base, to);
+	layer_close(&r->base, from);
+}
+
+static void relay_handle(struct layer *l, const struct event *ev)
+{
+	struct relay *r = container_of(l, struct relay, base);
+
+	switch (ev->type) {
+	case EV_START:
+		if (r->server->state == CONN_CLOSED)
+			layer_open(l, r->server);
+		return;
+	case EV_OPENED:
+		if (ev->error)
+			layer_close(l, r->client);
+		return;
+	case EV_DATA:
+		if (layer_send(l, other(r, ev->conn), ev->data))
+			layer_pause(l, ev->conn, PAUSE_PEER);
+		return;
+	case EV_WRITABLE:
+		layer_resume(l, other(r, ev->conn), PAUSE_PEER);
+		return;
+	case EV_CLOSED:
+		on_closed(r, ev->conn, ev->reset);
+		return;
+	case EV_HOOK_DONE:
+	case EV_WAKEUP:
+	case EV_DRAIN:
+		return;
+	}
+	abort();
+}
+
+static void relay_free(struct layer *l)
+{
+	layer_fini(l);
+	mem_free(container_of(l, struct relay, base));
+}
+
+static const struct layer_ops relay_ops = { .name = "relay", .handle = relay_handle, .free = relay_free };
+
+struct layer *relay_new(struct layer *parent, struct conn *client, struct conn *server)
+{
+	struct relay *r = mem_zalloc(sizeof(*r));
+
+	if (!r)
+		return NULL;
+	layer_init(&r->base, &relay_ops, parent, NULL, NULL);
+	r->client = client;
+	r->server = server;
+	return &r->base;
+}
