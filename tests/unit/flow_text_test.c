@@ -110,8 +110,8 @@ static void hex_dumps_and_binary(void **state)
 	body_text(&out, STR("\x00\x01\x02"));
 	assert_string_equal(out.ptr, "0000:   00 01 02                                             ...");
 	strbuf_fini(&out);
-	body_text(&out, STR("caf\xc3\xa9 \xe2\x82\xac and \x1b[2J"));
-	assert_string_equal(out.ptr, "caf\xc3\xa9 \xe2\x82\xac and .[2J");
+	body_text(&out, STR("\xc3\xa9\xc3\xa9 caf\xc3\xa9 \xe2\x82\xac and then some \x1b[2J"));
+	assert_string_equal(out.ptr, "\xc3\xa9\xc3\xa9 caf\xc3\xa9 \xe2\x82\xac and then some .[2J");
 	strbuf_fini(&out);
 	body_text(&out, STR("latin \xe9 end \xc2\x9b"));
 	assert_string_equal(out.ptr, "latin \\xe9 end .");

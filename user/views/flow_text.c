@@ -281,8 +281,7 @@ static void trailer_lines(struct strbuf *out, const struct http_message *m, cons
 {
 	if (!m->has_trailers || m->trailers.count == 0)
 		return;
-	strbuf_add_str(out, STR("    "));
-	add(out, look, (struct style){ .colour = MAGENTA }, STR("--- HTTP Trailers"));
+	add(out, look, (struct style){ .colour = MAGENTA }, STR("    --- HTTP Trailers"));
 	strbuf_add_str(out, STR("\n"));
 	header_lines(out, &m->trailers, look);
 }
@@ -327,8 +326,7 @@ static void body_lines(struct strbuf *out, struct str text, const struct text_lo
 	if (lines == 0)
 		strbuf_add_str(out, STR("\n"));
 	if (rest.len) {
-		strbuf_add_str(out, STR("    "));
-		add(out, look, (struct style){ .dim = true }, STR("(cut off)"));
+		add(out, look, (struct style){ .dim = true }, STR("    (cut off)"));
 		strbuf_add_str(out, STR("\n"));
 	}
 }
