@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The flow file on disk. Each flow is one write(2), so whatever ends the program the file holds whole flows; a write
+ * that the disk cut short is taken back. Nothing goes on unrecorded: a flow that cannot be written ends the program.
+ */
+#include "addons/save.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "flow/flow_file.h"
+
+#define KEEP_BUFFER ((size_t)1 << 20)
+
+struct save {
+	struct addon base;
+	char *pattern;                   /* NULL: off. Without the +, ~ expanded */
+	bool append;
+	char path[PATH_MAX];             /* of what is open */
+	int fd;
+	struct tnet_writer writer;
+};
+
+static int expand_home(const char *path, struct strbuf *out)
+{
+	const char *home = getenv("HOME");
+
+	if (path[0] == '~' && (path[1] == '/' || !path[1]) && home)
+		strbuf_addf(out, "%s%s", home, path + 1);
+	else
+		strbuf_addf(out, "%s", path);
+	return out->failed ? -ENOMEM : 0;
+}
+
+/* All folders above path. What cannot be made shows when the file is opened. */
+static void make_folders(char *path)
+{
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = 0;
+		(void)!mkdir(path, 0777);
+		*slash = '/';
+	}
+}
+
+/*
+ * A flow file that was cut (the power went) would hide what is appended behind the cut: the reader stops there. So what
+ * follows the last whole flow is cut off before the first append. The file is walked by lengths only.
+ */
+static int mend_tail(struct save *s, struct err *e)
+{
+	off_t size = lseek(s->fd, 0, SEEK_END), at = 0;
+	char head[TNET_LENGTH_DIGITS_MAX + 1], tag;
+
+	while (size > 0 && at < size) {
+		ssize_t got = pread(s->fd, head, sizeof(head), at);
+		size_t item = 0;
+		int ret = got > 0 ? tnet_measure((struct str){ head, (size_t)got }, &item) : -EBADMSG;
+
+		if (ret == -EBADMSG || (item && at + (off_t)item <= size &&
+					(pread(s->fd, &tag, 1, at + (off_t)item - 1) != 1 || tag != '}')))
+			return err_set(e, -EINVAL, "%s is not a flow file (or is damaged at byte %lld); nothing was "
+				       "appended to it.", s->path, (long long)at);
+		if (item == 0 || at + (off_t)item > size)
+			break;
+		at += (off_t)item;
+	}
+	if (size <= 0 || at == size)
+		return 0;
+	if (ftruncate(s->fd, at) < 0)
+		return err_set(e, -errno, "Cannot cut the torn last flow off %s: %m", s->path);
+	log_line(LOG_WARN, "save", "%s ended in the middle of a flow; its last %lld bytes were cut off.", s->path,
+		 (long long)(size - at));
+	return 0;
+}
+
+/* Opens what the pattern says at this moment, unless that is open already. */
+static int open_current(struct save *s, struct err *e)
+{
+	char path[PATH_MAX];
+	time_t now = time(NULL);
+	struct tm local;
+
+	localtime_r(&now, &local);
+	if (strftime(path, sizeof(path), s->pattern, &local) == 0)
+		return err_set(e, -ENAMETOOLONG, "The name of the flow file is empty or too long: %s", s->pattern);
+	if (s->fd >= 0 && strcmp(path, s->path) == 0)
+		return 0;
+	if (s->fd >= 0)
+		close(s->fd);
+	snprintf(s->path, sizeof(s->path), "%s", path);
+	make_folders(path);
+	s->fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | O_APPEND | (s->append ? 0 : O_TRUNC), 0600);
+	if (s->fd < 0)
+		return err_set(e, -errno, "Cannot write flows to %s: %m", s->path);
+	return s->append ? mend_tail(s, e) : 0;
+}
+
+static int save_configure(struct addon *a, const struct settings *settings, struct err *e)
+{
+	struct save *s = container_of(a, struct save, base);
+	const char *file = settings_text(settings, "save_stream_file");
+	struct strbuf pattern = { 0 };
+
+	if (!file || !file[0])
+		return 0;
+	s->append = file[0] == '+';
+	if (expand_home(file + s->append, &pattern) < 0)
+		return err_set(e, -ENOMEM, "out of memory");
+	s->pattern = pattern.ptr;
+	return open_current(s, e);
+}
+
+/* Nothing of a flow is better than a part of it: the next reader would stop at the part. */
+static int take_back(struct save *s, off_t size, int code, struct err *e)
+{
+	bool mended = size >= 0 && ftruncate(s->fd, size) == 0;
+
+	errno = -code;
+	return err_set(e, code, "Error writing flows to %s: %m. %s", s->path,
+		       mended ? "What was written before is whole; make room and start again with -w +FILE." :
+				"Its last flow may be torn.");
+}
+
+static int write_flow(struct save *s, struct err *e)
+{
+	struct str bytes = tnet_written(&s->writer);
+	struct stat st;
+	off_t size = fstat(s->fd, &st) == 0 && S_ISREG(st.st_mode) ? st.st_size : -1;
+
+	while (bytes.len) {
+		ssize_t done = write(s->fd, bytes.ptr, bytes.len);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0)
+			return take_back(s, size, done < 0 ? -errno : -ENOSPC, e);
+		bytes.ptr += done;
+		bytes.len -= (size_t)done;
+	}
+	return 0;
+}
+
+static int save_flow(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e)
+{
+	struct save *s = container_of(a, struct save, base);
+	int ret;
+
+	if (!s->pattern || moment == ADDON_CONNECT_ERROR || (moment == ADDON_RESPONSE && f->error.ptr))
+		return 0;
+	ret = open_current(s, e);
+	if (ret < 0)
+		return ret;
+	tnet_rewind(&s->writer);
+	if (flow_file_write(&s->writer, f) < 0)
+		return err_set(e, -ENOMEM, "Error writing flows to %s: out of memory", s->path);
+	ret = write_flow(s, e);
+	if (s->writer.cap > KEEP_BUFFER)
+		tnet_writer_fini(&s->writer);
+	return ret;
+}
+
+static int save_done(struct addon *a, struct err *e)
+{
+	struct save *s = container_of(a, struct save, base);
+	int fd = s->fd;
+
+	s->fd = -1;
+	/* Some file systems tell only now that there was no room. */
+	if (fd >= 0 && close(fd) < 0 && errno != EINTR)
+		return err_set(e, -errno, "Error writing flows to %s: %m", s->path);
+	return 0;
+}
+
+static void save_free(struct addon *a)
+{
+	struct save *s = container_of(a, struct save, base);
+
+	if (s->fd >= 0)
+		close(s->fd);
+	tnet_writer_fini(&s->writer);
+	mem_free(s->pattern);
+	mem_free(s);
+}
+
+static const struct addon_ops save_ops = {
+	.name = "save",
+	.configure = save_configure,
+	.flow = save_flow,
+	.done = save_done,
+	.free = save_free,
+};
+
+struct addon *save_new(void)
+{
+	struct save *s = mem_zalloc(sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->base.ops = &save_ops;
+	s->fd = -1;
+	return &s->base;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Proxy mode specifications, `name[:data][@[host:]port]` (spec: mitmproxy 12 proxy/mode_specs.py). Pure; the intercept
+ * spec that is the data of local mode is parsed by steer/.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/str.h"
+
+enum proxy_mode_kind { MODE_REGULAR, MODE_LOCAL };
+
+#define MODE_PORT_NONE (-1)
+
+/* Borrows the text that was parsed. */
+struct proxy_mode {
+	enum proxy_mode_kind kind;
+	struct str spec;                 /* all of it, which is the mode's identity */
+	struct str data;
+	struct str host;                 /* none: not given; empty: all interfaces. Without brackets */
+	int32_t port;                    /* MODE_PORT_NONE: not given */
+};
+
+/* Returns 0; -EINVAL; -ENOTSUP for a mode that mitmproxy has and this does not yet. e has mitmproxy's sentence. */
+int proxy_mode_parse(struct proxy_mode *out, struct str spec, struct err *e) __must_check;
+
+/* Where it listens, given the options listen_host and listen_port (MODE_PORT_NONE: not set). Port none: nowhere. */
+struct str proxy_mode_host(const struct proxy_mode *m, struct str listen_host);
+int32_t proxy_mode_port(const struct proxy_mode *m, int32_t listen_port);
+
+/* -EINVAL when two of them would listen on the same address. */
+int proxy_modes_check(const struct proxy_mode *modes, size_t count, struct str listen_host, int32_t listen_port,
+		      struct err *e) __must_check;
+
+/* "HTTP(S) proxy", "Local redirector". */
+const char *proxy_mode_description(const struct proxy_mode *m);
