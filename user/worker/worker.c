@@ -16,6 +16,9 @@
 
 #define RING_SIZE 4096
 #define IDLE_NS   INT64_C(1000000000)
+/* How long the master may not have heard of a report: waking a thread for each would cost more than the request. */
+#define TELL_NS   INT64_C(5000000)
+#define TELL_MANY 256
 
 /* --- reports ---------------------------------------------------------------------------------------------------- */
 
@@ -23,9 +26,10 @@ static void wake_master(struct worker *w)
 {
 	uint64_t one = 1;
 
-	if (!w->pushed)
+	if (!w->pushed || (w->pushed < TELL_MANY && !w->waiting && w->io->now_ns - w->told_ns < TELL_NS))
 		return;
-	w->pushed = false;
+	w->pushed = 0;
+	w->told_ns = w->io->now_ns;
 	(void)!write(w->link.master_fd, &one, sizeof(one));
 }
 
@@ -34,7 +38,7 @@ static void report_push(struct worker *w, struct driver *d, struct report *r)
 {
 	r->worker = w->config.index;
 	if (!w->waiting && ring_push(w->link.to_master, r)) {
-		w->pushed = true;
+		w->pushed++;
 		w->outstanding++;
 		return;
 	}
@@ -56,7 +60,7 @@ static void retry_waiting(struct worker *w)
 
 		if (!ring_push(w->link.to_master, r))
 			return;
-		w->pushed = true;
+		w->pushed++;
 		w->outstanding++;
 		w->waiting = next;
 		if (next)
@@ -350,8 +354,8 @@ static void publish(struct worker *w)
 static void loop(struct worker *w)
 {
 	while (!w->stopping || w->outstanding || w->waiting || !list_empty(&w->over)) {
-		bool idle = list_empty(&w->over) && !w->waiting;
-		int ret = w->io->ops->run(w->io, w->waiting ? 1000000 : idle ? IDLE_NS : 0);
+		int64_t wait_ns = !list_empty(&w->over) ? 0 : w->waiting || w->pushed ? TELL_NS : IDLE_NS;
+		int ret = w->io->ops->run(w->io, wait_ns);
 
 		if (ret < 0) {
 			char text[160];

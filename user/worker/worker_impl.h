@@ -42,7 +42,8 @@ struct worker {
 	struct worker_link link;
 	struct report *waiting, **waiting_tail;  /* for room in the ring */
 	uint64_t outstanding;            /* reports that have not come back */
-	bool pushed;
+	uint32_t pushed;                 /* reports that the master was not woken for yet */
+	int64_t told_ns;
 
 	struct worker_stats stats;       /* the thread's own */
 	_Atomic uint64_t public_sessions;
