@@ -33,8 +33,8 @@ static int explain_load(int code, struct err *e)
 	if (access("/sys/kernel/btf/vmlinux", R_OK) < 0)
 		return err_set(e, -ENOENT, "the kernel describes no types (/sys/kernel/btf/vmlinux is missing); interception "
 			       "needs Linux 5.15 or newer built with CONFIG_DEBUG_INFO_BTF, as distributions do");
-	if (code == -EPERM || code == -EACCES)
-		return err_set(e, -EPERM, "the kernel refused to load BPF programs; run as root, or with the capabilities "
+	if (code == -EPERM)
+		return err_set(e, code, "the kernel refused to load BPF programs; run as root, or with the capabilities "
 			       "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (see mitm-bpf doctor)");
 	if (code == -ENOMEM)
 		return err_set(e, code, "no memory for the BPF maps (about 40 MiB); raise the cgroup's or, before Linux "
@@ -165,7 +165,9 @@ static int update_routes(struct steer *s, struct err *e)
 	s->route_serial++;
 	most = MIN(count, (uint32_t)STEER_ROUTE_MAX / 2);
 	for (uint32_t i = 0; i < most; i++) {
-		struct steer_route value = { .serial = s->route_serial, .reachable = routes[i].reachable };
+		struct steer_route value = {
+			.serial = s->route_serial, .reachable = routes[i].reachable, .local = routes[i].local,
+		};
 		struct steer_route_key key;
 
 		route_key(&key, s->netns, &routes[i]);
@@ -373,6 +375,7 @@ const char *steer_reason_name(enum steer_reason reason)
 		[STEER_DIRECT_UNSELECTED] = "direct-unselected",
 		[STEER_DIRECT_NO_ENDPOINT] = "direct-no-endpoint",
 		[STEER_DIRECT_NO_ROUTE] = "direct-no-route",
+		[STEER_DIRECT_FOREIGN] = "direct-foreign-source",
 		[STEER_DIRECT_NO_MEMORY] = "direct-no-memory",
 		[STEER_DIRECT_BOUND] = "direct-bound-device",
 		[STEER_EVALUATED] = "evaluated",
