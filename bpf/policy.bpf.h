@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Is this process to be steered? Decided from the process itself: the names of its leader and of the calling thread, the
- * path of its executable, its pid, and what it has from its ancestors. user/steer/intercept_spec.c says the same in
- * plain C, and the tests compare.
+ * Is this process to be steered? Decided from the process itself: the names of its leader and of the calling thread,
+ * the path of its executable, its pid, and what it has from its ancestors. user/steer/intercept_spec.c says the same
+ * in plain C, and the tests compare.
  */
 #pragma once
 
@@ -78,7 +78,7 @@ static __always_inline __u32 path_rank(__u32 bank, __u32 slot, __u32 at)
 	return so_far;
 }
 
-/* By helper: the verifier looks names up, one after the other in all of the kernel's, for each pointer that is followed. */
+/* By helper: for each pointer that is followed directly, the verifier searches all names of the kernel's types. */
 static __always_inline struct task_struct *leader_of(struct task_struct *task)
 {
 	return BPF_CORE_READ(task, group_leader);

@@ -95,7 +95,8 @@ static bool dial(void *arg)
 static void test_unfit(struct world *w)
 {
 	static struct dial foreign = {
-		.name = "a foreign source", .ip = ORIGIN4, .want = "direct 10.77.0.77", .bind_ip = "10.77.0.77", .transparent = true,
+		.name = "a foreign source", .ip = ORIGIN4, .want = "direct 10.77.0.77", .bind_ip = "10.77.0.77",
+		.transparent = true,
 	};
 	static struct dial inside = {
 		.name = "a loopback source", .ip = ORIGIN4, .want = "", .bind_ip = "127.0.0.1", .error = EINVAL,
@@ -103,7 +104,7 @@ static void test_unfit(struct world *w)
 
 	run("nsenter --net=/proc/%d/ns/net ip route add 10.77.0.77 via " CLIENT4, w->origin);
 	run("ip rule add to 10.77.0.77 iif mbA lookup 77 && ip route add local 10.77.0.77 dev lo table 77");
-	ok(as_client(w, "mbclient", dial, &foreign), "a socket with another machine's address (IP_TRANSPARENT) is left alone");
+	ok(as_client(w, "mbclient", dial, &foreign), "another machine's address (IP_TRANSPARENT): left alone");
 	ok(atoi(proxy_say(w, "stat direct-foreign-source")) == 1, "and counted");
 	run("ip route del local 10.77.0.77 dev lo table 77 && ip rule del to 10.77.0.77 iif mbA lookup 77");
 	ok(as_client(w, "mbclient", dial, &inside), "from a loopback address the world stays out of reach");
@@ -111,8 +112,12 @@ static void test_unfit(struct world *w)
 
 static void test_protocols(struct world *w)
 {
-	static struct dial fast = { .name = "fast open", .ip = ORIGIN4, .want = STEERED4, .fast_open = true, .peer = ORIGIN4 };
-	static struct dial multipath = { .name = "multipath", .ip = ORIGIN4, .want = STEERED4, .protocol = IPPROTO_MPTCP };
+	static struct dial fast = {
+		.name = "fast open", .ip = ORIGIN4, .want = STEERED4, .fast_open = true, .peer = ORIGIN4,
+	};
+	static struct dial multipath = {
+		.name = "multipath", .ip = ORIGIN4, .want = STEERED4, .protocol = IPPROTO_MPTCP,
+	};
 	int fd = socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP);
 
 	ok(as_client(w, "mbclient", dial, &fast), "TCP_FASTOPEN_CONNECT");
@@ -146,7 +151,8 @@ static void test_dials(struct world *w)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(dials); i++)
-		ok(as_client(w, "mbclient", dial, &dials[i]), "%s is taken, with its origin and its names", dials[i].name);
+		ok(as_client(w, "mbclient", dial, &dials[i]), "%s is taken, with its origin and its names",
+		   dials[i].name);
 	for (size_t i = 0; i < ARRAY_SIZE(dials); i++) {
 		struct dial direct = dials[i];
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A small world for the steering tests: a network namespace with the clients and a stand-in proxy, another one with an
- * origin behind a veth, and a child cgroup that holds the clients only. The proxy answers every connection with a line
- * "steered DST PORT pid=.. comm=.. exe=.. uid=.. if=..", the origin with "direct SOURCE", so a client sees who served it.
+ * origin behind a veth, and a child cgroup with the clients and the proxy. The proxy answers each connection with a line
+ * "steered DST PORT pid=.. comm=.. exe=.. uid=.. if=..", the origin with "direct SOURCE": a client sees who served it.
  */
 #pragma once
 
