@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Every map and setting on one page. Names begin with mb_ and stay under 16 characters: they identify us in listings. */
+/* Every map and setting on one page. Names begin with mb_, under 16 characters: they identify us in listings. */
 #pragma once
 
 #include "vmlinux.h"

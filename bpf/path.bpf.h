@@ -33,8 +33,8 @@ static __always_inline bool path_prepend(struct steer_scratch *scratch, struct d
 }
 
 /*
- * One component, or one mount point, towards the root; 0: there are no more. This and what follows are global functions:
- * each is verified once, however often it is called, which is most of the time that loading takes.
+ * One component, or one mount point, towards the root; 0: there are no more. This and some others are global
+ * functions: each is verified once, however often it is called, which is most of the time that loading takes.
  */
 __noinline int mb_path_step(__u32 slot)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Is this process to be steered? Decided from the process itself: the names of its leader and of the calling thread, the
- * path of its executable, its pid, and what it has from its ancestors. user/steer/intercept_spec.c says the same in
- * plain C, and the tests compare.
+ * Is this process to be steered? Decided from the process itself: the names of its leader and of the calling thread,
+ * the path of its executable, its pid, and what it has from its ancestors. user/steer/intercept_spec.c says the same
+ * in plain C, and the tests compare.
  */
 #pragma once
 
@@ -78,6 +78,17 @@ static __always_inline __u32 path_rank(__u32 bank, __u32 slot, __u32 at)
 	return so_far;
 }
 
+/* By helper: for each pointer that is followed directly, the verifier searches all names of the kernel's types. */
+static __always_inline struct task_struct *leader_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, group_leader);
+}
+
+static __always_inline __u64 start_of(struct task_struct *leader)
+{
+	return BPF_CORE_READ(leader, start_boottime);
+}
+
 /* What the children of a process will have from it, when a rule names it. */
 static __always_inline void tree_remember(__u32 tgid, __u32 gen, __u32 flags)
 {
@@ -151,10 +162,10 @@ __noinline int mb_evaluate(__u32 tgid, __u32 gen)
 		return -1;
 	}
 	count(STEER_EVALUATED);
-	scratch->proc.start = task->group_leader->start_boottime;
+	scratch->proc.start = start_of(leader_of(task));
 	scratch->proc.exec_id = task->self_exec_id;
 	scratch->proc.gen = gen;
-	bpf_probe_read_kernel(comm, sizeof(comm), task->group_leader->comm);
+	bpf_probe_read_kernel(comm, sizeof(comm), &leader_of(task)->comm);
 	__builtin_memcpy(scratch->proc.comm, comm, sizeof(comm));
 	path_of_exe(scratch, slot, task);
 	by_pid = policy->pids ? bpf_map_lookup_elem(&mb_pid, &pid_key) : NULL;
@@ -178,12 +189,13 @@ __noinline int mb_evaluate(__u32 tgid, __u32 gen)
 static __always_inline int process_rank(struct task_struct *task, __u32 tgid, __u32 gen)
 {
 	struct steer_proc *proc = bpf_map_lookup_elem(&mb_proc, &tgid);
+	struct task_struct *leader = leader_of(task);
 	__u64 comm[STEER_COMM_SIZE / 8] = { 0 };
 	__u64 known[STEER_COMM_SIZE / 8];
 
 	if (proc && proc->gen == gen && proc->exec_id == task->self_exec_id &&
-	    proc->start == task->group_leader->start_boottime) {
-		bpf_probe_read_kernel(comm, sizeof(comm), task->group_leader->comm);
+	    proc->start == start_of(leader)) {
+		bpf_probe_read_kernel(comm, sizeof(comm), &leader->comm);
 		__builtin_memcpy(known, proc->comm, sizeof(known));
 		if (comm[0] == known[0] && comm[1] == known[1])
 			return proc->rank;

@@ -66,20 +66,54 @@ static __always_inline bool is_own_port(const struct steer_endpoint *ep, __u16 p
 	return false;
 }
 
-/* Nobody may reach through us what the kernel alone would call unreachable: clients choose families by that. */
-static __always_inline bool find_route(struct steer_orig *orig, __u64 netns)
+static __always_inline struct steer_route *find_route(__u64 netns, __u16 family, const __u8 *ip)
 {
-	struct steer_route_key key = { .family = orig->family };
+	struct steer_route_key key = { .family = family };
+
+	key.prefix_len = STEER_ROUTE_PREFIX(family == AF_INET ? 32 : 128);
+	__builtin_memcpy(key.netns, &netns, sizeof(key.netns));
+	__builtin_memcpy(key.ip, ip, sizeof(key.ip));
+	return bpf_map_lookup_elem(&mb_route, &key);
+}
+
+/*
+ * A socket may be bound to an address of another machine (IP_TRANSPARENT): the answers of our listener would not come
+ * back. And from a loopback address nobody reaches the world: the kernel shall say so.
+ */
+static __always_inline bool source_fits(struct bpf_sock *sk, __u64 netns, __u16 family)
+{
+	/* volatile, and all of them: the verifier wants each word read at a constant offset */
+	__u32 ip4 = *(volatile __u32 *)&sk->src_ip4;
+	volatile __u32 *ip6 = sk->src_ip6;
+	__u32 ip[4] = { ip6[0], ip6[1], ip6[2], ip6[3] };
 	struct steer_route *route;
 
-	key.prefix_len = STEER_ROUTE_PREFIX(orig->family == AF_INET ? 32 : 128);
-	__builtin_memcpy(key.netns, &netns, sizeof(key.netns));
-	__builtin_memcpy(key.ip, orig->dst, sizeof(key.ip));
-	route = bpf_map_lookup_elem(&mb_route, &key);
-	if (!route || !route->reachable)
+	if (family == AF_INET) {
+		ip[0] = ip4;
+		ip[1] = ip[2] = ip[3] = 0;
+	}
+	if (!ip[0] && !ip[1] && !ip[2] && !ip[3])
+		return true;
+	if ((family == AF_INET ? scope4(ip[0]) : scope6(ip)) == SCOPE_LOOPBACK)
 		return false;
+	route = find_route(netns, family, (const __u8 *)ip);
+	return route && route->local;
+}
+
+/* Nobody may reach through us what the kernel alone would call unreachable: clients choose families by that. */
+static __always_inline __u32 decide_route(struct bpf_sock *sk, struct steer_orig *orig, __u64 netns,
+					  const struct steer_endpoint *ep)
+{
+	struct steer_route *route = find_route(netns, orig->family, orig->dst);
+
+	if (!route || !route->reachable)
+		return STEER_DIRECT_NO_ROUTE;
+	if (route->local && is_own_port(ep, orig->port))
+		return STEER_DIRECT_OWN_PORT;
+	if (!source_fits(sk, netns, orig->family))
+		return STEER_DIRECT_FOREIGN;
 	__builtin_memcpy(orig->src, route->src, sizeof(orig->src));
-	return true;
+	return STEER_STEERED;
 }
 
 /* Why this connection stays alone, or STEER_STEERED. Cheap questions first. ep_port: where to take it. */
@@ -89,6 +123,7 @@ static __always_inline __u32 decide(struct bpf_sock_addr *ctx, struct bpf_sock *
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	struct steer_endpoint *ep;
+	__u32 reason;
 
 	orig->tgid = bpf_get_current_pid_tgid() >> 32;
 	if (orig->tgid == self_tgid)
@@ -110,13 +145,16 @@ static __always_inline __u32 decide(struct bpf_sock_addr *ctx, struct bpf_sock *
 	}
 	if (!selected(task, orig->tgid))
 		return STEER_DIRECT_UNSELECTED;
-	if (scope == SCOPE_GLOBAL && !find_route(orig, netns))
-		return STEER_DIRECT_NO_ROUTE;
+	if (scope == SCOPE_GLOBAL) {
+		reason = decide_route(sk, orig, netns, ep);
+		if (reason != STEER_STEERED)
+			return reason;
+	}
 	orig->uid = bpf_get_current_uid_gid();
 	orig->cookie = bpf_get_socket_cookie(ctx);
 	orig->cgroup_id = bpf_get_current_cgroup_id();
 	orig->time_ns = bpf_ktime_get_ns();
-	orig->start = task->group_leader->start_boottime;
+	orig->start = start_of(leader_of(task));
 	orig->exec_id = task->self_exec_id;
 	bpf_get_current_comm(orig->comm, sizeof(orig->comm));
 	return STEER_STEERED;

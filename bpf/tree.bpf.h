@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Children follow their parent. mb_tree holds a process only if it has something to pass on: the entry is written when a
- * rule names the process, copied at fork, kept over exec (unless a rule names the new program), dropped at exit.
+ * Children follow their parent. mb_tree holds a process only if it has something to pass on: the entry is written when
+ * a rule names the process, copied at fork, kept over exec (unless a rule names the new program), dropped at exit.
  */
 #pragma once
 

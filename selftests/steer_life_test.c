@@ -25,13 +25,32 @@ static bool marked(void *want)
 	       finish(fd, (struct sockaddr *)&to, len, line) == 0 && starts(line, want);
 }
 
+/* Stops until it is continued, then lets a child ask. */
+static bool waits_then_asks(void *want)
+{
+	pid_t pid;
+
+	raise(SIGSTOP);
+	pid = fork();
+	if (pid == 0)
+		_exit(!answers(want));
+	return client_end(pid);
+}
+
 static void test_own(struct world *w)
 {
+	pid_t client;
+
 	proxy_say(w, "spec !nobody-at-all");
 	ok(as_client(w, "plain", answers, "steered " ORIGIN4 " 8080 "), "with everything selected, a client is taken");
 	ok(starts(proxy_say(w, "connect"), "direct"), "the proxy's own connection is not");
 	ok(starts(proxy_say(w, "child-connect"), "direct"), "nor that of a child of the proxy");
 	ok(as_client(w, "plain", marked, "direct"), "nor a socket with the proxy's mark");
+	client = client_start(w, "plain", waits_then_asks, "direct");
+	waitpid(client, NULL, WUNTRACED);
+	proxy_say(w, "exclude-tree %d", client);
+	kill(client, SIGCONT);
+	ok(client_end(client), "nor the children of a process that the proxy exempts");
 	ok(atoi(proxy_say(w, "stat direct-self")) >= 1, "and it is counted as the proxy's own");
 	ok(atoi(proxy_say(w, "stat direct-child")) >= 1, "and as a child's");
 	ok(atoi(proxy_say(w, "stat direct-mark")) >= 1, "and as marked");
@@ -112,6 +131,7 @@ static bool connects_locally(void *arg)
 static void test_loopback(struct world *w)
 {
 	static struct local alone[] = { { "127.0.0.1", LOOPBACK_PORT, "direct" }, { "::1", LOOPBACK_PORT, "direct" } };
+	struct local lan = { CLIENT4, 0, "unknown" };
 	static struct local taken[] = {
 		{ "127.0.0.1", LOOPBACK_PORT, "steered 127.0.0.1 8090 " },
 		{ "::1", LOOPBACK_PORT, "steered ::1 8090 " },
@@ -131,6 +151,8 @@ static void test_loopback(struct world *w)
 	ok(sscanf(proxy_say(w, "ports"), "%hu %hu", &own[0].port, &own[1].port) == 2, "the proxy has ports");
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		ok(as_client(w, "plain", connects_locally, &own[i]), "but not the proxy's own port on %s", own[i].ip);
+	lan.port = (uint16_t)atoi(proxy_say(w, "lan"));
+	ok(lan.port && as_client(w, "plain", connects_locally, &lan), "nor on another address of this machine");
 	ok(as_client(w, "plain", connects_locally, &taken[0]), "127.0.0.1 once more");
 	proxy_say(w, "exclude-port %d", LOOPBACK_PORT);
 	ok(as_client(w, "plain", connects_locally, &alone[0]), "until that port is declared to be the proxy's");
@@ -234,9 +256,10 @@ static void test_death(struct world *w)
 	ok(as_client(w, "plain", answers, "direct"), "and so does the next process");
 }
 
-/* Runs steer_open() and steer_attach() in a child, after drop; its sentence, or "" when all went well. */
-static const char *complaint(const char *cgroup, bool (*drop)(void))
+/* Starts steering in a child, after drop; its sentence, or "" when all went well. */
+static const char *complaint_about(const char *cgroup, const char *text_of_spec, bool (*drop)(void))
 {
+	struct intercept_spec *spec;
 	static char text[ERR_TEXT_MAX];
 	int result[2];
 	ssize_t len;
@@ -250,7 +273,8 @@ static const char *complaint(const char *cgroup, bool (*drop)(void))
 
 		if (drop && !drop())
 			snprintf(e.text, sizeof(e.text), "cannot drop privileges");
-		else if (steer_open(&s, &options, &e) == 0 && steer_attach(s, &e) == 0)
+		else if (steer_open(&s, &options, &e) == 0 && steer_attach(s, &e) == 0 &&
+			 intercept_spec_parse(&spec, str_of(text_of_spec), &e) == 0 && steer_set_spec(s, spec, &e) == 0)
 			e.text[0] = 0;
 		_exit(write(result[1], e.text, strlen(e.text)) < 0);
 	}
@@ -262,6 +286,25 @@ static const char *complaint(const char *cgroup, bool (*drop)(void))
 	if (*text)
 		printf("# %s\n", text);
 	return text;
+}
+
+static const char *complaint(const char *cgroup, bool (*drop)(void))
+{
+	return complaint_about(cgroup, "", drop);
+}
+
+/* The rest happens in a child that is process 1 of a namespace. */
+static bool be_the_first(void)
+{
+	pid_t pid;
+
+	if (unshare(CLONE_NEWPID) < 0)
+		return false;
+	pid = fork();
+	if (pid == 0)
+		return getpid() == 1;
+	waitpid(pid, NULL, 0);
+	_exit(0);
 }
 
 static bool become_nobody(void)
@@ -288,6 +331,9 @@ static void test_errors(struct world *w)
 	ok(strstr(complaint("no/such/group", NULL), "cannot open the cgroup no/such/group"), "a missing group is said");
 	ok(strstr(complaint("../../../../etc", NULL), "not in the cgroup v2 tree"), "and what is no group");
 	ok(strstr(complaint(w->cgroup, become_nobody), "run as root"), "missing privileges are said");
+	ok(strstr(complaint_about(w->cgroup, "1", be_the_first), "private pid namespace"),
+	   "a pid that means another process to the kernel is refused");
+	ok(*complaint_about(w->cgroup, "curl", be_the_first) == 0, "names are fine there");
 	foreign = bpf_prog_load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, "foreign_lb", "MIT", insns, ARRAY_SIZE(insns), &opts);
 	if (foreign < 0 || bpf_prog_attach(foreign, cgroup, BPF_CGROUP_INET4_CONNECT, 0) < 0)
 		die("cannot attach a foreign program: %s", strerror(errno));

@@ -189,12 +189,12 @@ static void test_names(struct world *w)
 	ok(as_client(w, "MBclient", answers, "direct"), "case matters");
 	ok(as_client(w, "mbclien", answers, "direct"), "a shorter name is another one");
 	ok(as_client(w, "plain", renames, NULL), "a process is taken when it takes a selected name, and from then on");
-	ok(as_client(w, "mbclient", in_thread, &leader), "a thread of a selected process is taken whatever it is called");
+	ok(as_client(w, "mbclient", in_thread, &leader), "a thread of a selected process, whatever it is called");
 	set_spec(w, "mbthread");
 	ok(as_client(w, "plain", in_thread, &named), "by the name of the calling thread");
 	ok(as_client(w, "plain", in_thread, &other), "and not by another thread's");
 	set_spec(w, "mbclient-with-a-long-name");
-	ok(as_client(w, "mbclient-with-a", answers, "steered"), "a pattern longer than the kernel's names matches their cut");
+	ok(as_client(w, "mbclient-with-a", answers, "steered"), "a longer pattern matches a name that was cut");
 	ok(as_client(w, "mbclient-with-", answers, "direct"), "but not less than that");
 	set_spec(w, "/mb-selftest-");
 	ok(as_client(w, "plain", exec_tool, "steered"), "by a part of the executable's path");

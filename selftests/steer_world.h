@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A small world for the steering tests: a network namespace with the clients and a stand-in proxy, another one with an
- * origin behind a veth, and a child cgroup that holds the clients only. The proxy answers every connection with a line
- * "steered DST PORT pid=.. comm=.. exe=.. uid=.. if=..", the origin with "direct SOURCE", so a client sees who served it.
+ * origin behind a veth, and a child cgroup with the clients and the proxy. The proxy answers each connection with a line
+ * "steered DST PORT pid=.. comm=.. exe=.. uid=.. if=..", the origin with "direct SOURCE": a client sees who served it.
  */
 #pragma once
 
@@ -247,6 +247,18 @@ static void child_connects(char *line)
 }
 
 static uint16_t proxy_ports[2];
+static int lan_listener = -1;
+
+/* One of the proxy's other listeners, not on loopback; connections to it are answered like steered ones. */
+static unsigned int listen_on_lan(struct steer *s)
+{
+	struct err e;
+
+	lan_listener = listen_on(AF_INET, CLIENT4, 0);
+	if (steer_exclude_port(s, port_of(lan_listener), &e) < 0)
+		die("%s", e.text);
+	return port_of(lan_listener);
+}
 
 static int proxy_command(struct steer *s, char *command, char *answer)
 {
@@ -270,6 +282,10 @@ static int proxy_command(struct steer *s, char *command, char *answer)
 		return 0;
 	} else if (strcmp(command, "ports") == 0) {
 		return snprintf(answer, LINE_MAX_LEN, "%u %u\n", proxy_ports[0], proxy_ports[1]);
+	} else if (strcmp(command, "lan") == 0) {
+		return snprintf(answer, LINE_MAX_LEN, "%u\n", listen_on_lan(s));
+	} else if (strncmp(command, "exclude-tree ", 13) == 0) {
+		ret = steer_exclude_tree(s, atoi(command + 13), &e);
 	} else if (strncmp(command, "exclude-port ", 13) == 0) {
 		ret = steer_exclude_port(s, (uint16_t)atoi(command + 13), &e);
 	} else if (strcmp(command, "detach") == 0) {
@@ -304,16 +320,19 @@ static _Noreturn void proxy_main(const struct steer_options *options, int comman
 		struct pollfd fds[] = {
 			{ .fd = command_fd, .events = POLLIN }, { .fd = steer_fd(s), .events = POLLIN },
 			{ .fd = l4, .events = POLLIN },         { .fd = l6, .events = POLLIN },
+			{ .fd = lan_listener, .events = POLLIN },
 		};
 		ssize_t len;
 
-		poll(fds, 4, -1);
+		poll(fds, ARRAY_SIZE(fds), -1);
 		if (fds[1].revents)
 			steer_poll(s);
 		if (fds[2].revents)
 			serve_steered(s, l4);
 		if (fds[3].revents)
 			serve_steered(s, l6);
+		if (fds[4].revents)
+			serve_steered(s, lan_listener);
 		if (!fds[0].revents)
 			continue;
 		len = read(command_fd, command, sizeof(command) - 1);

@@ -90,7 +90,8 @@ struct steer_route_key {
 struct steer_route {
 	__u32 serial;                        /* of the dump that saw it */
 	__u8 reachable;
-	__u8 pad[3];
+	__u8 local;                          /* an address of this machine */
+	__u8 pad[2];
 	__u8 src[16];                        /* the source address the kernel would choose; zero: unknown */
 };
 
@@ -136,6 +137,7 @@ enum steer_reason {
 	STEER_DIRECT_UNSELECTED,             /* by the policy */
 	STEER_DIRECT_NO_ENDPOINT,            /* no listener in this network namespace, or not for this family */
 	STEER_DIRECT_NO_ROUTE,               /* the kernel alone shall say that it is unreachable */
+	STEER_DIRECT_FOREIGN,                /* bound to a source that could not talk to loopback */
 	STEER_DIRECT_NO_MEMORY,              /* no socket storage */
 	STEER_DIRECT_BOUND,                  /* a device binding that could not be lifted */
 	STEER_EVALUATED,                     /* a process was matched against the policy */

@@ -46,6 +46,7 @@ static void check_verdict(const json_t *c, const struct intercept_spec *spec, co
 	const json_t *name = json_array_get(process, 1);
 	struct intercept_process p = { .pid = (uint32_t)json_integer_value(json_array_get(process, 0)) };
 	const json_t *list = json_object_get(c, is_comm ? "intercepted_comm" : "intercepted");
+	const char *text = json_string_value(json_object_get(c, "spec"));
 	bool want = listed(list, process), got;
 	uint32_t rank;
 
@@ -56,18 +57,15 @@ static void check_verdict(const json_t *c, const struct intercept_spec *spec, co
 	got = intercept_spec_selects(spec, &p);
 	rank = automaton_rank(policy, &p);
 	if ((rank ? STEER_RANK_INCLUDES(rank) : policy->policy.selects_by_default) != got)
-		fail_msg("spec \"%s\": the compiled policy says otherwise for %u", json_string_value(json_object_get(c, "spec")),
-			 p.pid);
+		fail_msg("spec \"%s\": the compiled policy says otherwise for %u", text, p.pid);
 	if (!is_comm && got != want)
-		fail_msg("spec \"%s\", process %u \"%s\": %d", json_string_value(json_object_get(c, "spec")), p.pid,
-			 json_string_value(name), got);
-	/* Our rule for names of threads is wider than the reference's, by spec: what that one takes, an include takes. */
+		fail_msg("spec \"%s\", process %u \"%s\": %d", text, p.pid, json_string_value(name), got);
+	/* Our rule for names of threads is wider than the reference's, and what that one takes, an include takes. */
 	if (is_comm && want && !got) {
 		const struct intercept_action *decider = intercept_spec_decider(spec, &p);
 
 		if (!decider || !decider->exclude)
-			fail_msg("spec \"%s\", thread \"%s\" is not taken", json_string_value(json_object_get(c, "spec")),
-				 json_string_value(name));
+			fail_msg("spec \"%s\", thread \"%s\" is not taken", text, json_string_value(name));
 	}
 }
 

@@ -318,6 +318,12 @@ int master_run(struct master *m)
 	return m->status;
 }
 
+int master_end(struct master *m)
+{
+	stop(m);
+	return master_run(m);
+}
+
 /* --- files -------------------------------------------------------------------------------------------------------- */
 
 static void replay(struct master *m, const struct flow *f)

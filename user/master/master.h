@@ -48,5 +48,8 @@ int master_add_link(struct master *m, struct worker_link *link, struct err *e) _
  */
 int master_run(struct master *m);
 
+/* The same without waiting for a signal: stops the workers and takes leave of them. */
+int master_end(struct master *m);
+
 /* Shows all flows of a file to the addons, as if they had passed. Returns the exit status; what is wrong is logged. */
 int master_read(struct master *m, struct flow_input *in);

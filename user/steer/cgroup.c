@@ -124,8 +124,8 @@ int cgroup_open(const char *group, struct err *e)
 	close(root);
 	if (fd >= 0 && (fstatfs(fd, &fs) < 0 || fs.f_type != CGROUP2_SUPER_MAGIC)) {
 		close(fd);
-		return err_set(e, -EINVAL, "%s is not in the cgroup v2 tree; give a path as in /proc/PID/cgroup (0::/...)",
-			       group);
+		return err_set(e, -EINVAL, "%s is not in the cgroup v2 tree; give a path as in "
+			       "/proc/PID/cgroup (0::/...)", group);
 	}
 	return fd;
 }

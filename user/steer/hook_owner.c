@@ -75,14 +75,14 @@ int hook_owner_explain(int cgroup_fd, const char *cgroup, const struct bpf_progr
 	int up = ret == -EPERM ? levels_up(&owner, cgroup_fd, type) : -1;
 
 	if (up >= 0)
-		return err_set(e, -EBUSY, "another BPF program (id %u, %s) owns the %s hook of %s%s exclusively; stop it, or "
-			       "choose another group with --cgroup", owner.program_id,
+		return err_set(e, -EBUSY, "another BPF program (id %u, %s) owns the %s hook of %s%s exclusively; "
+			       "stop it, or choose another group with --cgroup", owner.program_id,
 			       *owner.program_name ? owner.program_name : "no name",
 			       libbpf_bpf_attach_type_str(type), up ? "a parent of " : "",
 			       cgroup ? cgroup : "the root cgroup");
 	if (ret == -EPERM || ret == -EACCES)
-		return err_set(e, ret, "the kernel refused to attach to cgroups; run as root, or with the capabilities CAP_BPF, "
-			       "CAP_NET_ADMIN and CAP_PERFMON");
+		return err_set(e, ret, "the kernel refused to attach to cgroups; run as root, or with the "
+			       "capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
 	return err_set(e, ret, "cannot attach %s to %s: %s; mitm-bpf doctor tells what this kernel lacks",
 		       bpf_program__name(program), cgroup ? cgroup : "the root cgroup", strerror(-ret));
 }

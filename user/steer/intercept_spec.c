@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The intercept language, byte for byte as mitmproxy reads it. bpf/policy.bpf.h applies the same rules in the kernel. */
+/* The intercept language, byte for byte as mitmproxy reads it. bpf/policy.bpf.h applies it in the kernel. */
 #include "steer/intercept_spec.h"
 
 #include <errno.h>

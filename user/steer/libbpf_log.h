@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where libbpf's messages go: to our log at debug level. What it calls a warning is often a guess ("raise ulimit -l"). */
+/* libbpf's messages go to our log at debug level: what it calls a warning is often a guess ("raise ulimit -l"). */
 #pragma once
 
 /* Before the first use of libbpf. May be called again. */

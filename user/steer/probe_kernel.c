@@ -124,7 +124,8 @@ static void probe_memory(struct probe_list *list)
 	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "mb_probe", 4, MAP_BYTES / 16, 16, NULL);
 
 	if (fd < 0) {
-		probe_add(list, errno == EPERM ? &refused : &memory, PROBE_MISSING, "a map of 16 MiB: %s", strerror(errno));
+		probe_add(list, errno == EPERM ? &refused : &memory, PROBE_MISSING, "a map of 16 MiB: %s",
+			  strerror(errno));
 		return;
 	}
 	close(fd);

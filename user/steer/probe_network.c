@@ -146,7 +146,8 @@ static int await(struct steer *s, int listener, pid_t client, struct err *e)
 	if (!steer_take_origin(s, (struct sockaddr *)&peer, &origin))
 		return err_set(e, -ENOENT, "it arrived, but without its original destination");
 	inet_pton(AF_INET, NOWHERE, &nowhere);
-	if (dst->sin_family != AF_INET || dst->sin_addr.s_addr != nowhere.s_addr || dst->sin_port != htons(NOWHERE_PORT))
+	if (dst->sin_family != AF_INET || dst->sin_addr.s_addr != nowhere.s_addr ||
+	    dst->sin_port != htons(NOWHERE_PORT))
 		return err_set(e, -EINVAL, "it arrived with a wrong original destination");
 	if (!steer_pids_are_private(s) && origin.pid != (uint32_t)client)
 		return err_set(e, -EINVAL, "it arrived with process %u instead of %d", origin.pid, client);
@@ -222,7 +223,7 @@ static int run_steer_side(void *arg)
 	return write(t->result[1], e.text, strlen(e.text)) < 0 ? 2 : 1;
 }
 
-/* In a child, because the namespace is for good. The client is not a child of the steering process: those are exempt. */
+/* In a child, for the namespace is for good. The client is not the steering process's child: those are exempt. */
 static int direct(void *arg)
 {
 	struct end_to_end *t = arg;
@@ -270,7 +271,8 @@ static void probe_end_to_end(struct probe_list *list, const struct probe_context
 	ret = in_child(direct, &t);
 	close(t.result[1]);
 	if (ret == 0)
-		probe_add(list, &end, PROBE_OK, "a connection to " NOWHERE ":%d was steered, with its origin", NOWHERE_PORT);
+		probe_add(list, &end, PROBE_OK, "a connection to " NOWHERE ":%d was steered, with its origin",
+			  NOWHERE_PORT);
 	else if (read(t.result[0], text, sizeof(text) - 1) > 0)
 		probe_add(list, &end, PROBE_MISSING, "%s", text);
 	else

@@ -94,8 +94,8 @@ static void probe_task(struct probe_list *list)
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = BPF_CGROUP_INET4_CONNECT);
-	int fd = bpf_prog_load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, "mb_probe_task", "Dual MIT/GPL", insns, ARRAY_SIZE(insns),
-			       &opts);
+	int fd = bpf_prog_load(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, "mb_probe_task", "Dual MIT/GPL", insns,
+			       ARRAY_SIZE(insns), &opts);
 
 	if (fd < 0) {
 		probe_add(list, &task, PROBE_MISSING, "load: %s", strerror(errno));
@@ -162,7 +162,8 @@ static void probe_others(struct probe_list *list, const struct probe_context *c)
 		probe_add(list, &others, PROBE_MISSING, "program %u (%s) owns a hook exclusively", exclusive.program_id,
 			  *exclusive.program_name ? exclusive.program_name : "no name");
 	else if (count)
-		probe_add(list, &others, PROBE_OK, "%u, which share (they run too, those of deeper groups first)", count);
+		probe_add(list, &others, PROBE_OK, "%u, which share (they run too, those of deeper groups first)",
+			  count);
 	else
 		probe_add(list, &others, PROBE_OK, "none");
 }

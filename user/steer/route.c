@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads routes by rtnetlink for their prefixes, then asks the kernel about one address of each by connecting a UDP socket
- * (which sends nothing): so policy rules, other tables and dead links are in the answer.
+ * Reads routes by rtnetlink for their prefixes, then asks the kernel about one address of each by connecting a UDP
+ * socket (which sends nothing): so policy rules, other tables and dead links are in the answer.
  */
 #include "steer/route.h"
 
@@ -62,6 +62,8 @@ static int on_route(const struct nlmsghdr *nlh, void *data)
 	mnl_attr_parse(nlh, sizeof(*rtm), destination, &dst);
 	route.family = rtm->rtm_family;
 	route.prefix = rtm->rtm_dst_len;
+	/* such routes in other tables serve transparent proxies: they are no addresses of ours */
+	route.local = rtm->rtm_type == RTN_LOCAL && rtm->rtm_table == RT_TABLE_LOCAL;
 	route.reachable = rtm->rtm_type == RTN_UNICAST || rtm->rtm_type == RTN_LOCAL;
 	if (dst)
 		memcpy(route.ip, mnl_attr_get_payload(dst), MIN(mnl_attr_get_payload_len(dst), sizeof(route.ip)));
@@ -136,10 +138,12 @@ static void merge(struct list_of_routes *list)
 	if (list->count)
 		qsort(list->routes, list->count, sizeof(*list->routes), compare);
 	for (uint32_t i = 0; i < list->count; i++) {
-		if (kept && compare(&list->routes[kept - 1], &list->routes[i]) == 0)
+		if (kept && compare(&list->routes[kept - 1], &list->routes[i]) == 0) {
 			list->routes[kept - 1].reachable |= list->routes[i].reachable;
-		else
+			list->routes[kept - 1].local |= list->routes[i].local;
+		} else {
 			list->routes[kept++] = list->routes[i];
+		}
 	}
 	list->count = kept;
 }

@@ -31,14 +31,14 @@
 static int explain_load(int code, struct err *e)
 {
 	if (access("/sys/kernel/btf/vmlinux", R_OK) < 0)
-		return err_set(e, -ENOENT, "the kernel describes no types (/sys/kernel/btf/vmlinux is missing); interception "
-			       "needs Linux 5.15 or newer built with CONFIG_DEBUG_INFO_BTF, as distributions do");
-	if (code == -EPERM || code == -EACCES)
-		return err_set(e, -EPERM, "the kernel refused to load BPF programs; run as root, or with the capabilities "
-			       "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (see mitm-bpf doctor)");
+		return err_set(e, -ENOENT, "the kernel describes no types (/sys/kernel/btf/vmlinux is missing); "
+			       "interception needs Linux 5.15 or newer built with CONFIG_DEBUG_INFO_BTF, as distributions do");
+	if (code == -EPERM)
+		return err_set(e, code, "the kernel refused to load BPF programs; run as root, or with the "
+			       "capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (see mitm-bpf doctor)");
 	if (code == -ENOMEM)
-		return err_set(e, code, "no memory for the BPF maps (about 40 MiB); raise the cgroup's or, before Linux "
-			       "5.11, the memlock limit (ulimit -l unlimited)");
+		return err_set(e, code, "no memory for the BPF maps (about 40 MiB); raise the cgroup's or, before "
+			       "Linux 5.11, the memlock limit (ulimit -l unlimited)");
 	return err_set(e, code, "the BPF programs cannot be loaded: %s; mitm-bpf doctor tells what this kernel lacks",
 		       strerror(-code));
 }
@@ -165,7 +165,9 @@ static int update_routes(struct steer *s, struct err *e)
 	s->route_serial++;
 	most = MIN(count, (uint32_t)STEER_ROUTE_MAX / 2);
 	for (uint32_t i = 0; i < most; i++) {
-		struct steer_route value = { .serial = s->route_serial, .reachable = routes[i].reachable };
+		struct steer_route value = {
+			.serial = s->route_serial, .reachable = routes[i].reachable, .local = routes[i].local,
+		};
 		struct steer_route_key key;
 
 		route_key(&key, s->netns, &routes[i]);
@@ -175,8 +177,8 @@ static int update_routes(struct steer *s, struct err *e)
 	}
 	drop_routes(s, map);
 	if (most < count && !s->routes_cut)
-		log_line(LOG_WARN, "steer", "only the %u shortest of %u routes are known to steering; a destination behind "
-			 "the others goes by the route that covers it", most, count);
+		log_line(LOG_WARN, "steer", "only the %u shortest of %u routes are known to steering; a destination "
+			 "behind the others goes by the route that covers it", most, count);
 	s->routes_cut = most < count;
 	mem_free(routes);
 	return ret;
@@ -209,7 +211,8 @@ int steer_exclude_port(struct steer *s, uint16_t port, struct err *e)
 		if (s->skel->bss->own_ports[i] == htons(port))
 			return 0;
 	if (n == STEER_OWN_PORTS_MAX)
-		return err_set(e, -E2BIG, "the proxy can have at most %d listening ports beside steering", STEER_OWN_PORTS_MAX);
+		return err_set(e, -E2BIG, "the proxy can have at most %d listening ports beside steering",
+			       STEER_OWN_PORTS_MAX);
 	s->skel->bss->own_ports[n] = htons(port);
 	__atomic_store_n(&s->skel->bss->own_ports_count, n + 1, __ATOMIC_RELEASE);
 	return 0;
@@ -373,6 +376,7 @@ const char *steer_reason_name(enum steer_reason reason)
 		[STEER_DIRECT_UNSELECTED] = "direct-unselected",
 		[STEER_DIRECT_NO_ENDPOINT] = "direct-no-endpoint",
 		[STEER_DIRECT_NO_ROUTE] = "direct-no-route",
+		[STEER_DIRECT_FOREIGN] = "direct-foreign-source",
 		[STEER_DIRECT_NO_MEMORY] = "direct-no-memory",
 		[STEER_DIRECT_BOUND] = "direct-bound-device",
 		[STEER_EVALUATED] = "evaluated",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who is steered: writes a spec into the bank of kernel policy that is not in use, switches, and then gives the children
- * of processes that are older than the policy what the fork program would have given them.
+ * Who is steered: writes a spec into the bank of kernel policy that is not in use, switches, and then gives the
+ * children of processes that are older than the policy what the fork program would have given them.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -173,7 +173,8 @@ int steer_exclude_tree(struct steer *s, pid_t pid, struct err *e)
 	struct process_list list;
 
 	if (s->private_pids)
-		return err_set(e, -EINVAL, "process %d cannot be excluded from a private pid namespace; run in the host's", pid);
+		return err_set(e, -EINVAL, "process %d cannot be excluded from a private pid namespace; run in the "
+			       "host's", pid);
 	if (bpf_map_update_elem(map, &root, &proxy, BPF_ANY) < 0)
 		return err_set(e, -errno, "cannot exclude process %d: %m", pid);
 	ret = processes_read(&list, e);

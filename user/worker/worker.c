@@ -87,11 +87,18 @@ static void take_back(struct worker *w)
 	}
 }
 
+/* The last report to come back lets the thread go, and its io with it, while the master is still about to wake it. */
+static void wake_thread(struct worker *w)
+{
+	pthread_mutex_lock(&w->stats_lock);
+	if (w->io)
+		w->io->ops->wake(w->io);
+	pthread_mutex_unlock(&w->stats_lock);
+}
+
 static void link_wake(struct worker_link *link)
 {
-	struct worker *w = container_of(link, struct worker, link);
-
-	w->io->ops->wake(w->io);
+	wake_thread(container_of(link, struct worker, link));
 }
 
 void worker_log(struct worker *w, enum log_level level, const char *text)
@@ -385,6 +392,21 @@ static int set_up(struct worker *w, struct err *e)
 	return worker_listen(w, e);
 }
 
+static void tear_down(struct worker *w)
+{
+	struct io *io;
+
+	stop_listening(w);
+	tls_env_free(w->env.tls);
+	verify_free(w->verify);
+	pthread_mutex_lock(&w->stats_lock);
+	io = w->io;
+	w->io = NULL;
+	w->exited = true;
+	pthread_mutex_unlock(&w->stats_lock);
+	io_free(io);
+}
+
 static void *worker_thread(void *arg)
 {
 	struct worker *w = arg;
@@ -401,19 +423,14 @@ static void *worker_thread(void *arg)
 	sem_post(&w->started);
 	if (ret == 0)
 		loop(w);
-	stop_listening(w);
-	tls_env_free(w->env.tls);
-	verify_free(w->verify);
-	io_free(w->io);
-	w->io = NULL;
+	tear_down(w);
 	return NULL;
 }
 
-static int give(struct worker *w, enum worker_order order)
+static void give(struct worker *w, enum worker_order order)
 {
 	atomic_store_explicit(&w->order, order, memory_order_release);
-	w->io->ops->wake(w->io);
-	return 0;
+	wake_thread(w);
 }
 
 void worker_drain(struct worker *w)
@@ -429,6 +446,16 @@ void worker_stop(struct worker *w)
 bool worker_done(struct worker *w)
 {
 	return atomic_load_explicit(&w->public_sessions, memory_order_relaxed) == 0;
+}
+
+bool worker_exited(struct worker *w)
+{
+	bool exited;
+
+	pthread_mutex_lock(&w->stats_lock);
+	exited = w->exited;
+	pthread_mutex_unlock(&w->stats_lock);
+	return exited;
 }
 
 struct worker_link *worker_link(struct worker *w)

@@ -53,6 +53,9 @@ bool worker_done(struct worker *w);
 /* Ends the sessions now; their flows are still reported. Then the thread only takes reports back. */
 void worker_stop(struct worker *w);
 
+/* After worker_stop(): true once every report came back and the thread is at its end; nothing more will be reported. */
+bool worker_exited(struct worker *w);
+
 /* After worker_stop(), once every report came back: joins and frees. */
 void worker_free(struct worker *w);
 

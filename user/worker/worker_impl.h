@@ -49,6 +49,7 @@ struct worker {
 	_Atomic uint64_t public_sessions;
 	pthread_mutex_t stats_lock;
 	struct worker_stats public_stats;
+	bool exited;                     /* under stats_lock, as is the end of io */
 
 	struct cgroup_name {
 		uint64_t id;

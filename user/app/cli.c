@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Flags are a table: each sets one option, or is one of the few with a meaning of their own. The rules are those of
+ * mitmdump's parser where people rely on them: --flag=value, unambiguous prefixes, bundled short flags; --set comes
+ * first, flags win over it, -q and -v over both.
+ */
+#include "app/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <openssl/crypto.h>
+#include <sys/utsname.h>
+
+#include "base/mem.h"
+
+enum flag_kind {
+	FLAG_VALUE,                      /* sets the option to its argument */
+	FLAG_TRUE, FLAG_FALSE,
+	FLAG_LIST,                       /* adds its argument to a sequence, which takes the option's place */
+	FLAG_SET, FLAG_INTERCEPT, FLAG_CGROUP, FLAG_QUIET, FLAG_VERBOSE, FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON,
+};
+
+struct flag {
+	char letter;                     /* 0: none */
+	const char *name;
+	enum flag_kind kind;
+	const char *option;
+};
+
+static const struct flag flags[] = {
+	{ 'h', "help", FLAG_HELP, NULL },
+	{ 0, "version", FLAG_VERSION, NULL },
+	{ 0, "options", FLAG_OPTIONS, NULL },
+	{ 0, "json", FLAG_JSON, NULL },
+	{ 0, "set", FLAG_SET, NULL },
+	{ 'q', "quiet", FLAG_QUIET, NULL },
+	{ 'v', "verbose", FLAG_VERBOSE, NULL },
+	{ 0, "intercept", FLAG_INTERCEPT, NULL },
+	{ 0, "cgroup", FLAG_CGROUP, "cgroup" },
+	{ 'm', "mode", FLAG_LIST, "mode" },
+	{ 'p', "listen-port", FLAG_VALUE, "listen_port" },
+	{ 0, "listen-host", FLAG_VALUE, "listen_host" },
+	{ 'n', "no-server", FLAG_FALSE, "server" },
+	{ 0, "server", FLAG_TRUE, "server" },
+	{ 'w', "save-stream-file", FLAG_VALUE, "save_stream_file" },
+	{ 'r', "rfile", FLAG_VALUE, "rfile" },
+	{ 0, "flow-detail", FLAG_VALUE, "flow_detail" },
+	{ 0, "showhost", FLAG_TRUE, "showhost" },
+	{ 0, "no-showhost", FLAG_FALSE, "showhost" },
+	{ 'k', "ssl-insecure", FLAG_TRUE, "ssl_insecure" },
+	{ 0, "no-ssl-insecure", FLAG_FALSE, "ssl_insecure" },
+	{ 0, "rawtcp", FLAG_TRUE, "rawtcp" },
+	{ 0, "no-rawtcp", FLAG_FALSE, "rawtcp" },
+	{ 0, "certs", FLAG_LIST, "certs" },
+	{ 0, "confdir", FLAG_VALUE, "confdir" },
+	{ 0, "io", FLAG_VALUE, "io" },
+	{ 0, "workers", FLAG_VALUE, "workers" },
+};
+
+/* One flag as given. */
+struct given {
+	const struct flag *flag;
+	const char *value;
+};
+
+struct parser {
+	struct given *given;
+	size_t count;
+	const char **sets;
+	size_t set_count;
+	bool quiet, verbose;
+};
+
+static bool takes_value(const struct flag *f)
+{
+	return f->kind == FLAG_VALUE || f->kind == FLAG_LIST || f->kind == FLAG_SET || f->kind == FLAG_INTERCEPT ||
+	       f->kind == FLAG_CGROUP;
+}
+
+static int find_long(struct str name, const struct flag **out, struct err *e)
+{
+	const struct flag *found = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		if (!str_starts(str_of(flags[i].name), name) || name.len == 0)
+			continue;
+		if (flags[i].name[name.len] == 0) {
+			*out = &flags[i];
+			return 0;
+		}
+		if (found)
+			return err_set(e, -EINVAL, "ambiguous option: --%.*s could match --%s, --%s", (int)name.len,
+				       name.ptr, found->name, flags[i].name);
+		found = &flags[i];
+	}
+	if (!found && name.len && memchr(name.ptr, '_', name.len))
+		return err_set(e, -EINVAL, "--%.*s uses underscores, please use hyphens", (int)name.len, name.ptr);
+	if (!found)
+		return err_set(e, -EINVAL, "unrecognized argument: --%.*s (--help lists them; other options are set "
+			       "with --set name=value, --options lists those)", (int)name.len, name.ptr);
+	*out = found;
+	return 0;
+}
+
+static const struct flag *find_letter(char letter)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
+		if (letter && flags[i].letter == letter)
+			return &flags[i];
+	return NULL;
+}
+
+static void note(struct parser *p, struct cli *cli, const struct flag *f, const char *value)
+{
+	p->quiet |= f->kind == FLAG_QUIET;
+	p->verbose |= f->kind == FLAG_VERBOSE;
+	cli->json |= f->kind == FLAG_JSON;
+	if (f->kind == FLAG_SET)
+		p->sets[p->set_count++] = value;
+	else if (f->kind == FLAG_HELP)
+		cli->action = CLI_HELP;
+	else if (f->kind == FLAG_VERSION && cli->action != CLI_HELP)
+		cli->action = CLI_VERSION;
+	else if (f->kind == FLAG_OPTIONS && cli->action == CLI_RUN)
+		cli->action = CLI_OPTIONS;
+	else
+		p->given[p->count++] = (struct given){ f, value };
+}
+
+/* --name, --name=value, --name value. Returns how many words it took, or -errno. */
+static int parse_long(struct parser *p, struct cli *cli, char **argv, int left, struct err *e)
+{
+	const char *word = argv[0] + 2, *equals = strchr(word, '=');
+	struct str name = { word, equals ? (size_t)(equals - word) : strlen(word) };
+	const struct flag *f = NULL;
+	int ret = find_long(name, &f, e);
+
+	if (ret < 0)
+		return ret;
+	if (!takes_value(f) && equals)
+		return err_set(e, -EINVAL, "argument --%s takes no value", f->name);
+	if (takes_value(f) && !equals && left < 2)
+		return err_set(e, -EINVAL, "argument --%s: expected one argument", f->name);
+	note(p, cli, f, equals ? equals + 1 : argv[1]);
+	return takes_value(f) && !equals ? 2 : 1;
+}
+
+/* -n, -nr file, -p8080, -p=8080. */
+static int parse_short(struct parser *p, struct cli *cli, char **argv, int left, struct err *e)
+{
+	for (const char *at = argv[0] + 1; *at; at++) {
+		const struct flag *f = find_letter(*at);
+
+		if (!f)
+			return err_set(e, -EINVAL, "unrecognized argument: -%c", *at);
+		if (!takes_value(f)) {
+			note(p, cli, f, NULL);
+			continue;
+		}
+		if (at[1]) {
+			note(p, cli, f, at[1] == '=' ? at + 2 : at + 1);
+			return 1;
+		}
+		if (left < 2)
+			return err_set(e, -EINVAL, "argument -%c/--%s: expected one argument", f->letter, f->name);
+		note(p, cli, f, argv[1]);
+		return 2;
+	}
+	return 1;
+}
+
+static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv, struct err *e)
+{
+	int i = 1;
+
+	if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
+		cli->action = CLI_DOCTOR;
+		i++;
+	} else if (argc > 1 && strcmp(argv[1], "dump") == 0) {
+		i++;
+	}
+	while (i < argc) {
+		int took;
+
+		if (argv[i][0] != '-' || !argv[i][1])
+			return err_set(e, -ENOTSUP, "unexpected argument: %s (filter expressions are not implemented "
+				       "yet)", argv[i]);
+		if (argv[i][1] == '-')
+			took = parse_long(p, cli, argv + i, argc - i, e);
+		else
+			took = parse_short(p, cli, argv + i, argc - i, e);
+		if (took < 0)
+			return took;
+		i += took;
+	}
+	return 0;
+}
+
+/* --intercept SPEC is a mode; --cgroup alone means everything in it. Either replaces the default mode. */
+static int apply_modes(const struct parser *p, struct settings *s, struct err *e)
+{
+	bool named = false, intercept = false, cgroup = false;
+	int ret = 0;
+
+	for (size_t i = 0; i < p->count; i++) {
+		intercept |= p->given[i].flag->kind == FLAG_INTERCEPT;
+		cgroup |= p->given[i].flag->kind == FLAG_CGROUP;
+		named |= p->given[i].flag->option && strcmp(p->given[i].flag->option, "mode") == 0;
+	}
+	if (!named && !intercept && !cgroup)
+		return 0;
+	ret = settings_set(s, (const char *const[]){ "mode" }, 1, e);
+	for (size_t i = 0; i < p->count && ret == 0; i++) {
+		const struct given *g = &p->given[i];
+		struct strbuf mode = { 0 };
+
+		if (g->flag->kind == FLAG_INTERCEPT)
+			strbuf_addf(&mode, "local:%s", g->value);
+		else if (g->flag->kind == FLAG_LIST && strcmp(g->flag->option, "mode") == 0)
+			strbuf_addf(&mode, "%s", g->value);
+		if (mode.ptr)
+			ret = settings_add(s, "mode", mode.ptr, e);
+		strbuf_fini(&mode);
+	}
+	if (ret == 0 && !named && !intercept)
+		ret = settings_add(s, "mode", "local", e);
+	return ret;
+}
+
+static int apply_list(const struct parser *p, struct settings *s, const char *option, struct err *e)
+{
+	bool first = true;
+	int ret = 0;
+
+	for (size_t i = 0; i < p->count && ret == 0; i++) {
+		if (p->given[i].flag->kind != FLAG_LIST || strcmp(p->given[i].flag->option, option) != 0)
+			continue;
+		if (first)
+			ret = settings_set(s, (const char *const[]){ option }, 1, e);
+		first = false;
+		if (ret == 0)
+			ret = settings_add(s, option, p->given[i].value, e);
+	}
+	return ret;
+}
+
+static int apply_flag(const struct parser *p, size_t i, struct settings *s, struct err *e)
+{
+	const struct given *g = &p->given[i];
+
+	if (g->flag->kind == FLAG_VALUE || g->flag->kind == FLAG_CGROUP)
+		return settings_put(s, g->flag->option, g->value, e);
+	if (g->flag->kind != FLAG_TRUE && g->flag->kind != FLAG_FALSE)
+		return 0;
+	for (size_t k = 0; k < i; k++)
+		if (p->given[k].flag->option && p->given[k].flag->kind != g->flag->kind &&
+		    strcmp(p->given[k].flag->option, g->flag->option) == 0)
+			return err_set(e, -EINVAL, "argument --%s: not allowed with argument --%s", g->flag->name,
+				       p->given[k].flag->name);
+	return settings_put(s, g->flag->option, g->flag->kind == FLAG_TRUE ? "true" : "false", e);
+}
+
+static int apply(const struct parser *p, struct settings *s, struct err *e)
+{
+	int ret = settings_set(s, p->sets, p->set_count, e);
+
+	for (size_t i = 0; i < p->count && ret == 0; i++)
+		ret = apply_flag(p, i, s, e);
+	if (ret == 0)
+		ret = apply_list(p, s, "certs", e);
+	if (ret == 0)
+		ret = apply_modes(p, s, e);
+	if (ret == 0 && p->quiet)
+		ret = settings_set(s, (const char *const[]){ "termlog_verbosity=error", "flow_detail=0" }, 2, e);
+	if (ret == 0 && p->verbose)
+		ret = settings_set(s, (const char *const[]){ "termlog_verbosity=debug", "flow_detail=2" }, 2, e);
+	return ret;
+}
+
+int cli_parse(struct cli *cli, int argc, char **argv, struct err *e)
+{
+	struct parser p = { 0 };
+	size_t most = 1;
+	int ret;
+
+	/* Bundled letters are flags of their own. */
+	for (int i = 1; i < argc; i++)
+		most += strlen(argv[i]) + 1;
+	*cli = (struct cli){ .settings = settings_new() };
+	p.given = mem_alloc(most * sizeof(*p.given));
+	p.sets = mem_alloc(most * sizeof(*p.sets));
+	if (!cli->settings || !p.given || !p.sets)
+		ret = err_set(e, -ENOMEM, "out of memory");
+	else
+		ret = parse_words(&p, cli, argc, argv, e);
+	if (ret == 0 && cli->json && cli->action != CLI_DOCTOR)
+		ret = err_set(e, -EINVAL, "--json belongs to `mitm-bpf doctor`");
+	if (ret == 0 && cli->action != CLI_HELP && cli->action != CLI_VERSION)
+		ret = apply(&p, cli->settings, e);
+	mem_free(p.given);
+	mem_free(p.sets);
+	if (ret < 0) {
+		settings_free(cli->settings);
+		cli->settings = NULL;
+	}
+	return ret;
+}
+
+void cli_help(struct strbuf *out)
+{
+	strbuf_addf(out, "%s",
+"usage: mitm-bpf [OPTIONS]           intercept and print traffic\n"
+"       mitm-bpf doctor [--json]     what this machine can do, and what is missing\n"
+"\n"
+"  sudo mitm-bpf --intercept curl                 all TCP of every process named like curl\n"
+"  sudo mitm-bpf --intercept '!sshd' -w all.mitm  everything but sshd, into a file\n"
+"  mitm-bpf -p 8080                               an explicit proxy; needs no privilege\n"
+"  mitm-bpf -nr all.mitm --flow-detail 3          print a flow file, ours or mitmproxy's\n"
+"\n"
+"What to intercept\n"
+"  --intercept SPEC       processes by name or pid, with their children: curl,1234,!5678\n"
+"                         (the same as --mode local:SPEC; root)\n"
+"  --cgroup PATH          only processes in this cgroup v2, named from its mount\n"
+"  -m, --mode MODE        regular[@[host:]port] or local[:SPEC]; can be repeated\n"
+"  -p, --listen-port N    port of modes that name none (8080)\n"
+"      --listen-host HOST address of modes that name none (127.0.0.1; empty: every interface)\n"
+"  -n, --no-server        no proxy at all: only read and print a file\n"
+"\n"
+"Flows\n"
+"  -w, --save-stream-file [+]FILE   write flows as they end; + appends; strftime codes\n"
+"                                   start new files; mitmproxy reads them\n"
+"  -r, --rfile FILE       read a flow file, print it, and end; - is standard input\n"
+"      --flow-detail N    0 nothing, 1 lines, 2 headers, 3 bodies, 4 whole bodies (1)\n"
+"      --showhost         show the Host header's name in URLs\n"
+"\n"
+"TLS\n"
+"  -k, --ssl-insecure     do not verify servers' certificates\n"
+"      --certs [NAME=]PEM own certificates instead of minted ones\n"
+"      --confdir DIR      where the CA is (~/.mitmproxy, shared with mitmproxy)\n"
+"\n"
+"Running\n"
+"  -q, --quiet            errors only\n"
+"  -v, --verbose          debug lines, and flows with headers\n"
+"      --io BACKEND       auto, uring or epoll\n"
+"      --workers N        threads (one per core)\n"
+"      --set NAME=VALUE   any option; --options lists them\n"
+"      --options, --version, -h, --help\n"
+"\n"
+"Ctrl-C lets open connections finish for some seconds; once more ends them. Environment: NO_COLOR, COLUMNS,\n"
+"SSLKEYLOGFILE (appends TLS keys there, for Wireshark).\n");
+}
+
+void cli_version(struct strbuf *out)
+{
+	struct utsname host;
+
+	uname(&host);
+	strbuf_addf(out, "mitm-bpf: %s\nTLS:      %s\nPlatform: %s %s %s\n", MITM_VERSION,
+		    OpenSSL_version(OPENSSL_VERSION), host.sysname, host.release, host.machine);
+}
+
+void cli_options(const struct settings *s, struct strbuf *out)
+{
+	for (size_t i = 0; i < settings_count; i++) {
+		const struct setting *setting = &settings_table[i];
+
+		strbuf_addf(out, "# %s\n# Type: %s", setting->help, settings_type_name(setting->type));
+		for (size_t k = 0; setting->choices && setting->choices[k]; k++)
+			strbuf_addf(out, "%s%s", k ? ", " : "; one of ", setting->choices[k]);
+		strbuf_addf(out, "\n%s: ", setting->name);
+		settings_write(s, setting->name, out);
+		strbuf_add_str(out, STR("\n\n"));
+	}
+}

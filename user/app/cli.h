@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* The command line: words into settings. Nothing here runs anything. */
+#pragma once
+
+#include "master/settings.h"
+
+enum cli_action { CLI_RUN, CLI_DOCTOR, CLI_HELP, CLI_VERSION, CLI_OPTIONS };
+
+struct cli {
+	enum cli_action action;
+	bool json;                       /* doctor --json */
+	struct settings *settings;       /* freed with settings_free() */
+};
+
+/* Returns 0; -EINVAL or -ENOTSUP for what it does not understand, with a sentence; -ENOMEM. */
+int cli_parse(struct cli *cli, int argc, char **argv, struct err *e) __must_check;
+
+/* Append what --help, --version, --options print. */
+void cli_help(struct strbuf *out);
+void cli_version(struct strbuf *out);
+void cli_options(const struct settings *s, struct strbuf *out);

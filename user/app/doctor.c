@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/* Steering's probes, and beside them what the rest of the program needs: I/O, TUN, namespaces, the CA, limits. */
+#include "app/doctor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "crypto/ca.h"
+#include "io/uring.h"
+#include "master/flow_input.h"
+#include "steer/probe.h"
+
+struct advice {
+	const char *name, *lost, *fix;
+};
+
+static void __printf(4, 5) add(struct probe_list *list, const struct advice *advice, enum probe_state state,
+			       const char *fmt, ...)
+{
+	struct probe_result *r = &list->results[list->count];
+	va_list ap;
+
+	if (list->count == PROBES_MAX)
+		return;
+	list->count++;
+	*r = (struct probe_result){ .name = advice->name, .state = state };
+	if (state != PROBE_OK) {
+		r->lost = advice->lost;
+		r->fix = advice->fix;
+	}
+	va_start(ap, fmt);
+	vsnprintf(r->detail, sizeof(r->detail), fmt, ap);
+	va_end(ap);
+}
+
+static void check_uring(struct probe_list *list)
+{
+	static const struct advice advice = { "io_uring", "epoll is used instead: more CPU time per request",
+					      "allow io_uring_setup (seccomp profile, sysctl kernel.io_uring_disabled)" };
+	char text[PROBE_DETAIL_MAX] = "";
+	int ret = uring_describe(text, sizeof(text));
+
+	if (ret < 0)
+		add(list, &advice, PROBE_DEGRADED, "%s", strerror(-ret));
+	else
+		add(list, &advice, PROBE_OK, "%s", text);
+}
+
+static void check_tun(struct probe_list *list)
+{
+	static const struct advice advice = { "TUN", "no TUN and WireGuard modes (neither exists yet)",
+					      "modprobe tun, and give the process /dev/net/tun" };
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0) {
+		add(list, &advice, PROBE_DEGRADED, "/dev/net/tun: %s", strerror(errno));
+		return;
+	}
+	close(fd);
+	add(list, &advice, PROBE_OK, "/dev/net/tun");
+}
+
+/* Tried in a child, which then is somewhere else and ends. */
+static void check_namespaces(struct probe_list *list)
+{
+	static const struct advice advice = { "private namespaces", "no WireGuard mode on the kernel's own TCP stack",
+					      "run as root, or allow unprivileged user namespaces" };
+	int status = 1, error;
+	pid_t child = fork();
+
+	if (child == 0)
+		_exit(unshare(geteuid() == 0 ? CLONE_NEWNET | CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNET) == 0 ? 0 : errno);
+	if (child < 0 || waitpid(child, &status, 0) < 0 || !WIFEXITED(status)) {
+		add(list, &advice, PROBE_DEGRADED, "could not be tried: %s", strerror(errno));
+		return;
+	}
+	error = WEXITSTATUS(status);
+	add(list, &advice, error ? PROBE_DEGRADED : PROBE_OK, "%s", error ? strerror(error) : "network and mount");
+}
+
+/* Reads what is there and makes nothing. */
+static void check_ca(struct probe_list *list, const struct settings *settings)
+{
+	static const struct advice advice = { "certificate authority", "no TLS is intercepted",
+					      "make mitmproxy-ca.pem readable by you alone (chmod 600), or move it away" };
+	char *confdir = path_expand(settings_text(settings, "confdir")), path[600], pem[65536];
+	struct err e = { 0 };
+	struct ca *ca = NULL;
+	struct stat st;
+	ssize_t len = 0;
+	int fd;
+
+	snprintf(path, sizeof(path), "%.500s/mitmproxy-ca.pem", confdir ? confdir : "");
+	mem_free(confdir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0)
+		len = read(fd, pem, sizeof(pem));
+	if (fd < 0 && errno == ENOENT)
+		add(list, &advice, PROBE_OK, "%.200s does not exist yet; it is made at the first start", path);
+	else if (fd < 0 || len < 0 || fstat(fd, &st) < 0)
+		add(list, &advice, PROBE_MISSING, "%.200s: %s", path, strerror(errno));
+	else if (st.st_mode & 077)
+		add(list, &advice, PROBE_MISSING, "%.200s can be read by others", path);
+	else if (ca_parse(&ca, pem, (size_t)len, settings_text(settings, "cert_passphrase"), &e) < 0)
+		add(list, &advice, PROBE_MISSING, "%.200s", e.text);
+	else
+		add(list, &advice, ca_expired(ca, time(NULL)) ? PROBE_MISSING : PROBE_OK, "%.200s%s", path,
+		    ca_expired(ca, time(NULL)) ? " has expired" : "");
+	if (fd >= 0)
+		close(fd);
+	OPENSSL_cleanse(pem, sizeof(pem));
+	ca_free(ca);
+}
+
+static void check_limits(struct probe_list *list)
+{
+	static const struct advice files = { "open files", "few connections at once: each needs two descriptors",
+					     "ulimit -Hn 65536, or LimitNOFILE= of the service" };
+	static const struct advice locked = { "locked memory", "io_uring may get no buffers on older kernels",
+					      "ulimit -l unlimited, or LimitMEMLOCK=infinity" };
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+		add(list, &files, limit.rlim_max >= 4096 ? PROBE_OK : PROBE_DEGRADED, "%llu (raised to it at the start)",
+		    (unsigned long long)limit.rlim_max);
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY)
+		add(list, &locked, PROBE_OK, "unlimited");
+	else
+		add(list, &locked, limit.rlim_cur >= 1 << 20 || geteuid() == 0 ? PROBE_OK : PROBE_DEGRADED, "%llu KiB",
+		    (unsigned long long)limit.rlim_cur / 1024);
+}
+
+static void write_json_text(struct strbuf *out, const char *name, const char *text)
+{
+	strbuf_addf(out, ",\"%s\":", name);
+	if (!text) {
+		strbuf_add_str(out, STR("null"));
+		return;
+	}
+	strbuf_add_str(out, STR("\""));
+	for (; *text; text++) {
+		if (*text == '"' || *text == '\\')
+			strbuf_addf(out, "\\%c", *text);
+		else if ((uint8_t)*text < 0x20)
+			strbuf_addf(out, "\\u%04x", *text);
+		else
+			strbuf_add(out, text, 1);
+	}
+	strbuf_add_str(out, STR("\""));
+}
+
+static void write_json(const struct probe_list *list, bool possible, struct strbuf *out)
+{
+	strbuf_addf(out, "{\"version\":\"%s\",\"interception\":%s,\"capabilities\":[", MITM_VERSION,
+		    possible ? "true" : "false");
+	for (uint32_t i = 0; i < list->count; i++) {
+		const struct probe_result *r = &list->results[i];
+
+		strbuf_addf(out, "%s\n{\"needed\":%s", i ? "," : "", r->needed ? "true" : "false");
+		write_json_text(out, "name", r->name);
+		write_json_text(out, "state", probe_state_name(r->state));
+		write_json_text(out, "detail", r->detail);
+		write_json_text(out, "lost", r->lost);
+		write_json_text(out, "fix", r->fix);
+		strbuf_add_str(out, STR("}"));
+	}
+	strbuf_add_str(out, STR("\n]}\n"));
+}
+
+static void write_lines(const struct probe_list *list, bool possible, struct strbuf *out)
+{
+	for (uint32_t i = 0; i < list->count; i++) {
+		const struct probe_result *r = &list->results[i];
+
+		strbuf_addf(out, "%-8s  %-30s  %s\n", probe_state_name(r->state), r->name, r->detail);
+		if (r->state != PROBE_OK)
+			strbuf_addf(out, "          lost: %s\n          to do: %s\n", r->lost ? r->lost : "nothing",
+				    r->fix ? r->fix : "nothing");
+	}
+	strbuf_addf(out, "\n%s\n", possible ? "Processes can be intercepted here." :
+		    "No process can be intercepted here; an explicit proxy (mitm-bpf -p 8080) works without.");
+}
+
+int doctor_run(const struct settings *settings, bool json, struct strbuf *out)
+{
+	struct probe_list *list = mem_zalloc(sizeof(*list));
+	bool possible;
+
+	if (!list)
+		return 1;
+	possible = steer_probe(list, settings_text(settings, "cgroup")) == 0;
+	check_uring(list);
+	check_tun(list);
+	check_namespaces(list);
+	check_ca(list, settings);
+	check_limits(list);
+	if (json)
+		write_json(list, possible, out);
+	else
+		write_lines(list, possible, out);
+	mem_free(list);
+	return possible ? 0 : 1;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* From words to an exit status: 0 well, 1 something failed, 2 the command line was not understood. */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "app/cli.h"
+#include "app/doctor.h"
+#include "app/program.h"
+#include "app/term_log.h"
+
+static enum log_level level_of(const struct settings *s)
+{
+	const char *name = settings_text(s, "termlog_verbosity");
+
+	if (strcmp(name, "error") == 0)
+		return LOG_ERROR;
+	if (strcmp(name, "warn") == 0 || strcmp(name, "alert") == 0)
+		return LOG_WARN;
+	return strcmp(name, "debug") == 0 ? LOG_DEBUG : LOG_INFO;
+}
+
+/* A reader that left early (mitm-bpf --help | head) is no failure. */
+static int print(struct strbuf *text, int status)
+{
+	size_t done = 0;
+
+	while (!text->failed && done < text->len) {
+		ssize_t part = write(STDOUT_FILENO, text->ptr + done, text->len - done);
+
+		if (part <= 0)
+			break;
+		done += (size_t)part;
+	}
+	strbuf_fini(text);
+	return status;
+}
+
+static int run(const struct cli *cli)
+{
+	struct strbuf text = { 0 };
+	int status;
+
+	switch (cli->action) {
+	case CLI_HELP:
+		cli_help(&text);
+		return print(&text, 0);
+	case CLI_VERSION:
+		cli_version(&text);
+		return print(&text, 0);
+	case CLI_OPTIONS:
+		cli_options(cli->settings, &text);
+		return print(&text, 0);
+	case CLI_DOCTOR:
+		status = doctor_run(cli->settings, cli->json, &text);
+		return print(&text, status);
+	case CLI_RUN:
+		break;
+	}
+	term_log_init(level_of(cli->settings));
+	status = program_run(cli->settings);
+	term_log_flush();
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli;
+	struct err e = { 0 };
+	int status;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (cli_parse(&cli, argc, argv, &e) < 0) {
+		fprintf(stderr, "mitm-bpf: %s\n", e.text);
+		return 2;
+	}
+	status = run(&cli);
+	settings_free(cli.settings);
+	return status;
+}
