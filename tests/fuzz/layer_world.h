@@ -157,7 +157,8 @@ static inline void world_open(struct world *w)
 static inline void world_give(struct world *w, uint32_t conn, const uint8_t *data, size_t size)
 {
 	while (size && w->conns[conn] && (w->conns[conn]->state & CONN_CAN_READ)) {
-		size_t part = 1 + (size_t)(world_random(&w->env) % (size > 64 && (w->seed & 1) ? size : MIN(size, 7)));
+		size_t most = size > 64 && (w->seed & 1) ? size : MIN(size, (size_t)7);
+		size_t part = 1 + (size_t)(world_random(&w->env) % most);
 		struct chain chain = { 0 };
 
 		if (chain_write(&chain, &w->slabs, data, part) == 0)

@@ -14,7 +14,7 @@
 
 #include "base/log.h"
 #include "master/ca_files.h"
-#include "pem.h"
+#include "cert_fixture.h"
 
 static char root[64], warning[1024];
 
@@ -65,7 +65,7 @@ static mode_t mode_of(const char *path)
 
 static void copy(const char *from, const char *to, mode_t mode)
 {
-	struct strbuf bytes = pem_read(from);
+	struct strbuf bytes = fixture_read(from);
 	FILE *f = fopen(to, "wb");
 
 	assert_non_null(f);
@@ -82,7 +82,7 @@ static void test_first_start(void **state)
 	struct err e = { 0 };
 
 	(void)state;
-	assert_int_equal(ca_files_load(&files, at("a/b/conf"), 2048, NULL, PEM_NOW_S, &e), 0);
+	assert_int_equal(ca_files_load(&files, at("a/b/conf"), 2048, NULL, FIXTURE_NOW_S, &e), 0);
 	assert_true(files.created);
 	assert_false(files.expired);
 	assert_int_equal(EVP_PKEY_get_bits(files.dhparam), 4096);
@@ -92,13 +92,13 @@ static void test_first_start(void **state)
 	assert_int_equal(mode_of(at("a/b/conf/mitmproxy-ca-cert.cer")), 0644);
 	assert_int_equal(mode_of(at("a/b/conf/mitmproxy-ca-cert.p12")), 0644);
 	assert_int_equal(mode_of(at("a/b/conf/mitmproxy-dhparam.pem")), 0644);
-	pem = pem_read(at("a/b/conf/mitmproxy-ca-cert.pem"));
-	cer = pem_read(at("a/b/conf/mitmproxy-ca-cert.cer"));
+	pem = fixture_read(at("a/b/conf/mitmproxy-ca-cert.pem"));
+	cer = fixture_read(at("a/b/conf/mitmproxy-ca-cert.cer"));
 	assert_string_equal(pem.ptr, cer.ptr);
 	strbuf_fini(&pem);
 	strbuf_fini(&cer);
 
-	assert_int_equal(ca_files_load(&again, at("a/b/conf/"), 2048, NULL, PEM_NOW_S, &e), 0);
+	assert_int_equal(ca_files_load(&again, at("a/b/conf/"), 2048, NULL, FIXTURE_NOW_S, &e), 0);
 	assert_false(again.created);
 	assert_int_equal(X509_cmp(files.ca->cert, again.ca->cert), 0);
 	ca_files_fini(&files);
@@ -109,12 +109,12 @@ static void test_first_start(void **state)
 static void test_goes_on_with_mitmproxys(void **state)
 {
 	struct ca_files files;
-	struct ca *theirs = pem_ca();
+	struct ca *theirs = fixture_ca();
 	struct err e = { 0 };
 
 	(void)state;
 	copy("tests/vectors/ca/mitmproxy-ca.pem", at("mitmproxy-ca.pem"), 0600);
-	assert_int_equal(ca_files_load(&files, root, 2048, NULL, PEM_NOW_S, &e), 0);
+	assert_int_equal(ca_files_load(&files, root, 2048, NULL, FIXTURE_NOW_S, &e), 0);
 	assert_false(files.created);
 	assert_int_equal(X509_cmp(files.ca->cert, theirs->cert), 0);
 	/* nothing but the missing group is written */
@@ -122,7 +122,7 @@ static void test_goes_on_with_mitmproxys(void **state)
 	assert_int_equal(access(at("mitmproxy-dhparam.pem"), F_OK), 0);
 	ca_files_fini(&files);
 	copy("tests/vectors/ca/mitmproxy-dhparam.pem", at("mitmproxy-dhparam.pem"), 0644);
-	assert_int_equal(ca_files_load(&files, root, 2048, NULL, PEM_NOW_S + 3660 * 86400LL, &e), 0);
+	assert_int_equal(ca_files_load(&files, root, 2048, NULL, FIXTURE_NOW_S + 3660 * 86400LL, &e), 0);
 	assert_true(files.expired);
 	assert_non_null(strstr(warning, "expired"));
 	assert_non_null(strstr(warning, "delete"));
@@ -135,7 +135,7 @@ static void want_refused(int code, const char *say)
 	struct ca_files files;
 	struct err e = { 0 };
 
-	assert_int_equal(ca_files_load(&files, root, 2048, NULL, PEM_NOW_S, &e), code);
+	assert_int_equal(ca_files_load(&files, root, 2048, NULL, FIXTURE_NOW_S, &e), code);
 	assert_int_equal(e.code, code);
 	if (!strstr(e.text, say) || !strstr(e.text, root))
 		fail_msg("%s", e.text);
@@ -173,7 +173,7 @@ static void test_passphrase(void **state)
 
 	(void)state;
 	copy("tests/vectors/ca/encrypted.pem", at("mitmproxy-ca.pem"), 0600);
-	assert_int_equal(ca_files_load(&files, root, 2048, "secret", PEM_NOW_S, &e), 0);
+	assert_int_equal(ca_files_load(&files, root, 2048, "secret", FIXTURE_NOW_S, &e), 0);
 	ca_files_fini(&files);
 }
 
@@ -184,10 +184,10 @@ static void test_folder_problems(void **state)
 
 	(void)state;
 	copy("tests/vectors/ca/leaf.pem", at("file"), 0600);
-	assert_int_equal(ca_files_load(&files, at("file/conf"), 2048, NULL, PEM_NOW_S, &e), -ENOTDIR);
+	assert_int_equal(ca_files_load(&files, at("file/conf"), 2048, NULL, FIXTURE_NOW_S, &e), -ENOTDIR);
 	assert_non_null(strstr(e.text, "confdir"));
-	assert_int_equal(ca_files_load(&files, "", 2048, NULL, PEM_NOW_S, &e), -EINVAL);
-	assert_int_equal(ca_files_load(&files, at("c"), 12, NULL, PEM_NOW_S, &e), -EINVAL);
+	assert_int_equal(ca_files_load(&files, "", 2048, NULL, FIXTURE_NOW_S, &e), -EINVAL);
+	assert_int_equal(ca_files_load(&files, at("c"), 12, NULL, FIXTURE_NOW_S, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "key_size"));
 	assert_int_equal(access(at("c/mitmproxy-ca.pem"), F_OK), -1);
 }
@@ -201,10 +201,10 @@ static void test_planted_link(void **state)
 	(void)state;
 	copy("tests/vectors/ca/leaf.pem", at("victim"), 0644);
 	assert_int_equal(symlink(at("victim"), at(".mitmproxy-ca.pem.new")), 0);
-	assert_int_equal(ca_files_load(&files, root, 2048, NULL, PEM_NOW_S, &e), 0);
+	assert_int_equal(ca_files_load(&files, root, 2048, NULL, FIXTURE_NOW_S, &e), 0);
 	assert_int_equal(mode_of(at("mitmproxy-ca.pem")), 0600);
 	{
-		struct strbuf victim = pem_read(at("victim")), before = pem_read("tests/vectors/ca/leaf.pem");
+		struct strbuf victim = fixture_read(at("victim")), before = fixture_read("tests/vectors/ca/leaf.pem");
 
 		assert_string_equal(victim.ptr, before.ptr);
 		strbuf_fini(&victim);
@@ -227,7 +227,7 @@ static void test_concurrent_starts(void **state)
 		pids[i] = fork();
 		assert_true(pids[i] >= 0);
 		if (pids[i] == 0) {
-			int ret = ca_files_load(&files, at("conf"), 2048, NULL, PEM_NOW_S, &e);
+			int ret = ca_files_load(&files, at("conf"), 2048, NULL, FIXTURE_NOW_S, &e);
 
 			_exit(ret < 0 ? 2 : files.created);
 		}
@@ -240,9 +240,9 @@ static void test_concurrent_starts(void **state)
 		created += WEXITSTATUS(status);
 	}
 	assert_int_equal(created, 1);
-	assert_int_equal(ca_files_load(&files, at("conf"), 2048, NULL, PEM_NOW_S, &e), 0);
+	assert_int_equal(ca_files_load(&files, at("conf"), 2048, NULL, FIXTURE_NOW_S, &e), 0);
 	assert_int_equal(ca_write(files.ca, CA_FILE_CERT_PEM, &cert), 0);
-	pem = pem_read(at("conf/mitmproxy-ca-cert.pem"));
+	pem = fixture_read(at("conf/mitmproxy-ca-cert.pem"));
 	assert_string_equal(pem.ptr, cert.ptr);
 	strbuf_fini(&pem);
 	strbuf_fini(&cert);
@@ -251,7 +251,7 @@ static void test_concurrent_starts(void **state)
 
 static void test_users_own(void **state)
 {
-	struct ca *ca = pem_ca();
+	struct ca *ca = fixture_ca();
 	struct leaf *leaf;
 	struct err e = { 0 };
 

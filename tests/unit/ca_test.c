@@ -13,7 +13,7 @@
 
 #include "crypto/cert.h"
 #include "crypto/dhparam.h"
-#include "pem.h"
+#include "cert_fixture.h"
 
 #define VECTORS "tests/vectors/ca/"
 
@@ -24,7 +24,7 @@ static int setup(void **state)
 	struct err e;
 
 	(void)state;
-	return ca_generate(&fresh, 2048, PEM_NOW_S, &e);
+	return ca_generate(&fresh, 2048, FIXTURE_NOW_S, &e);
 }
 
 static int teardown(void **state)
@@ -36,7 +36,7 @@ static int teardown(void **state)
 
 static int parse_file(struct ca **ca, const char *path, const char *passphrase, struct err *e)
 {
-	struct strbuf pem = pem_read(path);
+	struct strbuf pem = fixture_read(path);
 	int ret = ca_parse(ca, pem.ptr, pem.len, passphrase, e);
 
 	strbuf_fini(&pem);
@@ -54,8 +54,8 @@ static void test_reads_mitmproxys(void **state)
 	(void)state;
 	assert_int_equal(parse_file(&ca, VECTORS "mitmproxy-ca.pem", NULL, &e), 0);
 	assert_null(ca->chain);
-	assert_false(ca_expired(ca, PEM_NOW_S));
-	assert_true(ca_expired(ca, PEM_NOW_S + 86400LL * 3660));
+	assert_false(ca_expired(ca, FIXTURE_NOW_S));
+	assert_true(ca_expired(ca, FIXTURE_NOW_S + 86400LL * 3660));
 	assert_int_equal(parse_file(&other, VECTORS "mitmproxy-ca.pem", "not needed", &e), 0);
 	ca_free(other);
 	for (size_t i = 0; i < ARRAY_SIZE(encrypted); i++) {
@@ -83,12 +83,12 @@ static void test_refuses(void **state)
 	assert_int_equal(parse_file(&ca, VECTORS "mitmproxy-ca-cert.pem", NULL, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "is missing"));
 	/* our key with mitmproxy's certificate in front */
-	stranger = pem_read(VECTORS "mitmproxy-ca-cert.pem");
+	stranger = fixture_read(VECTORS "mitmproxy-ca-cert.pem");
 	strbuf_add(&pem, stranger.ptr, stranger.len);
 	assert_int_equal(ca_write(fresh, CA_FILE_KEY_PEM, &pem), 0);
 	assert_int_equal(ca_parse(&ca, pem.ptr, pem.len, NULL, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "must come first"));
-	assert_int_equal(ca_generate(&ca, 512, PEM_NOW_S, &e), -EINVAL);
+	assert_int_equal(ca_generate(&ca, 512, FIXTURE_NOW_S, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "key_size"));
 	strbuf_fini(&stranger);
 	ca_wipe(&pem);
@@ -96,7 +96,7 @@ static void test_refuses(void **state)
 
 static void test_chain(void **state)
 {
-	struct strbuf pem = { 0 }, more = pem_read(VECTORS "mitmproxy-ca-cert.pem");
+	struct strbuf pem = { 0 }, more = fixture_read(VECTORS "mitmproxy-ca-cert.pem");
 	struct ca *ca;
 	struct err e;
 
@@ -136,7 +136,7 @@ static void blank(char *text, const char *label, size_t skip)
 
 static void test_fields_are_mitmproxys(void **state)
 {
-	struct ca *theirs = pem_ca();
+	struct ca *theirs = fixture_ca();
 	char ours_text[4096], theirs_text[4096];
 	int days, seconds;
 
@@ -155,7 +155,7 @@ static void test_fields_are_mitmproxys(void **state)
 	assert_true(ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(fresh->cert),
 				   X509_get0_notAfter(fresh->cert)));
 	assert_int_equal(days, 3650);
-	assert_int_equal(cert_not_after_s(fresh->cert), PEM_NOW_S + 86400LL * 3648);
+	assert_int_equal(cert_not_after_s(fresh->cert), FIXTURE_NOW_S + 86400LL * 3648);
 	assert_int_equal(X509_verify(fresh->cert, fresh->key), 1);
 	assert_true(cert_is_ca(fresh->cert));
 	/* usable at once, not only after it was written and read again */
@@ -224,7 +224,7 @@ static void check_p12(const char *bytes, size_t len, bool with_key, const struct
 
 static void test_p12_files(void **state)
 {
-	struct ca *theirs = pem_ca();
+	struct ca *theirs = fixture_ca();
 	struct strbuf p12 = { 0 };
 
 	(void)state;
@@ -235,10 +235,10 @@ static void test_p12_files(void **state)
 	check_p12(p12.ptr, p12.len, false, fresh);
 	strbuf_fini(&p12);
 	/* the check itself holds for mitmproxy's files */
-	p12 = pem_read(VECTORS "mitmproxy-ca.p12");
+	p12 = fixture_read(VECTORS "mitmproxy-ca.p12");
 	check_p12(p12.ptr, p12.len, true, theirs);
 	strbuf_fini(&p12);
-	p12 = pem_read(VECTORS "mitmproxy-ca-cert.p12");
+	p12 = fixture_read(VECTORS "mitmproxy-ca-cert.p12");
 	check_p12(p12.ptr, p12.len, false, theirs);
 	strbuf_fini(&p12);
 	ca_free(theirs);
@@ -253,7 +253,7 @@ static void test_crl(void **state)
 	X509_CRL *crl;
 
 	(void)state;
-	assert_int_equal(ca_crl_write(fresh, PEM_NOW_S, &der), 0);
+	assert_int_equal(ca_crl_write(fresh, FIXTURE_NOW_S, &der), 0);
 	at = (const unsigned char *)der.ptr;
 	crl = d2i_X509_CRL(NULL, &at, (long)der.len);
 	assert_non_null(crl);
@@ -272,7 +272,7 @@ static void test_crl(void **state)
 
 static void test_crl_path(void **state)
 {
-	struct ca *ca = pem_ca();
+	struct ca *ca = fixture_ca();
 
 	(void)state;
 	/* int(serial) as Python printed it for this file */
@@ -292,12 +292,12 @@ static void test_dhparam(void **state)
 	assert_int_equal(EVP_PKEY_get_bits(group), 4096);
 	EVP_PKEY_free(group);
 	strbuf_fini(&pem);
-	pem = pem_read(VECTORS "mitmproxy-dhparam.pem");
+	pem = fixture_read(VECTORS "mitmproxy-dhparam.pem");
 	assert_int_equal(dhparam_parse(&group, pem.ptr, pem.len), 0);
 	assert_int_equal(EVP_PKEY_get_bits(group), 4096);
 	EVP_PKEY_free(group);
 	strbuf_fini(&pem);
-	pem = pem_read(VECTORS "mitmproxy-ca.pem");
+	pem = fixture_read(VECTORS "mitmproxy-ca.pem");
 	assert_int_equal(dhparam_parse(&group, pem.ptr, pem.len), -EINVAL);
 	assert_null(group);
 	strbuf_fini(&pem);

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "pem.h"
+#include "cert_fixture.h"
 #include "worker/leaf_store.h"
 
 #define THREADS 8
@@ -24,7 +24,7 @@ static int setup(void **state)
 	struct err e;
 
 	(void)state;
-	ca = pem_ca();
+	ca = fixture_ca();
 	return leaf_store_new(&store, ca, &e);
 }
 
@@ -41,7 +41,7 @@ static struct leaf *get(const char *sni, bool rsa)
 	struct leaf_request request = { .sni = str_of(sni), .rsa = rsa };
 	struct leaf *leaf = NULL;
 
-	if (leaf_source_get(leaf_store_source(store), &request, PEM_NOW_S, &leaf) < 0)
+	if (leaf_source_get(leaf_store_source(store), &request, FIXTURE_NOW_S, &leaf) < 0)
 		abort();
 	return leaf;
 }
@@ -57,7 +57,7 @@ static void test_same_request_same_leaf(void **state)
 	assert_ptr_not_equal(a, b);
 	assert_int_equal(leaf_store_minted(store), 2);
 	/* another request that says the same */
-	assert_int_equal(leaf_source_get(leaf_store_source(store), &spelled, PEM_NOW_S, &c), 0);
+	assert_int_equal(leaf_source_get(leaf_store_source(store), &spelled, FIXTURE_NOW_S, &c), 0);
 	assert_ptr_equal(a, c);
 	assert_int_equal(leaf_store_minted(store), 2);
 	/* near its end it is minted anew */
@@ -76,7 +76,7 @@ static void test_no_name(void **state)
 	struct leaf *leaf;
 
 	(void)state;
-	assert_int_equal(leaf_source_get(leaf_store_source(store), &request, PEM_NOW_S, &leaf), -EINVAL);
+	assert_int_equal(leaf_source_get(leaf_store_source(store), &request, FIXTURE_NOW_S, &leaf), -EINVAL);
 }
 
 static void *ask(void *arg)
@@ -132,7 +132,7 @@ static void test_users_own_first(void **state)
 	struct leaf_table *table = leaf_table_new();
 	struct leaf *minted = get("a.test", false), *found, *own;
 	EVP_PKEY *key = EVP_EC_gen("P-256");
-	X509 *cert = pem_issue(ca, "a.test", NULL, NULL, NULL, key);
+	X509 *cert = fixture_issue(ca, "a.test", NULL, NULL, NULL, key);
 
 	(void)state;
 	own = leaf_new(cert, key, NULL);

@@ -14,7 +14,7 @@
 #include "crypto/leaf_cache.h"
 #include "crypto/leaf_mint.h"
 #include "crypto/leaf_table.h"
-#include "pem.h"
+#include "cert_fixture.h"
 
 static struct ca *ca;
 static struct leaf_mint mint;
@@ -25,7 +25,7 @@ static int setup(void **state)
 	struct err e;
 
 	(void)state;
-	ca = pem_ca();
+	ca = fixture_ca();
 	origin_key = EVP_EC_gen("P-256");
 	return leaf_mint_init(&mint, ca, &e);
 }
@@ -97,7 +97,7 @@ static void test_no_name_at_all(void **state)
 
 static void test_names_of_upstream(void **state)
 {
-	X509 *up = pem_issue(ca, "origin.test", "Origin Org", "DNS:*.wild.test,DNS:origin.test,IP:127.0.0.1,"
+	X509 *up = fixture_issue(ca, "origin.test", "Origin Org", "DNS:*.wild.test,DNS:origin.test,IP:127.0.0.1,"
 			     "email:a@b.c,URI:spiffe://x/y,DNS:*.wild.test,RID:1.2.3,RID:1.2.3",
 			     "URI:http://crl.example:8080/ca/1.crl", origin_key);
 	char want[256];
@@ -132,18 +132,18 @@ static void test_long_and_odd_names(void **state)
 	assert_null(spec.cn);
 	leaf_spec_fini(&spec);
 	/* CNs that are addresses, not ASCII, or no names; CRLs without a host */
-	up = pem_issue(ca, "192.0.2.7", NULL, NULL, "URI:ldap:///CN=x", origin_key);
+	up = fixture_issue(ca, "192.0.2.7", NULL, NULL, "URI:ldap:///CN=x", origin_key);
 	spec = spec_of((struct leaf_request){ .upstream = up, .sni = STR("a") });
 	want_names(&spec, "IP:192.0.2.7 DNS:a");
 	assert_null(spec.crl_url);
 	leaf_spec_fini(&spec);
 	X509_free(up);
-	up = pem_issue(ca, "münchen.example", NULL, "email:x@y", NULL, origin_key);
+	up = fixture_issue(ca, "münchen.example", NULL, "email:x@y", NULL, origin_key);
 	spec = spec_of((struct leaf_request){ .upstream = up, .sni = STR("a") });
 	want_names(&spec, "DNS:xn--mnchen-3ya.example email:x@y DNS:a");
 	leaf_spec_fini(&spec);
 	X509_free(up);
-	up = pem_issue(ca, "..", NULL, NULL, NULL, origin_key);
+	up = fixture_issue(ca, "..", NULL, NULL, NULL, origin_key);
 	spec = spec_of((struct leaf_request){ .upstream = up, .sni = STR("a") });
 	want_names(&spec, "DNS:a");
 	leaf_spec_fini(&spec);
@@ -159,7 +159,7 @@ static void test_thousands_of_names(void **state)
 	(void)state;
 	for (int i = 0; i < 3000; i++)
 		strbuf_addf(&names, "%sDNS:n%d.example", i ? "," : "", i % 1500);
-	up = pem_issue(ca, "n7.example", NULL, names.ptr, NULL, origin_key);
+	up = fixture_issue(ca, "n7.example", NULL, names.ptr, NULL, origin_key);
 	spec = spec_of((struct leaf_request){ .upstream = up, .sni = STR("n9.example") });
 	assert_int_equal(sk_GENERAL_NAME_num(spec.names), 1500);
 	leaf_spec_fini(&spec);
@@ -197,7 +197,7 @@ static void test_minted_certificate(void **state)
 		"X509v3 Authority Key Identifier: \n", "X509v3 CRL Distribution Points: \n",
 		"URI:https://crl.example/mitmproxy-",
 	};
-	X509 *up = pem_issue(ca, "origin.test", "Origin Org", NULL, "URI:https://crl.example/x", origin_key);
+	X509 *up = fixture_issue(ca, "origin.test", "Origin Org", NULL, "URI:https://crl.example/x", origin_key);
 	struct leaf_spec spec = spec_of((struct leaf_request){ .upstream = up, .sni = STR("a.test") });
 	const ASN1_OCTET_STRING *authority;
 	struct leaf *leaf, *other;
@@ -206,8 +206,8 @@ static void test_minted_certificate(void **state)
 	X509 *again;
 
 	(void)state;
-	assert_int_equal(leaf_mint(&leaf, &mint, &spec, PEM_NOW_S), 0);
-	assert_int_equal(leaf_mint(&other, &mint, &spec, PEM_NOW_S), 0);
+	assert_int_equal(leaf_mint(&leaf, &mint, &spec, FIXTURE_NOW_S), 0);
+	assert_int_equal(leaf_mint(&other, &mint, &spec, FIXTURE_NOW_S), 0);
 	check_text(leaf->cert, lines, ARRAY_SIZE(lines));
 	assert_int_equal(X509_get_ext_count(leaf->cert), 4);
 	assert_int_equal(X509_verify(leaf->cert, ca->key), 1);
@@ -219,7 +219,7 @@ static void test_minted_certificate(void **state)
 	assert_true(ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(leaf->cert),
 				   X509_get0_notAfter(leaf->cert)));
 	assert_int_equal(days, 199);
-	assert_int_equal(leaf->expires_s, PEM_NOW_S + 197 * 86400);
+	assert_int_equal(leaf->expires_s, FIXTURE_NOW_S + 197 * 86400);
 	authority = X509_get0_authority_key_id(leaf->cert);
 	assert_int_equal(ASN1_OCTET_STRING_cmp(authority, X509_get0_subject_key_id(ca->cert)), 0);
 	assert_null(leaf->chain);
@@ -244,7 +244,7 @@ static void test_minted_without_cn(void **state)
 	memset(name, 'x', sizeof(name));
 	memcpy(name + 60, ".example", 9);
 	spec = spec_of((struct leaf_request){ .sni = str_of(name) });
-	assert_int_equal(leaf_mint(&leaf, &mint, &spec, PEM_NOW_S), 0);
+	assert_int_equal(leaf_mint(&leaf, &mint, &spec, FIXTURE_NOW_S), 0);
 	check_text(leaf->cert, lines, ARRAY_SIZE(lines));
 	assert_int_equal(X509_get_ext_count(leaf->cert), 3);
 	leaf_put(leaf);
@@ -263,7 +263,7 @@ static void test_rsa_fallback(void **state)
 	first = mint.rsa;
 	assert_int_equal(leaf_mint_need_rsa(&mint), 0);
 	assert_ptr_equal(first, mint.rsa);
-	assert_int_equal(leaf_mint(&leaf, &mint, &spec, PEM_NOW_S), 0);
+	assert_int_equal(leaf_mint(&leaf, &mint, &spec, FIXTURE_NOW_S), 0);
 	assert_true(EVP_PKEY_is_a(leaf->key, "RSA"));
 	assert_int_equal(X509_check_private_key(leaf->cert, leaf->key), 1);
 	leaf_put(leaf);
@@ -273,7 +273,7 @@ static void test_rsa_fallback(void **state)
 static void test_mitmproxys_leaf(void **state)
 {
 	/* what mitmproxy minted for the same name differs in key, serial and time alone */
-	struct strbuf pem = pem_read("tests/vectors/ca/leaf.pem");
+	struct strbuf pem = fixture_read("tests/vectors/ca/leaf.pem");
 	struct leaf_spec spec = spec_of((struct leaf_request){ .sni = STR("www.example.com") });
 	struct leaf *leaf;
 	X509 *theirs;
@@ -281,7 +281,7 @@ static void test_mitmproxys_leaf(void **state)
 	(void)state;
 	spec.organization = strdup("Org");
 	assert_int_equal(cert_parse_pem(&theirs, (struct str){ pem.ptr, pem.len }), 0);
-	assert_int_equal(leaf_mint(&leaf, &mint, &spec, PEM_NOW_S), 0);
+	assert_int_equal(leaf_mint(&leaf, &mint, &spec, FIXTURE_NOW_S), 0);
 	assert_int_equal(X509_get_ext_count(theirs), X509_get_ext_count(leaf->cert));
 	assert_int_equal(X509_NAME_cmp(X509_get_subject_name(theirs), X509_get_subject_name(leaf->cert)), 0);
 	assert_int_equal(X509_NAME_cmp(X509_get_issuer_name(theirs), X509_get_issuer_name(leaf->cert)), 0);
@@ -302,8 +302,8 @@ static void test_mitmproxys_leaf(void **state)
 
 static void test_keys_differ(void **state)
 {
-	X509 *up = pem_issue(ca, "o.test", "Org", NULL, "URI:http://c.example/x", origin_key);
-	X509 *plain = pem_issue(ca, "o.test", NULL, NULL, NULL, origin_key);
+	X509 *up = fixture_issue(ca, "o.test", "Org", NULL, "URI:http://c.example/x", origin_key);
+	X509 *plain = fixture_issue(ca, "o.test", NULL, NULL, NULL, origin_key);
 	const struct leaf_request requests[] = {
 		{ .sni = STR("o.test") }, { .sni = STR("o.test"), .rsa = true },
 		{ .sni = STR("o.test"), .upstream = up }, { .sni = STR("o.test"), .upstream = plain },
@@ -347,8 +347,8 @@ static void add_pem(struct strbuf *out, X509 *cert, EVP_PKEY *key)
 
 static void test_users_own(void **state)
 {
-	X509 *cert = pem_issue(ca, "own.test", NULL, "DNS:own.test", NULL, origin_key);
-	X509 *of_ca_key = pem_issue(ca, "own.test", NULL, NULL, NULL, ca->key);
+	X509 *cert = fixture_issue(ca, "own.test", NULL, "DNS:own.test", NULL, origin_key);
+	X509 *of_ca_key = fixture_issue(ca, "own.test", NULL, NULL, NULL, ca->key);
 	struct strbuf pem = { 0 };
 	struct leaf *leaf;
 	struct err e;
@@ -390,7 +390,7 @@ static void test_users_own(void **state)
 
 static struct leaf *own_leaf(const char *cn, const char *alt_names)
 {
-	X509 *cert = pem_issue(ca, cn, NULL, alt_names, NULL, origin_key);
+	X509 *cert = fixture_issue(ca, cn, NULL, alt_names, NULL, origin_key);
 	struct leaf *leaf = leaf_new(cert, origin_key, NULL);
 
 	X509_free(cert);
@@ -452,12 +452,12 @@ static void test_cache(void **state)
 	for (int i = 0; i < 3; i++)
 		leaf_cache_put(cache, keys[i], leaf);
 	assert_int_equal(atomic_load(&leaf->refs), 4);
-	assert_ptr_equal(leaf_cache_find(cache, keys[0], PEM_NOW_S), leaf);
+	assert_ptr_equal(leaf_cache_find(cache, keys[0], FIXTURE_NOW_S), leaf);
 	leaf_cache_put(cache, keys[3], leaf);            /* drops 1, the least recently used */
 	assert_int_equal(leaf_cache_count(cache), 3);
-	assert_null(leaf_cache_find(cache, keys[1], PEM_NOW_S));
-	assert_non_null(leaf_cache_find(cache, keys[0], PEM_NOW_S));
-	assert_non_null(leaf_cache_find(cache, keys[2], PEM_NOW_S));
+	assert_null(leaf_cache_find(cache, keys[1], FIXTURE_NOW_S));
+	assert_non_null(leaf_cache_find(cache, keys[0], FIXTURE_NOW_S));
+	assert_non_null(leaf_cache_find(cache, keys[2], FIXTURE_NOW_S));
 	assert_non_null(leaf_cache_find(cache, keys[3], last_s));
 	leaf_cache_put(cache, keys[3], leaf);            /* again: replaces */
 	assert_int_equal(leaf_cache_count(cache), 3);

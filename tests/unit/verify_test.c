@@ -15,7 +15,7 @@
 #include "crypto/leaf.h"
 #include "crypto/verify.h"
 #include "master/trust.h"
-#include "pem.h"
+#include "cert_fixture.h"
 
 #define CA_CERT "tests/vectors/ca/mitmproxy-ca-cert.pem"
 
@@ -30,17 +30,17 @@ static int setup(void **state)
 	struct err e;
 
 	(void)state;
-	ca = pem_ca();
+	ca = fixture_ca();
 	key = EVP_EC_gen("P-256");
 	client = SSL_CTX_new(TLS_client_method());
 	server = SSL_CTX_new(TLS_server_method());
 	SSL_CTX_set_session_cache_mode(client, SSL_SESS_CACHE_OFF);
-	if (ca_generate(&stranger, 2048, PEM_NOW_S, &e) || trust_load(&trust, CA_CERT, NULL, &e))
+	if (ca_generate(&stranger, 2048, FIXTURE_NOW_S, &e) || trust_load(&trust, CA_CERT, NULL, &e))
 		return -1;
 	verify = verify_new(2, trust.id);
 	SSL_CTX_set1_cert_store(client, trust.store);
 	verify_install(verify, client);
-	verify_set_time(verify, PEM_NOW_S);
+	verify_set_time(verify, FIXTURE_NOW_S);
 	return 0;
 }
 
@@ -98,7 +98,7 @@ static long handshake(const struct leaf *leaf, const char *host)
 
 static struct leaf *leaf_of(const struct ca *issuer, const char *cn, const char *names)
 {
-	X509 *cert = pem_issue(issuer, cn, NULL, names, NULL, key);
+	X509 *cert = fixture_issue(issuer, cn, NULL, names, NULL, key);
 	struct leaf *leaf = leaf_new(cert, key, issuer->chain);
 
 	X509_free(cert);
@@ -147,7 +147,7 @@ static void test_reasons(void **state)
 {
 	struct leaf *forged = leaf_of(stranger, NULL, "DNS:a.test"), *good = leaf_of(ca, NULL, "DNS:a.test");
 	struct leaf *self = leaf_new(stranger->cert, stranger->key, NULL);
-	X509 *elsewhere = pem_issue(stranger, "Elsewhere CA", NULL, NULL, NULL, key);
+	X509 *elsewhere = fixture_issue(stranger, "Elsewhere CA", NULL, NULL, NULL, key);
 	struct leaf *unknown = leaf_of(&(struct ca){ .cert = elsewhere, .key = key }, NULL, "DNS:a.test");
 
 	(void)state;
@@ -155,9 +155,9 @@ static void test_reasons(void **state)
 	want_text(handshake(unknown, "a.test"), "Certificate verify failed: unable to get local issuer certificate");
 	want_text(handshake(self, "a.test"), "Certificate verify failed: self-signed certificate");
 	want_text(handshake(good, "b.test"), "Certificate verify failed: hostname mismatch");
-	verify_set_time(verify, PEM_NOW_S + 40 * 86400);
+	verify_set_time(verify, FIXTURE_NOW_S + 40 * 86400);
 	want_text(handshake(good, "a.test"), "Certificate verify failed: certificate has expired");
-	verify_set_time(verify, PEM_NOW_S - 4 * 86400);
+	verify_set_time(verify, FIXTURE_NOW_S - 4 * 86400);
 	want_text(handshake(good, "a.test"), "Certificate verify failed: certificate is not yet valid");
 	X509_free(elsewhere);
 	leaf_put(forged);
@@ -211,10 +211,10 @@ static void test_forgets(void **state)
 
 	(void)state;
 	assert_int_equal(handshake(leaf, "a.test"), X509_V_OK);
-	verify_set_time(verify, PEM_NOW_S + VERIFY_KEEP_S - 1);
+	verify_set_time(verify, FIXTURE_NOW_S + VERIFY_KEEP_S - 1);
 	assert_int_equal(handshake(leaf, "a.test"), X509_V_OK);
 	want_checks(1, 1);
-	verify_set_time(verify, PEM_NOW_S + VERIFY_KEEP_S);
+	verify_set_time(verify, FIXTURE_NOW_S + VERIFY_KEEP_S);
 	assert_int_equal(handshake(leaf, "a.test"), X509_V_OK);
 	want_checks(1, 2);
 	/* and never beyond the certificate's own end */
@@ -234,7 +234,7 @@ static void test_many(void **state)
 	verify_free(verify);
 	verify = verify_new(16, trust.id);
 	verify_install(verify, client);
-	verify_set_time(verify, PEM_NOW_S);
+	verify_set_time(verify, FIXTURE_NOW_S);
 	for (int round = 0; round < 2; round++) {
 		for (int i = 0; i < 40; i++) {
 			snprintf(host, sizeof(host), "n%d.w.test", i);

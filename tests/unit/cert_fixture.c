@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "pem.h"
+#include "cert_fixture.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,7 +11,7 @@
 
 #include "crypto/cert.h"
 
-struct strbuf pem_read(const char *path)
+struct strbuf fixture_read(const char *path)
 {
 	struct strbuf all = { 0 };
 	char part[1024];
@@ -26,9 +26,9 @@ struct strbuf pem_read(const char *path)
 	return all;
 }
 
-struct ca *pem_ca(void)
+struct ca *fixture_ca(void)
 {
-	struct strbuf pem = pem_read("tests/vectors/ca/mitmproxy-ca.pem");
+	struct strbuf pem = fixture_read("tests/vectors/ca/mitmproxy-ca.pem");
 	struct err e = { 0 };
 	struct ca *ca;
 
@@ -49,7 +49,7 @@ static void add_ext(X509 *cert, int nid, const char *value)
 	X509_EXTENSION_free(ext);
 }
 
-X509 *pem_issue(const struct ca *ca, const char *cn, const char *organization, const char *alt_names,
+X509 *fixture_issue(const struct ca *ca, const char *cn, const char *organization, const char *alt_names,
 		const char *crl, EVP_PKEY *key)
 {
 	X509 *cert = X509_new();
@@ -58,7 +58,7 @@ X509 *pem_issue(const struct ca *ca, const char *cn, const char *organization, c
 	X509_set_version(cert, X509_VERSION_3);
 	assert_int_equal(cert_set_serial(cert), 0);
 	X509_set_issuer_name(cert, X509_get_subject_name(ca->cert));
-	assert_int_equal(cert_set_validity(cert, PEM_NOW_S, 30), 0);
+	assert_int_equal(cert_set_validity(cert, FIXTURE_NOW_S, 30), 0);
 	if (cn)
 		X509_NAME_add_entry_by_NID(name, NID_commonName, V_ASN1_UTF8STRING, (const uint8_t *)cn, -1, -1, 0);
 	if (organization)
