@@ -675,9 +675,9 @@ static void linger_ends(void **state __unused)
 	int64_t since;
 
 	end_send(p.end, 32u << 20, 0);
-	end_close(p.end, false);
 	run_turns(p.io, 2);
 	since = p.io->now_ns;
+	end_close(p.end, false);
 	RUN_UNTIL(p.io, p.io->stats.socks == 0);
 	assert_in_range((uint64_t)(p.io->now_ns - since), 4900000000, 6000000000);
 	assert_int_equal(peer_end(p.io, p.peer, &got), -ECONNRESET);

@@ -16,6 +16,7 @@ struct sim_peer {
 	const struct sim_peer_events *ev;        /* NULL: nobody looks yet */
 	void *owner;
 	struct sim_bytes out;
+	uint64_t sent;
 	bool connected, told_connected, paused, in_ended, told_broken;
 	bool fin_wanted, fin_sent, undrained;
 	bool closing;                    /* the test has let go; sends what is left */
@@ -68,12 +69,13 @@ static void peer_flush(struct sim_peer *p)
 		sim_bytes_drop(&p->out, p->out.len);
 	if (p->out.len && sim_chance(p->sim, p->sim->faults.peer_fin)) {
 		/* Gives up in the middle of a message. */
-		sim_bytes_drop(&p->out, p->out.len - sim_below(p->sim, p->out.len));
+		p->out.len = sim_below(p->sim, p->out.len);
 		p->fin_wanted = true;
 	}
 	if (p->out.len) {
 		n = sim_send(p->sim, p->conn, p->side, p->out.at + p->out.first, p->out.len);
 		sim_bytes_drop(&p->out, n);
+		p->sent += n;
 	}
 	if (p->out.len || !p->fin_wanted)
 		return;
@@ -228,6 +230,11 @@ void sim_peer_send(struct sim_peer *p, const void *bytes, size_t len)
 size_t sim_peer_queued(const struct sim_peer *p)
 {
 	return p->out.len;
+}
+
+uint64_t sim_peer_sent(const struct sim_peer *p)
+{
+	return p->sent;
 }
 
 void sim_peer_pause(struct sim_peer *p, bool paused)

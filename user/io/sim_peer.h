@@ -34,6 +34,8 @@ void sim_peer_addresses(const struct sim_peer *p, struct addr *own, struct addr 
 /* Copies; goes out as the window allows. */
 void sim_peer_send(struct sim_peer *p, const void *bytes, size_t len);
 size_t sim_peer_queued(const struct sim_peer *p);
+/* Bytes that have left, all in all; with fault peer_fin fewer than were given. */
+uint64_t sim_peer_sent(const struct sim_peer *p);
 
 /* Received bytes wait, and fill the window. */
 void sim_peer_pause(struct sim_peer *p, bool paused);
