@@ -19,10 +19,10 @@
 #include "io/sim_peer.h"
 #include "io_suite_relay.h"
 
-#define CLIENTS   6
+#define CLIENTS   3
 #define SEEDS     200                 /* more by argument: FIRST COUNT */
-#define UPLOAD    (300u * 1024)
-#define DOWNLOAD  (700u * 1024)
+#define UPLOAD    (100u * 1024)
+#define DOWNLOAD  (600u * 1024)
 #define LIMIT_NS  3600000000000LL
 
 static uint64_t first_seed = 1, seeds = SEEDS;

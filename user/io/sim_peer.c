@@ -26,6 +26,7 @@ struct sim_peer {
 
 struct sim_peer_listener {
 	struct sim *sim;
+	struct list node;                /* sim.peer_listeners */
 	struct sim_ready ready;
 	struct sim_bound *bound;
 	void (*accepted)(void *owner, struct sim_peer *peer);
@@ -194,12 +195,14 @@ struct sim_peer_listener *sim_peer_listen(struct io *io, struct addr *at,
 	l->bound = sim_bind(l->sim, at);
 	BUG_ON(!l->bound);
 	l->bound->ready = &l->ready;
+	list_add_tail(&l->sim->peer_listeners, &l->node);
 	return l;
 }
 
 void sim_peer_listener_close(struct sim_peer_listener *l)
 {
 	list_del(&l->ready.node);
+	list_del(&l->node);
 	sim_unbind(l->sim, l->bound);
 	free(l);
 }
@@ -268,6 +271,8 @@ void sim_peer_reset(struct sim_peer *p)
 
 void sim_peers_free(struct sim *s)
 {
+	list_for_each(&s->peer_listeners, at)
+		sim_peer_listener_close(list_entry(at, struct sim_peer_listener, node));
 	list_for_each(&s->peers, at)
 		peer_over(list_entry(at, struct sim_peer, node), true);
 }

@@ -2,6 +2,7 @@
 /*
  * Far ends in the simulated network: virtual clients and origins. They are the test's, not the proxy's: their memory
  * does not count in mem_live() and does not fail. Callbacks come from inside io_run(); everything may be called there.
+ * What is left goes with the io, without callbacks.
  */
 #pragma once
 

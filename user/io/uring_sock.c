@@ -120,7 +120,8 @@ void usock_close(struct sock *base, bool reset)
 	struct real_sock *r = &s->r;
 
 	if (reset || r->phase != REAL_OPEN || r->broken || r->told_broken) {
-		usock_end(s, reset && r->phase == REAL_OPEN);
+		/* Also when broken: bytes that were lost must not look like a clean end. */
+		usock_end(s, r->phase == REAL_OPEN);
 		return;
 	}
 	if (r->out.len == 0 && (r->in_ended || s->held_end)) {
