@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io_suite_relay.h"
 
 #define TURN_NS   1000000
 #define TURNS_MAX 20000
@@ -675,9 +676,9 @@ static void linger_ends(void **state __unused)
 	int64_t since;
 
 	end_send(p.end, 32u << 20, 0);
-	end_close(p.end, false);
 	run_turns(p.io, 2);
 	since = p.io->now_ns;
+	end_close(p.end, false);
 	RUN_UNTIL(p.io, p.io->stats.socks == 0);
 	assert_in_range((uint64_t)(p.io->now_ns - since), 4900000000, 6000000000);
 	assert_int_equal(peer_end(p.io, p.peer, &got), -ECONNRESET);
@@ -907,6 +908,83 @@ static void many_connections(void **state __unused)
 	io_done(io);
 }
 
+/*
+ * A client, a relay, an origin: 400 KB each way, half-closes at the end. Returns true when both got all. Any end of it
+ * is fine when memory fails, but it must come, and nothing may be left.
+ */
+static bool relay_hit;
+
+static bool relay_once(uint64_t fail_at)
+{
+	const size_t total = 400000;
+	struct io *io = world->start();
+	struct addr at, origin;
+	struct peer *far = world->listen_peer(io, &origin), *ends[2] = { 0 };
+	int handle = world->listen(io, &at);
+	size_t fed[2] = { 0 }, got[2] = { 0 };
+	ssize_t last[2] = { 1, 1 };
+	uint8_t part[16384];
+	struct relay *r;
+
+	mem_fail_at(fail_at);
+	r = relay_new(io, handle, &origin);
+	if (r)
+		ends[0] = world->connect(io, &at);
+	for (int turn = 0; r && (last[0] > 0 || (ends[1] && last[1] > 0) || relay_open(r)); turn++) {
+		assert_true(turn < TURNS_MAX);
+		if (!ends[1])
+			ends[1] = world->accept(far);
+		for (int i = 0; i < 2 && ends[i]; i++) {
+			ssize_t n = 1;
+
+			while (fed[i] < total && n > 0) {
+				pattern_fill(part, MIN(sizeof(part), total - fed[i]), fed[i]);
+				n = world->send(ends[i], part, MIN(sizeof(part), total - fed[i]));
+				fed[i] += n > 0 ? (size_t)n : 0;
+				if (fed[i] == total)
+					world->shutdown(ends[i]);
+			}
+			do {
+				n = last[i] > 0 ? peer_read_some(ends[i], &got[i]) : 0;
+				if (last[i] > 0 && n <= 0 && n != -EAGAIN && n != -ENOTCONN)
+					last[i] = n;
+			} while (n > 0);
+		}
+		assert_int_equal(io->ops->run(io, TURN_NS), 0);
+	}
+	relay_hit = mem_fail_hit();
+	mem_fail_at(0);
+	if (r)
+		relay_free(r);
+	for (int i = 0; i < 2; i++) {
+		if (ends[i])
+			world->close(ends[i], false);
+	}
+	world->close(far, false);
+	io_done(io);
+	return got[0] == total && got[1] == total && last[0] == 0 && last[1] == 0;
+}
+
+static void relays(void **state __unused)
+{
+	assert_true(relay_once(0));
+}
+
+static void survives_failing_memory(void **state __unused)
+{
+	int failed = 0, n = 0;
+	bool hit;
+
+	do {
+		bool whole = relay_once((uint64_t)++n);
+
+		hit = relay_hit;
+		failed += !whole;
+		assert_true(whole || hit);
+	} while (hit);
+	assert_true(failed > 3);
+}
+
 /* Everything goes away with the backend, whatever state it is in. */
 static void freed_in_the_middle(void **state __unused)
 {
@@ -947,6 +1025,7 @@ int io_suite_run(const struct io_world *which)
 		cmocka_unit_test(timers_in_order), cmocka_unit_test(wakes),
 		cmocka_unit_test(resolves), cmocka_unit_test(starves_and_recovers),
 		cmocka_unit_test(listener_pauses), cmocka_unit_test(many_connections),
+		cmocka_unit_test(relays), cmocka_unit_test(survives_failing_memory),
 		cmocka_unit_test(freed_in_the_middle),
 	};
 

@@ -420,7 +420,8 @@ static void epoll_close(struct sock *base, bool reset)
 	struct real *r = real_of(base->io);
 
 	if (reset || s->r.phase != REAL_OPEN || s->r.broken || s->r.told_broken) {
-		esock_kill(s, reset && s->r.phase == REAL_OPEN);
+		/* Also when broken: bytes that were lost must not look like a clean end. */
+		esock_kill(s, s->r.phase == REAL_OPEN);
 		return;
 	}
 	if (s->r.out.len == 0 && s->r.in_ended) {

@@ -335,7 +335,8 @@ static void op_close(struct sock *base, bool reset)
 	struct sim_sock *s = sim_sock_of(base);
 
 	if (reset || s->phase != OPEN || s->broken || s->told_broken) {
-		sock_kill(s, reset);
+		/* Also when broken: bytes that were lost must not look like a clean end. */
+		sock_kill(s, true);
 		return;
 	}
 	s->phase = LINGERING;
@@ -695,7 +696,7 @@ int sim_new(struct io **out, uint64_t seed, const struct sim_faults *faults, str
 	static const struct addr localhost = { { [10] = 0xff, 0xff, 127, 0, 0, 1 }, 0, 4 };
 	struct sim *sim = mem_zalloc(sizeof(*sim));
 	struct list *lists[] = { &sim->bound, &sim->ready, &sim->dead, &sim->socks, &sim->dirty, &sim->listeners,
-				 &sim->peers, &sim->questions, &sim->answers };
+				 &sim->peers, &sim->peer_listeners, &sim->questions, &sim->answers };
 
 	if (!sim)
 		return err_set(e, -ENOMEM, "out of memory while the simulator starts");

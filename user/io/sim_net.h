@@ -81,7 +81,7 @@ struct sim {
 	struct sim_conn **conns;         /* by id; NULL: over */
 	uint32_t conn_count, conn_cap;
 	struct list bound, ready, dead;
-	struct list socks, dirty, listeners, peers;
+	struct list socks, dirty, listeners, peers, peer_listeners;
 	struct list questions, answers;
 	struct sim_name *names;
 	uint16_t next_port;

@@ -16,6 +16,7 @@ struct sim_peer {
 	const struct sim_peer_events *ev;        /* NULL: nobody looks yet */
 	void *owner;
 	struct sim_bytes out;
+	uint64_t sent;
 	bool connected, told_connected, paused, in_ended, told_broken;
 	bool fin_wanted, fin_sent, undrained;
 	bool closing;                    /* the test has let go; sends what is left */
@@ -25,6 +26,7 @@ struct sim_peer {
 
 struct sim_peer_listener {
 	struct sim *sim;
+	struct list node;                /* sim.peer_listeners */
 	struct sim_ready ready;
 	struct sim_bound *bound;
 	void (*accepted)(void *owner, struct sim_peer *peer);
@@ -68,12 +70,13 @@ static void peer_flush(struct sim_peer *p)
 		sim_bytes_drop(&p->out, p->out.len);
 	if (p->out.len && sim_chance(p->sim, p->sim->faults.peer_fin)) {
 		/* Gives up in the middle of a message. */
-		sim_bytes_drop(&p->out, p->out.len - sim_below(p->sim, p->out.len));
+		p->out.len = sim_below(p->sim, p->out.len);
 		p->fin_wanted = true;
 	}
 	if (p->out.len) {
 		n = sim_send(p->sim, p->conn, p->side, p->out.at + p->out.first, p->out.len);
 		sim_bytes_drop(&p->out, n);
+		p->sent += n;
 	}
 	if (p->out.len || !p->fin_wanted)
 		return;
@@ -192,12 +195,14 @@ struct sim_peer_listener *sim_peer_listen(struct io *io, struct addr *at,
 	l->bound = sim_bind(l->sim, at);
 	BUG_ON(!l->bound);
 	l->bound->ready = &l->ready;
+	list_add_tail(&l->sim->peer_listeners, &l->node);
 	return l;
 }
 
 void sim_peer_listener_close(struct sim_peer_listener *l)
 {
 	list_del(&l->ready.node);
+	list_del(&l->node);
 	sim_unbind(l->sim, l->bound);
 	free(l);
 }
@@ -228,6 +233,11 @@ void sim_peer_send(struct sim_peer *p, const void *bytes, size_t len)
 size_t sim_peer_queued(const struct sim_peer *p)
 {
 	return p->out.len;
+}
+
+uint64_t sim_peer_sent(const struct sim_peer *p)
+{
+	return p->sent;
 }
 
 void sim_peer_pause(struct sim_peer *p, bool paused)
@@ -261,6 +271,8 @@ void sim_peer_reset(struct sim_peer *p)
 
 void sim_peers_free(struct sim *s)
 {
+	list_for_each(&s->peer_listeners, at)
+		sim_peer_listener_close(list_entry(at, struct sim_peer_listener, node));
 	list_for_each(&s->peers, at)
 		peer_over(list_entry(at, struct sim_peer, node), true);
 }

@@ -2,6 +2,7 @@
 /*
  * Far ends in the simulated network: virtual clients and origins. They are the test's, not the proxy's: their memory
  * does not count in mem_live() and does not fail. Callbacks come from inside io_run(); everything may be called there.
+ * What is left goes with the io, without callbacks.
  */
 #pragma once
 
@@ -34,6 +35,8 @@ void sim_peer_addresses(const struct sim_peer *p, struct addr *own, struct addr 
 /* Copies; goes out as the window allows. */
 void sim_peer_send(struct sim_peer *p, const void *bytes, size_t len);
 size_t sim_peer_queued(const struct sim_peer *p);
+/* Bytes that have left, all in all; with fault peer_fin fewer than were given. */
+uint64_t sim_peer_sent(const struct sim_peer *p);
 
 /* Received bytes wait, and fill the window. */
 void sim_peer_pause(struct sim_peer *p, bool paused);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sockets on the ring. Receiving is one multishot entry that stays armed; sending is tried with a plain send() when the
- * turn ends and becomes an entry only when the kernel's buffer is full; closing waits until no entry refers to the
- * descriptor, so that FIN or RST leave at once.
+ * Sockets on the ring. Receiving is one multishot entry that stays armed; sending is one entry at a time for all that is
+ * queued then; closing waits until no entry refers to the descriptor, so that FIN or RST leave at once.
+ *
+ * A plain send() per socket at the turn's end instead of an entry was measured (echo on loopback, one thread, medians of
+ * 14 interleaved rounds, Linux 6.18, CPU of the server): 32 connections x 512 B: entry 5.6, send() 6.2, epoll 5.5-6.6
+ * us per request; 500 connections: 6.4, 7.0, 7.1; 16 connections x 64 KiB (best rounds): 14.6, 17.9, 16.1. So: entries.
  *
  * Pausing costs nothing at first: the entry stays armed, and only when bytes do come they are held and it is cancelled.
  * What is held is thus bounded by one burst of the buffer ring.
@@ -117,7 +120,8 @@ void usock_close(struct sock *base, bool reset)
 	struct real_sock *r = &s->r;
 
 	if (reset || r->phase != REAL_OPEN || r->broken || r->told_broken) {
-		usock_end(s, reset && r->phase == REAL_OPEN);
+		/* Also when broken: bytes that were lost must not look like a clean end. */
+		usock_end(s, r->phase == REAL_OPEN);
 		return;
 	}
 	if (r->out.len == 0 && (r->in_ended || s->held_end)) {
@@ -195,11 +199,16 @@ static bool queue_send(struct usock *s)
 
 	if (!sqe)
 		return false;
-	scratch = uring_scratch(u);
-	scratch->msg = (struct msghdr){ .msg_iov = scratch->iov };
-	scratch->msg.msg_iovlen = socket_iovecs(&s->r.out, scratch->iov, REAL_IOV_MAX, &bytes);
-	io_uring_prep_sendmsg(sqe, s->r.fd, &scratch->msg, MSG_WAITALL | MSG_NOSIGNAL);
-	sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+	if (s->r.out.count == 1) {
+		const struct slice *only = chain_at(&s->r.out, 0);
+
+		io_uring_prep_send(sqe, s->r.fd, only->ptr, only->len, MSG_WAITALL | MSG_NOSIGNAL);
+	} else {
+		scratch = uring_scratch(u);
+		scratch->msg = (struct msghdr){ .msg_iov = scratch->iov };
+		scratch->msg.msg_iovlen = socket_iovecs(&s->r.out, scratch->iov, REAL_IOV_MAX, &bytes);
+		io_uring_prep_sendmsg(sqe, s->r.fd, &scratch->msg, MSG_WAITALL | MSG_NOSIGNAL);
+	}
 	io_uring_sqe_set_data64(sqe, uring_tag(u, URING_SEND, s->slot));
 	u->in_flight++;
 	s->r.out_busy = true;
@@ -223,16 +232,12 @@ static void cancel_all(struct usock *s)
 
 static void flush_send(struct usock *s)
 {
-	int ret;
-
 	if (s->send_armed || s->r.broken || s->r.told_broken)
 		return;
-	ret = real_sock_write(&s->r);
-	if (ret == -EAGAIN && !queue_send(s))
+	if (s->r.out.len && !queue_send(s))
 		real_sock_dirty(&s->r);
-	else if (ret < 0 && ret != -EAGAIN)
-		real_sock_break(&s->r, ret);
-	real_sock_after_write(&s->r);
+	else if (s->r.out.len == 0)
+		real_sock_after_write(&s->r);
 }
 
 static void flush_recv(struct usock *s)
