@@ -166,6 +166,16 @@ static bool over_limit(const struct http_stream *s, const struct body *b, uint64
 	return limit && b->total + more > limit;
 }
 
+/* What the head announces is refused before any of it is taken (spec 8.5). */
+static bool announces_too_much(const struct http_stream *s, const struct http_message *m)
+{
+	uint64_t length;
+
+	return options_of(s)->body_size_limit &&
+	       str_to_u64(headers_find(&m->headers, STR("content-length")), INT64_MAX, &length) &&
+	       length > options_of(s)->body_size_limit;
+}
+
 /* --- the request ----------------------------------------------------------------------------------------------- */
 
 static void request_headers_up(struct http_stream *s)
@@ -302,6 +312,14 @@ static const char *set_destination(struct http_stream *s)
 	return NULL;
 }
 
+#define REQUEST_TOO_LARGE "Request body exceeds the body_size_limit."
+#define RESPONSE_TOO_LARGE "Response body exceeds the body_size_limit."
+
+static void fail_too_large(struct http_stream *s)
+{
+	fail(s, HTTP_ERROR_TOO_LARGE, REQUEST_TOO_LARGE);
+}
+
 static void fail_requestheaders(struct http_stream *s)
 {
 	fail(s, HTTP_ERROR_CLIENT, s->flow->error.ptr);
@@ -353,7 +371,7 @@ static void on_request_headers(struct http_stream *s, bool end_stream)
 			wait_for(s, go_on);
 		return;
 	}
-	hook(s, HOOK_REQUESTHEADERS, after_requestheaders);
+	hook(s, HOOK_REQUESTHEADERS, announces_too_much(s, &r->base) ? fail_too_large : after_requestheaders);
 }
 
 static void on_request_data(struct http_stream *s, struct chain *data)
@@ -363,7 +381,7 @@ static void on_request_data(struct http_stream *s, struct chain *data)
 	if (s->request == MESSAGE_FAILED || s->request == MESSAGE_DONE)
 		return;
 	if (over_limit(s, b, data->len)) {
-		fail(s, HTTP_ERROR_TOO_LARGE, "Request body exceeds the body_size_limit.");
+		fail_too_large(s);
 		return;
 	}
 	if (!capture(s, b, data))
@@ -443,6 +461,11 @@ static void after_response(struct http_stream *s)
 		maybe_finish(s);
 }
 
+static void fail_response_too_large(struct http_stream *s)
+{
+	fail(s, HTTP_ERROR_SERVER, RESPONSE_TOO_LARGE);
+}
+
 static void on_response_headers(struct http_stream *s, bool end_stream)
 {
 	struct http_response *r = &s->flow->http.response;
@@ -454,7 +477,8 @@ static void on_response_headers(struct http_stream *s, bool end_stream)
 			wait_for(s, go_on);
 		return;
 	}
-	hook(s, HOOK_RESPONSEHEADERS, after_responseheaders);
+	hook(s, HOOK_RESPONSEHEADERS,
+	     announces_too_much(s, &r->base) ? fail_response_too_large : after_responseheaders);
 }
 
 static void on_response_data(struct http_stream *s, struct chain *data)
@@ -464,7 +488,7 @@ static void on_response_data(struct http_stream *s, struct chain *data)
 	if (s->response == MESSAGE_FAILED || s->response == MESSAGE_DONE)
 		return;
 	if (over_limit(s, b, data->len)) {
-		fail(s, HTTP_ERROR_SERVER, "Response body exceeds the body_size_limit.");
+		fail(s, HTTP_ERROR_SERVER, RESPONSE_TOO_LARGE);
 		return;
 	}
 	if (!capture(s, b, data))
