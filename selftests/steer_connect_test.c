@@ -91,6 +91,21 @@ static bool dial(void *arg)
 #define STEERED6 "steered " ORIGIN6 " 8080 "
 #define MAPPED "::ffff:"
 
+/* Steered first; then, disconnected, to a loopback address, where nothing of the first connection may be told. */
+static bool forgets(void *arg)
+{
+	struct sockaddr_storage first, then, peer;
+	socklen_t first_len = address_of(&first, ORIGIN4, ORIGIN_PORT), peer_len = sizeof(peer);
+	socklen_t then_len = address_of(&then, "127.0.0.1", LOOPBACK_PORT);
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	(void)arg;
+	return connect(fd, (struct sockaddr *)&first, first_len) == 0 && connect(fd, &none, sizeof(none)) == 0 &&
+	       finish(fd, (struct sockaddr *)&then, then_len, client_line) == 0 && starts(client_line, "direct") &&
+	       getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0 && memcmp(&peer, &then, then_len) == 0;
+}
+
 /* What is selected and still goes its own way, because it could not work, or would work where it should not. */
 static void test_unfit(struct world *w)
 {
@@ -102,6 +117,7 @@ static void test_unfit(struct world *w)
 		.name = "a loopback source", .ip = ORIGIN4, .want = "", .bind_ip = "127.0.0.1", .error = EINVAL,
 	};
 
+	ok(as_client(w, "mbclient", forgets, NULL), "a socket that is connected again forgets the first time");
 	run("nsenter --net=/proc/%d/ns/net ip route add 10.77.0.77 via " CLIENT4, w->origin);
 	run("ip rule add to 10.77.0.77 iif mbA lookup 77 && ip route add local 10.77.0.77 dev lo table 77");
 	ok(as_client(w, "mbclient", dial, &foreign), "another machine's address (IP_TRANSPARENT): left alone");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Who is taken: names, threads, paths, pids, children, exclusions, and changes of the policy while processes live. */
+#include <bpf/bpf.h>
 #include <pthread.h>
 
 #include "steer_world.h"
@@ -115,18 +116,17 @@ static bool waits_then_double_forks(void *want)
 	if (pipe(result) < 0)
 		return false;
 	if (fork() == 0) {
-		if (fork() == 0) {
-			pid_t parent = getppid();
+		pid_t parent = getpid();
 
-			prctl(PR_SET_NAME, "orphan");
-			while (getppid() == parent)
-				usleep(1000);
-			byte = answers(want) ? 'y' : 'n';
-			_exit(write(result[1], &byte, 1) != 1);
-		}
-		usleep(2000);
-		_exit(0);
+		if (fork() != 0)
+			_exit(0);
+		prctl(PR_SET_NAME, "orphan");
+		while (getppid() == parent)
+			usleep(1000);
+		byte = answers(want) ? 'y' : 'n';
+		_exit(write(result[1], &byte, 1) != 1);
 	}
+	close(result[1]);
 	wait(NULL);
 	return read(result[0], &byte, 1) == 1 && byte == 'y';
 }
@@ -372,6 +372,48 @@ static void test_agreement(struct world *w)
 	ok(wrong == 0, "kernel and user space agree on %zu specs and %zu names", ARRAY_SIZE(specs), ARRAY_SIZE(comms));
 }
 
+/* The kernel's table of followers, of the newest steering process: that of this test. */
+static int open_tree(void)
+{
+	uint32_t id = 0, newest = 0, len;
+
+	while (bpf_map_get_next_id(id, &id) == 0) {
+		struct bpf_map_info info = { 0 };
+		int fd = bpf_map_get_fd_by_id(id);
+
+		len = sizeof(info);
+		if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && strcmp(info.name, "mb_tree") == 0)
+			newest = id;
+		if (fd >= 0)
+			close(fd);
+	}
+	return bpf_map_get_fd_by_id(newest);
+}
+
+/* A number that is given to a new process must not make it a follower. */
+static void test_exit(struct world *w)
+{
+	int map = open_tree(), dead = 0, alive = 0;
+	uint32_t pid, *key = NULL;
+	pid_t follower;
+
+	set_spec(w, "mbparent");
+	ok(as_client(w, "mbparent", child_answers, "steered"), "a follower comes and goes");
+	follower = client_start(w, "mbparent", has_child_that_waits, "steered");
+	usleep(50000);
+	while (bpf_map_get_next_key(map, key, &pid) == 0) {
+		key = &pid;
+		if (kill((pid_t)pid, 0) == 0)
+			alive++;
+		else
+			dead++;
+	}
+	ok(alive >= 2 && dead == 0, "the table has the living (%d) and not the dead (%d)", alive, dead);
+	open_gate(1);
+	ok(client_end(follower), "a follower that stays");
+	close(map);
+}
+
 int main(int argc, char **argv)
 {
 	struct world w;
@@ -391,6 +433,7 @@ int main(int argc, char **argv)
 	test_order(&w);
 	test_pids(&w);
 	test_children(&w);
+	test_exit(&w);
 	test_live(&w);
 	test_limits(&w);
 	test_agreement(&w);

@@ -219,12 +219,16 @@ static void proxy_connects(char *line)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(ORIGIN_PORT) };
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct timeval limit = { .tv_sec = 1 };         /* connected to itself, it would wait for itself */
 	ssize_t len = -1;
 
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	inet_pton(AF_INET, ORIGIN4, &to.sin_addr);
 	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0)
 		len = read(fd, line, LINE_MAX_LEN - 1);
-	line[len < 0 ? 0 : len] = 0;
+	if (len <= 0)
+		len = snprintf(line, LINE_MAX_LEN, "nothing\n");
+	line[len] = 0;
 	close(fd);
 }
 
