@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A small world for the steering tests: a network namespace with the clients and a stand-in proxy, another one with an
- * origin behind a veth, and a child cgroup with the clients and the proxy. The proxy answers each connection with a line
+ * origin behind a veth, and a child cgroup with clients and proxy. The proxy answers each connection with a line
  * "steered DST PORT pid=.. comm=.. exe=.. uid=.. if=..", the origin with "direct SOURCE": a client sees who served it.
  */
 #pragma once
