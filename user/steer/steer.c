@@ -32,7 +32,7 @@ static int explain_load(int code, struct err *e)
 {
 	if (access("/sys/kernel/btf/vmlinux", R_OK) < 0)
 		return err_set(e, -ENOENT, "the kernel describes no types (/sys/kernel/btf/vmlinux is missing); "
-			       "interception needs Linux 5.15 or newer with CONFIG_DEBUG_INFO_BTF, as in distributions");
+			       "interception needs Linux 5.15 or newer with CONFIG_DEBUG_INFO_BTF, as distributions");
 	if (code == -EPERM)
 		return err_set(e, code, "the kernel refused to load BPF programs; run as root, or with the "
 			       "capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (see mitm-bpf doctor)");
