@@ -54,8 +54,11 @@ THREADS := $(filter %_thread_test,$(UNIT))
 SCRIPT_TESTS := $(wildcard tests/scripts/*_test)
 FUZZ  := $(patsubst %.c,$(B)/%,$(wildcard tests/fuzz/*_fuzz.c))
 FUZZ_NAMES := $(FUZZ:$(B)/tests/fuzz/%_fuzz=%)
-TESTLIB := $(patsubst %.c,$(B)/%.o,$(filter-out %_test.c, \
-	$(wildcard tests/unit/*.c tests/playbook/*.c tests/sim/*.c)))
+# What the tests of one folder share is linked into those alone.
+TEST_FOLDERS := unit playbook sim
+$(foreach f,$(TEST_FOLDERS),$(eval TESTLIB_$(f) := \
+	$(patsubst %.c,$(B)/%.o,$(filter-out %_test.c,$(wildcard tests/$(f)/*.c)))))
+TESTLIB := $(foreach f,$(TEST_FOLDERS),$(TESTLIB_$(f)))
 SELFTEST_BINS := $(patsubst %.c,$(B)/%,$(wildcard selftests/*.c))
 SELFTESTS := $(wildcard selftests/*_test.sh selftests/*_test.py) $(SELFTEST_BINS)
 BENCH_BINS := $(patsubst %.c,build/%,$(wildcard scripts/bench/*.c))
@@ -138,10 +141,12 @@ run: all
 
 # ---- tests
 
-$(B)/tests/%_test: $(B)/tests/%_test.o $(TESTLIB) $(LIB)
-	@mkdir -p $(@D)
-	@echo "  LINK    $@"
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(TESTLIB) $(LIB) $(LDLIBS) -lcmocka -ljansson
+define link_tests
+$(B)/tests/$(1)/%_test: $(B)/tests/$(1)/%_test.o $(TESTLIB_$(1)) $(LIB)
+	@echo "  LINK    $$@"
+	$(Q)$$(CC) $$(LDFLAGS) -o $$@ $$< $(TESTLIB_$(1)) $(LIB) $$(LDLIBS) -lcmocka -ljansson
+endef
+$(foreach f,$(TEST_FOLDERS),$(eval $(call link_tests,$(f))))
 
 # FUZZER is set by `make fuzz`; without it a target replays its corpus, which is part of `make check`.
 $(B)/tests/fuzz/%_fuzz: $(B)/tests/fuzz/%_fuzz.o $(if $(FUZZER),,$(B)/tests/fuzz/replay.o) $(LIB)

@@ -423,7 +423,7 @@ class MitmBpfSteered(MitmBpf):
         return self.cgroup
 
     def command(self):
-        return [self.program, "--quiet", "--intercept", "load", "--cgroup", self.cgroup,
+        return [self.program, "--quiet", "--intercept", "load", "--cgroup", os.path.basename(self.cgroup),
                 "--set", "steer_loopback=true", "--set", f"confdir={self.folder}",
                 "--set", f"ssl_verify_upstream_trusted_ca={self.bench.origin_ca}",
                 *os.environ.get("BENCH_MITM_ARGS", "").split()]
