@@ -219,7 +219,9 @@ static int apply_modes(const struct parser *p, struct settings *s, struct err *e
 			strbuf_addf(&mode, "local:%s", g->value);
 		else if (g->flag->kind == FLAG_LIST && strcmp(g->flag->option, "mode") == 0)
 			strbuf_addf(&mode, "%s", g->value);
-		if (mode.ptr)
+		if (mode.failed)
+			ret = err_set(e, -ENOMEM, "out of memory");
+		else if (mode.ptr)
 			ret = settings_add(s, "mode", mode.ptr, e);
 		strbuf_fini(&mode);
 	}
