@@ -19,7 +19,7 @@
 #include "master/master.h"
 #include "master/settings.h"
 
-/* --- an addon that remembers --------------------------------------------------------------------------------------- */
+/* --- an addon that remembers ---------------------------------------------------------------------------------- */
 
 struct spy {
 	struct addon base;
@@ -53,7 +53,7 @@ static int spy_done(struct addon *a, struct err *e __unused)
 static const struct addon_ops spy_ops = { .name = "spy", .flow = spy_flow, .tcp_message = spy_message,
 					  .done = spy_done };
 
-/* --- a worker that is only rings ------------------------------------------------------------------------------------ */
+/* --- a worker that is only rings ------------------------------------------------------------------------------ */
 
 struct fake {
 	struct worker_link link;
@@ -284,7 +284,7 @@ static void a_reader_that_left_is_no_failure(void **state)
 	bench_fini(&b);
 }
 
-/* --- the store ------------------------------------------------------------------------------------------------------ */
+/* --- the store ------------------------------------------------------------------------------------------------ */
 
 static void count_drop(void *owner, struct report *r)
 {

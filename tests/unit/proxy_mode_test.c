@@ -10,7 +10,7 @@
 #include "core/proxy_mode.h"
 #include "vectors.h"
 
-/* Ours differs on purpose: [v6] without brackets, ASCII digits only, no port for local mode, data of it not looked at. */
+/* Ours differs on purpose: [v6] loses its brackets, ASCII digits only, local mode has no port and data of its own. */
 static bool on_purpose(struct str spec)
 {
 	static const char *const specs[] = { "regular@1_000", "regular@\xef\xbc\x91\xef\xbc\x92", "local:curl@8080",

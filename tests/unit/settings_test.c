@@ -57,7 +57,8 @@ static void mistakes_change_nothing_and_say_what(void **state)
 		{ "flow_detail", "Option is required: flow_detail" },
 		{ "showhost=yes", "Failed to parse option showhost: boolean must be \"true\", \"false\", or have the "
 				  "value omitted (a synonym for \"true\")." },
-		{ "connection_strategy=nope", "Invalid value for connection_strategy: 'nope' (choose from eager, lazy)" },
+		{ "connection_strategy=nope",
+		  "Invalid value for connection_strategy: 'nope' (choose from eager, lazy)" },
 		{ "body_capture_max=1K", "Invalid size specification for body_capture_max: 1K (a number, or one with "
 					 "the suffix b, k, m, g or t)" },
 		{ "workers=1000", "Invalid value for workers: 1000 (must be 0 to 256)" },

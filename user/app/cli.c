@@ -18,7 +18,8 @@ enum flag_kind {
 	FLAG_VALUE,                      /* sets the option to its argument */
 	FLAG_TRUE, FLAG_FALSE,
 	FLAG_LIST,                       /* adds its argument to a sequence, which takes the option's place */
-	FLAG_SET, FLAG_INTERCEPT, FLAG_CGROUP, FLAG_QUIET, FLAG_VERBOSE, FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON,
+	FLAG_SET, FLAG_INTERCEPT, FLAG_CGROUP, FLAG_QUIET, FLAG_VERBOSE,
+	FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON,
 };
 
 struct flag {

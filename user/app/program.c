@@ -49,7 +49,7 @@ struct program {
 	uint32_t worker_count;
 };
 
-/* --- what the master asks of us ------------------------------------------------------------------------------------ */
+/* --- what the master asks of us ------------------------------------------------------------------------------- */
 
 static void world_drain(void *owner)
 {
@@ -98,7 +98,7 @@ static void world_poll(void *owner)
 	steer_poll(p->steer);
 }
 
-/* --- modes and addresses ------------------------------------------------------------------------------------------- */
+/* --- modes and addresses -------------------------------------------------------------------------------------- */
 
 static int32_t listen_port(const struct program *p)
 {
@@ -180,7 +180,7 @@ static void say_listening(const struct program *p)
 	}
 }
 
-/* --- TLS ---------------------------------------------------------------------------------------------------------- */
+/* --- TLS ------------------------------------------------------------------------------------------------------ */
 
 /* "[pattern=]path", as often as the option was given. */
 static int load_certs(struct program *p, struct err *e)
@@ -258,7 +258,7 @@ out:
 	return ret;
 }
 
-/* --- steering ------------------------------------------------------------------------------------------------------ */
+/* --- steering ------------------------------------------------------------------------------------------------- */
 
 /* An empty spec would select nobody; local mode without one means everybody. The proxy itself is never taken. */
 static int set_spec(struct program *p, struct err *e)
@@ -288,8 +288,8 @@ static int open_steering(struct program *p, struct err *e)
 		return 0;
 	ret = steer_open(&p->steer, &options, e);
 	if (ret == -EPERM && geteuid() != 0)
-		return err_set(e, ret, "Intercepting processes needs root, because programs are loaded into the kernel: "
-			       "use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says more.");
+		return err_set(e, ret, "Intercepting processes needs root, because programs are loaded into the "
+			       "kernel: use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says more.");
 	for (uint32_t i = 0; i < p->mode_count && ret == 0; i++) {
 		const struct listen_plan *plan = &p->plans[i];
 
@@ -302,7 +302,7 @@ static int open_steering(struct program *p, struct err *e)
 	return ret < 0 ? ret : set_spec(p, e);
 }
 
-/* --- workers ------------------------------------------------------------------------------------------------------- */
+/* --- workers -------------------------------------------------------------------------------------------------- */
 
 static uint32_t wanted_workers(const struct program *p)
 {
@@ -390,7 +390,7 @@ static int start_workers(struct program *p, struct err *e)
 	return ret;
 }
 
-/* --- up and down --------------------------------------------------------------------------------------------------- */
+/* --- up and down ---------------------------------------------------------------------------------------------- */
 
 static int make_master(struct program *p, bool serving, struct err *e)
 {

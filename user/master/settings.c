@@ -31,7 +31,7 @@ static const struct setting *setting_find(struct str name, size_t *index)
 	return NULL;
 }
 
-/* --- suggestions ------------------------------------------------------------------------------------------------ */
+/* --- suggestions ---------------------------------------------------------------------------------------------- */
 
 #define NAME_MAX_LEN 64
 
@@ -82,7 +82,7 @@ static int unknown_name(struct str name, struct err *e)
 		       nearest ? " (did you mean " : "", nearest ? nearest : "", nearest ? "?)" : "");
 }
 
-/* --- values ------------------------------------------------------------------------------------------------------ */
+/* --- values --------------------------------------------------------------------------------------------------- */
 
 static void value_fini(struct value *v)
 {
@@ -212,7 +212,7 @@ static int value_set(const struct setting *s, struct value *fresh, const char *t
 	return set_text(s, fresh, text, e);
 }
 
-/* --- the set ------------------------------------------------------------------------------------------------------ */
+/* --- the set -------------------------------------------------------------------------------------------------- */
 
 struct settings *settings_new(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes of a body as lines for a terminal: text as it is, anything else as a hex dump. This is where a choice of content
- * views will come in; whoever shows bodies calls only this.
+ * Bytes of a body as lines for a terminal: text as it is, anything else as a hex dump. This is where a choice of
+ * content views will come in; whoever shows bodies calls only this.
  */
 #pragma once
 
