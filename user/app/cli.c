@@ -350,8 +350,8 @@ void cli_help(struct strbuf *out)
 "      --set NAME=VALUE   any option; --options lists them\n"
 "      --options, --version, -h, --help\n"
 "\n"
-"Ctrl-C lets open connections finish for some seconds; once more ends them. Environment: NO_COLOR, COLUMNS,\n"
-"SSLKEYLOGFILE (appends TLS keys there, for Wireshark).\n");
+"Ctrl-C lets open connections finish for some seconds; once more ends them.\n"
+"Environment: NO_COLOR, COLUMNS, SSLKEYLOGFILE (TLS keys are appended there, for Wireshark).\n");
 }
 
 void cli_version(struct strbuf *out)

@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/rand.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -128,6 +130,9 @@ static int parse_modes(struct program *p, struct err *e)
 		}
 		p->mode_count++;
 	}
+	if (settings_text(p->settings, "cgroup") && !p->spec)
+		return err_set(e, -EINVAL, "A cgroup narrows what is intercepted, but no mode intercepts: add --intercept "
+			       "SPEC or --mode local.");
 	return proxy_modes_check(p->modes, p->mode_count, host, listen_port(p), e);
 }
 
@@ -226,6 +231,20 @@ static void open_keylog(struct program *p)
 		log_line(LOG_WARN, "program", "cannot append TLS keys to %s: %m", path);
 }
 
+/* mitmproxy would read these; who has them should know that they count for nothing here. */
+static void warn_of_config_files(const char *confdir)
+{
+	static const char *const names[] = { "config.yaml", "config.yml" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "%s/%s", confdir, names[i]);
+		if (access(path, F_OK) == 0)
+			log_line(LOG_WARN, "program", "%s is not read yet; give its options with --set.", path);
+	}
+}
+
 static int load_tls(struct program *p, struct err *e)
 {
 	const char *ca_file = settings_text(p->settings, "ssl_verify_upstream_trusted_ca");
@@ -238,6 +257,7 @@ static int load_tls(struct program *p, struct err *e)
 		ret = err_set(e, -ENOMEM, "out of memory");
 		goto out;
 	}
+	warn_of_config_files(confdir);
 	ret = ca_files_load(&p->ca, confdir, (int)settings_int(p->settings, "key_size"),
 			    settings_text(p->settings, "cert_passphrase"), time(NULL), e);
 	if (ret < 0)

@@ -19,5 +19,8 @@ void body_hex_dump(struct strbuf *out, struct str bytes);
 /* Appends s with control characters except tab, CR and LF as dots and what is no UTF-8 as \xNN. */
 void text_printable(struct strbuf *out, struct str s);
 
+/* The same for what has to stay on its line: CR and LF are dots, too. */
+void text_line(struct strbuf *out, struct str s);
+
 /* Appends s as Python shows bytes: \n, \t, \r, \\, \xNN for everything else outside printable ASCII. */
 void text_escaped(struct strbuf *out, struct str s);
