@@ -5,8 +5,10 @@
  */
 #pragma once
 
-#include "base/err.h"
+#include <stdbool.h>
+#include <stdint.h>
 
+struct err;
 struct flow;
 struct conn_record;
 struct tcp_message;

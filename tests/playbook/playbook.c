@@ -278,7 +278,9 @@ static bool match_detail(const struct playbook_step *s, const struct command *cm
 	case CMD_LOG:
 		return !s->text || strstr(cmd->text, s->text);
 	case CMD_WAKEUP:
-		return s->delay_ns < 0 ? cmd->delay_ns == 0 : s->delay_ns ? s->delay_ns == cmd->delay_ns : cmd->delay_ns != 0;
+		if (s->delay_ns == 0)
+			return cmd->delay_ns != 0;
+		return cmd->delay_ns == (s->delay_ns < 0 ? 0 : s->delay_ns);
 	case CMD_PAUSE:
 	case CMD_RESUME:
 		return !s->why || s->why == cmd->why;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Tests of layers as dialogues: what a layer is given and what it must answer, in order. The playbook is the layer's sink
- * and its world: a clock that only moves when told, seeded randomness, connections without sockets.
+ * Tests of layers as dialogues: what a layer is given and what it must answer, in order. The playbook is the layer's
+ * sink and its world: a clock that only moves when told, seeded randomness, connections without sockets.
  *
  *	struct playbook pb;
  *	playbook_init(&pb);
@@ -15,8 +15,8 @@
  *	playbook_fini(&pb, l);
  *
  * Commands must come exactly as wanted, with these exceptions: CMD_LOG needs no WANT (with one, its text must contain
- * .text); pauses of the engine itself (PAUSE_BLOCKED) are only counted; bytes sent to one side may be cut otherwise than
- * in the WANTs. Hooks come only if env.notify_hooks or env.block_hooks has their bit.
+ * .text); pauses of the engine itself (PAUSE_BLOCKED) are only counted; bytes sent to one side may be cut otherwise
+ * than in the WANTs. Hooks come only if env.notify_hooks or env.block_hooks has their bit.
  */
 #pragma once
 
@@ -46,7 +46,8 @@ struct playbook_step {
 	bool hold;                       /* CMD_HOOK: not answered before EV_HOOK_DONE */
 	void (*check)(void *arg);        /* CMD_HOOK, CMD_FLOW: looks at (or changes) the argument */
 	uint32_t why;                    /* CMD_PAUSE, CMD_RESUME; 0: any */
-	int64_t delay_ns;                /* CMD_WAKEUP; 0: any but a cancellation; -1: that. EV_WAKEUP: 0: when it is due */
+	/* CMD_WAKEUP; 0: any but a cancellation; -1: that. EV_WAKEUP: how long after now; 0: when it is due. */
+	int64_t delay_ns;
 };
 
 #define GIVE(event, whose, ...) { .what = (event), .side = (whose), ##__VA_ARGS__ }
@@ -69,8 +70,8 @@ struct playbook {
 	uint64_t seed;
 
 	/*
-	 * Without steps running (the layer is driven by other means), or before the steps are looked at, this may take a
-	 * command: true = it has, *answer is what the layer gets. CMD_SEND's data may be taken.
+	 * Without steps running (the layer is driven by other means), or before the steps are looked at, this may take
+	 * a command: true = it has, *answer is what the layer gets. CMD_SEND's data may be taken.
 	 */
 	bool (*on_command)(struct playbook *pb, struct command *cmd, bool *answer);
 	void *owner;                     /* of whoever set on_command */
@@ -98,7 +99,7 @@ int playbook_init(struct playbook *pb) __must_check;
 /* Frees the layer (may be NULL), flows and connections. Fails the test when a slab is still held. */
 void playbook_fini(struct playbook *pb, struct layer *top);
 
-/* True when all went as written. Else the test fails with both sides shown; inside playbook_sweep() false is returned. */
+/* True when all went as written. Else the test fails with both sides shown; in playbook_sweep() it returns false. */
 bool playbook_run(struct layer *top, const char *name, const struct playbook_step *steps, size_t count,
 		  const char *file, int line);
 

@@ -90,7 +90,7 @@ static int get_leaf(struct leaf_source *source, const struct leaf_request *reque
 	return mint(out, &shared.mint_ours, request, at_s);
 }
 
-/* --- the child: relays, opens the server when it must ------------------------------------------------------------- */
+/* --- the child: relays, opens the server when it must ---------------------------------------------------------- */
 
 struct app {
 	struct layer base;
@@ -194,7 +194,7 @@ static struct layer *app_new(struct layer *parent, struct tls_world *w)
 	return &a->base;
 }
 
-/* --- the root: TLS layers have parents ---------------------------------------------------------------------------- */
+/* --- the root: TLS layers have parents ------------------------------------------------------------------------- */
 
 struct root {
 	struct layer base;
@@ -261,7 +261,7 @@ static struct layer *make_root(struct tls_world *w)
 	return &r->base;
 }
 
-/* --- peers ------------------------------------------------------------------------------------------------------- */
+/* --- peers ----------------------------------------------------------------------------------------------------- */
 
 static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
 		       unsigned int in_len, void *arg)
@@ -435,7 +435,7 @@ size_t tls_heard(struct tls_side *s, char *out, size_t size)
 	return n > 0 ? (size_t)n : 0;
 }
 
-/* --- the driver's part -------------------------------------------------------------------------------------------- */
+/* --- the driver's part ----------------------------------------------------------------------------------------- */
 
 static struct tls_side *side_of(struct tls_world *w, const struct conn *c)
 {
@@ -594,7 +594,7 @@ void tls_start(struct tls_world *w)
 	tls_pump(w);
 }
 
-/* --- life -------------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------------------------ */
 
 /* Whose leaves an environment that outlives worlds asks for. */
 static struct tls_world *current;
@@ -614,10 +614,16 @@ static int64_t wall(const struct env *env)
 
 struct tls_env *tls_world_env(void)
 {
+	return tls_world_env_logged(NULL);
+}
+
+struct tls_env *tls_world_env_logged(void (*keylog)(void *owner, const char *line))
+{
 	static struct leaf_source source = { get_shared_leaf };
 	static struct options options;
 	static struct env env;
-	struct tls_env_config config = { .leaves = &source, .trust = shared.trust, .ticket_keys = { 1, 2, 3 } };
+	struct tls_env_config config = { .leaves = &source, .trust = shared.trust, .keylog = keylog,
+		.ticket_keys = { 1, 2, 3 } };
 	struct tls_env *out = NULL;
 
 	options_init(&options);
@@ -675,4 +681,46 @@ void tls_world_fini(struct tls_world *w)
 	layer_free(w->top);
 	tls_env_free(w->env);
 	playbook_fini(&w->pb, NULL);
+}
+
+/* --- what tests say -------------------------------------------------------------------------------------------- */
+
+void tls_begin(struct tls_world *w, const struct tls_case *c)
+{
+	assert_int_equal(tls_world_init(w, c, NULL), 0);
+	tls_start(w);
+}
+
+void tls_says(struct tls_world *w, struct tls_side *from, struct tls_side *to, const char *text)
+{
+	char got[256];
+
+	tls_say(from, text, strlen(text));
+	tls_pump(w);
+	tls_heard(to, got, sizeof(got));
+	assert_string_equal(got, text);
+}
+
+void tls_both_ways(struct tls_world *w)
+{
+	tls_says(w, &w->client, &w->server, "GET / HTTP/1.1\r\n\r\n");
+	tls_says(w, &w->server, &w->client, "HTTP/1.1 200 OK\r\n\r\n");
+}
+
+void tls_assert_text(struct str s, const char *want)
+{
+	assert_non_null(s.ptr);
+	if (s.len != strlen(want) || memcmp(s.ptr, want, s.len) != 0)
+		fail_msg("\"%.*s\" is not \"%s\"", (int)s.len, s.ptr, want);
+}
+
+void tls_assert_trace(struct tls_world *w, const char *want)
+{
+	assert_string_equal(playbook_trace(&w->pb), want);
+}
+
+void tls_assert_says(struct tls_world *w, const char *part)
+{
+	if (!strstr(playbook_trace(&w->pb), part))
+		fail_msg("no \"%s\" in\n%s", part, playbook_trace(&w->pb));
 }

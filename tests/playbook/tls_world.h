@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A world for the TLS layers: real TLS peers on both sides of them (OpenSSL, in memory), a child that relays, and a pump
- * that carries bytes and answers until nothing moves any more. What happened is in the playbook's trace.
+ * A world for the TLS layers: real TLS peers on both sides of them (OpenSSL, in memory), a child that relays, and a
+ * pump that carries bytes and answers until nothing moves any more. What happened is in the playbook's trace.
  */
 #pragma once
 
@@ -72,6 +72,7 @@ void tls_world_fini(struct tls_world *w);
 
 /* A TLS environment that outlives worlds; tls_env_free() it. */
 struct tls_env *tls_world_env(void);
+struct tls_env *tls_world_env_logged(void (*keylog)(void *owner, const char *line));
 
 void tls_pump(struct tls_world *w);
 /* EV_START, then the pump. */
@@ -81,3 +82,11 @@ void tls_say(struct tls_side *s, const void *bytes, size_t len);
 /* What the peer of side has read so far; empties it into out (zero-terminated), returns the length. */
 size_t tls_heard(struct tls_side *s, char *out, size_t size);
 size_t tls_heard_len(const struct tls_side *s);
+
+/* What tests say. Each fails the test that it is in. */
+void tls_begin(struct tls_world *w, const struct tls_case *c);
+void tls_says(struct tls_world *w, struct tls_side *from, struct tls_side *to, const char *text);
+void tls_both_ways(struct tls_world *w);
+void tls_assert_text(struct str s, const char *want);
+void tls_assert_trace(struct tls_world *w, const char *want);
+void tls_assert_says(struct tls_world *w, const char *part);

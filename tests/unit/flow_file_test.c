@@ -171,7 +171,7 @@ static bool other_verdict(const char *name, bool *good)
 {
 	if (!strcmp(name, "state-missing-websocket") || !strcmp(name, "state-proxy-mode-bad-arg") ||
 	    !strcmp(name, "state-cert-garbage")) {
-		*good = true;           /* read as no WebSocket; modes' arguments and certificates are kept as they are */
+		*good = true;           /* no WebSocket; modes' arguments and certificates stay as they are */
 		return true;
 	}
 	if (!strcmp(name, "har-empty") || !strcmp(name, "har-empty-bom")) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A relay in a bad network, seed by seed: whatever happens, each end sees a prefix of what the other sent, an end by FIN
- * means that nothing is missing, everything comes to an end, and no memory is left. A failing seed is named; run it
- * again with the program's argument.
+ * A relay in a bad network, seed by seed: whatever happens, each end sees a prefix of what the other sent, an end by
+ * FIN means that nothing is missing, everything comes to an end, and no memory is left. A failing seed is named; run
+ * it again with the program's argument.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,12 +7,14 @@
 
 #include "io/uring.h"
 
+static enum uring_age age;
+
 static struct io *start(void)
 {
 	struct io *io;
 	struct err e;
 
-	if (uring_new(&io, &e) < 0) {
+	if (uring_new_aged(&io, age, &e) < 0) {
 		fprintf(stderr, "%s\n", e.text);
 		abort();
 	}
@@ -21,17 +23,21 @@ static struct io *start(void)
 
 int main(void)
 {
+	static const char *const names[] = { "io_uring", "io_uring as of 6.0", "io_uring as of 5.19" };
 	struct io_world world = io_world_real;
 	char text[256];
-	int ret = uring_describe(text, sizeof(text));
+	int ret = uring_describe(text, sizeof(text)), failures = 0;
 
 	printf("# io_uring: %s\n", text);
 	if (ret < 0) {
 		printf("# skipped\n");
 		return 0;
 	}
-	world.name = "io_uring";
-	world.start = start;
 	io_world_real_init();
-	return io_suite_run(&world);
+	world.start = start;
+	for (age = URING_6_1; age <= URING_5_19; age++) {
+		world.name = names[age];
+		failures += io_suite_run(&world);
+	}
+	return failures;
 }

@@ -2,6 +2,7 @@
 /* Prints flows as they pass (options flow_detail, showhost, content_view_lines_cutoff). */
 #pragma once
 
+#include "base/util.h"
 #include "mitm/addon.h"
 
 /* fd: where to; colours when it is a terminal and NO_COLOR is not set. NULL when memory is out. */

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "flow/flow_file.h"
@@ -51,24 +52,42 @@ static void make_folders(char *path)
 }
 
 /*
+ * The length of the flow that begins there; 0: it goes on behind the end. Returns false when this is no flow: a dict's
+ * payload begins with a length, so with a digit, and behind it is its tag.
+ */
+static bool item_at(int fd, off_t at, off_t size, size_t *item)
+{
+	char head[TNET_LENGTH_DIGITS_MAX + 2], tag = 0, *colon;
+	ssize_t got = pread(fd, head, sizeof(head), at);
+	int ret = got > 0 ? tnet_measure((struct str){ head, (size_t)got }, item) : -EBADMSG;
+
+	if (ret == -EBADMSG)
+		return false;
+	colon = memchr(head, ':', (size_t)got);
+	if (colon && colon + 1 < head + got && (colon[1] < '0' || colon[1] > '9'))
+		return false;
+	if (*item == 0 || at + (off_t)*item > size) {
+		*item = 0;
+		return true;
+	}
+	return pread(fd, &tag, 1, at + (off_t)*item - 1) == 1 && tag == '}';
+}
+
+/*
  * A flow file that was cut (the power went) would hide what is appended behind the cut: the reader stops there. So what
  * follows the last whole flow is cut off before the first append. The file is walked by lengths only.
  */
 static int mend_tail(struct save *s, struct err *e)
 {
 	off_t size = lseek(s->fd, 0, SEEK_END), at = 0;
-	char head[TNET_LENGTH_DIGITS_MAX + 1], tag;
 
 	while (size > 0 && at < size) {
-		ssize_t got = pread(s->fd, head, sizeof(head), at);
-		size_t item = 0;
-		int ret = got > 0 ? tnet_measure((struct str){ head, (size_t)got }, &item) : -EBADMSG;
+		size_t item;
 
-		if (ret == -EBADMSG || (item && at + (off_t)item <= size &&
-					(pread(s->fd, &tag, 1, at + (off_t)item - 1) != 1 || tag != '}')))
+		if (!item_at(s->fd, at, size, &item))
 			return err_set(e, -EINVAL, "%s is not a flow file (or is damaged at byte %lld); nothing was "
 				       "appended to it.", s->path, (long long)at);
-		if (item == 0 || at + (off_t)item > size)
+		if (item == 0)
 			break;
 		at += (off_t)item;
 	}

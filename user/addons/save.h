@@ -2,6 +2,7 @@
 /* Writes flows to a file as they end (option save_stream_file, -w). */
 #pragma once
 
+#include "base/util.h"
 #include "mitm/addon.h"
 
 /* NULL when memory is out. */

@@ -18,7 +18,8 @@ enum flag_kind {
 	FLAG_VALUE,                      /* sets the option to its argument */
 	FLAG_TRUE, FLAG_FALSE,
 	FLAG_LIST,                       /* adds its argument to a sequence, which takes the option's place */
-	FLAG_SET, FLAG_INTERCEPT, FLAG_CGROUP, FLAG_QUIET, FLAG_VERBOSE, FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON,
+	FLAG_SET, FLAG_INTERCEPT, FLAG_CGROUP, FLAG_QUIET, FLAG_VERBOSE,
+	FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON,
 };
 
 struct flag {
@@ -219,7 +220,9 @@ static int apply_modes(const struct parser *p, struct settings *s, struct err *e
 			strbuf_addf(&mode, "local:%s", g->value);
 		else if (g->flag->kind == FLAG_LIST && strcmp(g->flag->option, "mode") == 0)
 			strbuf_addf(&mode, "%s", g->value);
-		if (mode.ptr)
+		if (mode.failed)
+			ret = err_set(e, -ENOMEM, "out of memory");
+		else if (mode.ptr)
 			ret = settings_add(s, "mode", mode.ptr, e);
 		strbuf_fini(&mode);
 	}
@@ -347,8 +350,8 @@ void cli_help(struct strbuf *out)
 "      --set NAME=VALUE   any option; --options lists them\n"
 "      --options, --version, -h, --help\n"
 "\n"
-"Ctrl-C lets open connections finish for some seconds; once more ends them. Environment: NO_COLOR, COLUMNS,\n"
-"SSLKEYLOGFILE (appends TLS keys there, for Wireshark).\n");
+"Ctrl-C lets open connections finish for some seconds; once more ends them.\n"
+"Environment: NO_COLOR, COLUMNS, SSLKEYLOGFILE (TLS keys are appended there, for Wireshark).\n");
 }
 
 void cli_version(struct strbuf *out)

@@ -45,7 +45,7 @@ static void __printf(4, 5) add(struct probe_list *list, const struct advice *adv
 static void check_uring(struct probe_list *list)
 {
 	static const struct advice advice = { "io_uring", "epoll is used instead: more CPU time per request",
-					      "allow io_uring_setup (seccomp profile, sysctl kernel.io_uring_disabled)" };
+					      "allow io_uring_setup: seccomp, sysctl kernel.io_uring_disabled" };
 	char text[PROBE_DETAIL_MAX] = "";
 	int ret = uring_describe(text, sizeof(text));
 
@@ -78,7 +78,7 @@ static void check_namespaces(struct probe_list *list)
 	pid_t child = fork();
 
 	if (child == 0)
-		_exit(unshare(geteuid() == 0 ? CLONE_NEWNET | CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNET) == 0 ? 0 : errno);
+		_exit(unshare(CLONE_NEWNET | (geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER)) == 0 ? 0 : errno);
 	if (child < 0 || waitpid(child, &status, 0) < 0 || !WIFEXITED(status)) {
 		add(list, &advice, PROBE_DEGRADED, "could not be tried: %s", strerror(errno));
 		return;
@@ -91,7 +91,7 @@ static void check_namespaces(struct probe_list *list)
 static void check_ca(struct probe_list *list, const struct settings *settings)
 {
 	static const struct advice advice = { "certificate authority", "no TLS is intercepted",
-					      "make mitmproxy-ca.pem readable by you alone (chmod 600), or move it away" };
+					      "chmod 600 mitmproxy-ca.pem, or move it away and get a new one" };
 	char *confdir = path_expand(settings_text(settings, "confdir")), path[600], pem[65536];
 	struct err e = { 0 };
 	struct ca *ca = NULL;
@@ -130,8 +130,8 @@ static void check_limits(struct probe_list *list)
 	struct rlimit limit;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-		add(list, &files, limit.rlim_max >= 4096 ? PROBE_OK : PROBE_DEGRADED, "%llu (raised to it at the start)",
-		    (unsigned long long)limit.rlim_max);
+		add(list, &files, limit.rlim_max >= 4096 ? PROBE_OK : PROBE_DEGRADED,
+		    "%llu (raised to it at the start)", (unsigned long long)limit.rlim_max);
 	if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY)
 		add(list, &locked, PROBE_OK, "unlimited");
 	else

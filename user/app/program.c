@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/rand.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -49,7 +51,7 @@ struct program {
 	uint32_t worker_count;
 };
 
-/* --- what the master asks of us ------------------------------------------------------------------------------------ */
+/* --- what the master asks of us ------------------------------------------------------------------------------- */
 
 static void world_drain(void *owner)
 {
@@ -98,7 +100,7 @@ static void world_poll(void *owner)
 	steer_poll(p->steer);
 }
 
-/* --- modes and addresses ------------------------------------------------------------------------------------------- */
+/* --- modes and addresses -------------------------------------------------------------------------------------- */
 
 static int32_t listen_port(const struct program *p)
 {
@@ -128,6 +130,9 @@ static int parse_modes(struct program *p, struct err *e)
 		}
 		p->mode_count++;
 	}
+	if (settings_text(p->settings, "cgroup") && !p->spec)
+		return err_set(e, -EINVAL, "A cgroup narrows what is intercepted, but no mode intercepts: add --intercept "
+			       "SPEC or --mode local.");
 	return proxy_modes_check(p->modes, p->mode_count, host, listen_port(p), e);
 }
 
@@ -180,7 +185,7 @@ static void say_listening(const struct program *p)
 	}
 }
 
-/* --- TLS ---------------------------------------------------------------------------------------------------------- */
+/* --- TLS ------------------------------------------------------------------------------------------------------ */
 
 /* "[pattern=]path", as often as the option was given. */
 static int load_certs(struct program *p, struct err *e)
@@ -226,6 +231,20 @@ static void open_keylog(struct program *p)
 		log_line(LOG_WARN, "program", "cannot append TLS keys to %s: %m", path);
 }
 
+/* mitmproxy would read these; who has them should know that they count for nothing here. */
+static void warn_of_config_files(const char *confdir)
+{
+	static const char *const names[] = { "config.yaml", "config.yml" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "%s/%s", confdir, names[i]);
+		if (access(path, F_OK) == 0)
+			log_line(LOG_WARN, "program", "%s is not read yet; give its options with --set.", path);
+	}
+}
+
 static int load_tls(struct program *p, struct err *e)
 {
 	const char *ca_file = settings_text(p->settings, "ssl_verify_upstream_trusted_ca");
@@ -238,6 +257,7 @@ static int load_tls(struct program *p, struct err *e)
 		ret = err_set(e, -ENOMEM, "out of memory");
 		goto out;
 	}
+	warn_of_config_files(confdir);
 	ret = ca_files_load(&p->ca, confdir, (int)settings_int(p->settings, "key_size"),
 			    settings_text(p->settings, "cert_passphrase"), time(NULL), e);
 	if (ret < 0)
@@ -258,7 +278,7 @@ out:
 	return ret;
 }
 
-/* --- steering ------------------------------------------------------------------------------------------------------ */
+/* --- steering ------------------------------------------------------------------------------------------------- */
 
 /* An empty spec would select nobody; local mode without one means everybody. The proxy itself is never taken. */
 static int set_spec(struct program *p, struct err *e)
@@ -288,8 +308,8 @@ static int open_steering(struct program *p, struct err *e)
 		return 0;
 	ret = steer_open(&p->steer, &options, e);
 	if (ret == -EPERM && geteuid() != 0)
-		return err_set(e, ret, "Intercepting processes needs root, because programs are loaded into the kernel: "
-			       "use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says more.");
+		return err_set(e, ret, "Intercepting processes needs root, because programs are loaded into the "
+			       "kernel: use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says more.");
 	for (uint32_t i = 0; i < p->mode_count && ret == 0; i++) {
 		const struct listen_plan *plan = &p->plans[i];
 
@@ -302,7 +322,7 @@ static int open_steering(struct program *p, struct err *e)
 	return ret < 0 ? ret : set_spec(p, e);
 }
 
-/* --- workers ------------------------------------------------------------------------------------------------------- */
+/* --- workers -------------------------------------------------------------------------------------------------- */
 
 static uint32_t wanted_workers(const struct program *p)
 {
@@ -390,7 +410,7 @@ static int start_workers(struct program *p, struct err *e)
 	return ret;
 }
 
-/* --- up and down --------------------------------------------------------------------------------------------------- */
+/* --- up and down ---------------------------------------------------------------------------------------------- */
 
 static int make_master(struct program *p, bool serving, struct err *e)
 {

@@ -55,7 +55,7 @@ static void say(enum log_level level, const char *text)
 	strbuf_addf(&line, "%s[%02d:%02d:%02d.%03ld]%s %s%s%s", colours ? "\x1b[36m\x1b[2m" : "", local.tm_hour,
 		    local.tm_min, local.tm_sec, now.tv_nsec / 1000000, colours ? "\x1b[0m" : "", level_colour(level),
 		    level == LOG_INFO ? "" : log_level_name(level), level == LOG_INFO ? "" : ": ");
-	text_printable(&line, str_of(text));
+	text_line(&line, str_of(text));
 	strbuf_addf(&line, "%s\n", level_colour(level)[0] ? "\x1b[0m" : "");
 	if (!line.failed)
 		(void)!write(STDERR_FILENO, line.ptr, line.len);

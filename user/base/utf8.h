@@ -4,7 +4,7 @@
 
 #include "base/str.h"
 
-/* Bytes of the character at the start of s, with its code point in *code (may be NULL); 0: s is empty or invalid there. */
+/* Bytes of the character at the start of s, its code point in *code (may be NULL); 0: s is empty or invalid there. */
 size_t utf8_next(struct str s, uint32_t *code);
 
 bool utf8_valid(struct str s);

@@ -39,7 +39,8 @@ static int parse_listen(struct proxy_mode *m, struct str listen, struct err *e)
 
 static int parse_name(struct proxy_mode *m, struct str name, struct err *e)
 {
-	static const char *const later[] = { "transparent", "upstream", "reverse", "socks5", "dns", "wireguard", "tun" };
+	static const char *const later[] = { "transparent", "upstream",  "reverse", "socks5",
+					     "dns",         "wireguard", "tun" };
 
 	if (str_eq_nocase(name, STR("regular"))) {
 		m->kind = MODE_REGULAR;

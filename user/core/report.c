@@ -10,8 +10,8 @@
 #define CACHE_LINE 64
 
 /*
- * head and tail only grow (they wrap with the type); an index is taken modulo the size. Each side keeps its last view of
- * the other's index beside its own, so that the shared line moves only when a side runs out of what it knew of.
+ * head and tail only grow (they wrap with the type); an index is taken modulo the size. Each side keeps its last view
+ * of the other's index beside its own, so that the shared line moves only when a side runs out of what it knew of.
  */
 struct ring {
 	_Alignas(CACHE_LINE) _Atomic uint32_t head;     /* next to be read; the reader's */

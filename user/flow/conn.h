@@ -8,7 +8,7 @@
 #include "base/addr.h"
 #include "base/arena.h"
 
-/* A point in wall time as mitmproxy keeps it: seconds since the epoch. A file may hold integers, which stay integers. */
+/* A point in wall time as mitmproxy keeps it: seconds since the epoch. A file's integers stay integers. */
 struct stamp {
 	double at;
 	enum stamp_kind { STAMP_NONE, STAMP_FLOAT, STAMP_INT } kind;
@@ -53,7 +53,7 @@ struct conn_record {
 	bool udp;
 	struct str error;
 	bool tls;
-	struct conn_list certificates;   /* DER, leaf first; what a file held and is not PEM stays as it was */
+	struct conn_list certificates;   /* DER, leaf first; of a file also what is no PEM, as it was */
 	struct str alpn;                 /* none: no TLS; empty: TLS without ALPN */
 	struct conn_list alpn_offers;
 	struct str cipher;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A backend for tests: a network and a clock that exist in memory only. One thread, no system call, everything chosen by
- * one 64-bit seed, so that what a seed finds is found again by that seed. Time stands still while anything can happen
- * and jumps to the next event when nothing can. Far ends are in sim_peer.h.
+ * A backend for tests: a network and a clock that exist in memory only. One thread, no system call, everything chosen
+ * by one 64-bit seed, so that what a seed finds is found again by that seed. Time stands still while anything can
+ * happen and jumps to the next event when nothing can. Far ends are in sim_peer.h.
  *
  * What is the proxy's is allocated by mem_*() and may fail there; what is the world's own is not, and aborts.
  */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What both real backends and the worker need of the kernel's sockets: addresses, options, namespaces. No event loop. */
+/* What the real backends and the worker need of the kernel's sockets: addresses, options, namespaces. No event loop. */
 #pragma once
 
 #include <sys/socket.h>

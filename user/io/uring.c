@@ -3,8 +3,8 @@
  * The ring itself: set-up, lent buffers, slots behind user_data, listeners, the turn. One io_uring_enter() per turn
  * submits everything and waits. See uring_sock.c for connections.
  *
- * Buffers lent to the kernel are slabs. A large receipt is handed out as it is and replaced by a fresh slab; a small one
- * is copied behind others into a shared slab, so that a kept request of 300 bytes does not pin 16 KiB.
+ * Buffers lent to the kernel are slabs. A large receipt is handed out as it is and replaced by a fresh slab; a small
+ * one is copied behind others into a shared slab, so that a kept request of 300 bytes does not pin 16 KiB.
  */
 #include "io/uring.h"
 
@@ -500,7 +500,7 @@ static const struct io_ops uring_ops = {
 };
 
 /* The best set of flags first; each kernel refuses those that it does not know with EINVAL. */
-static int ring_make(struct uring *u)
+static int ring_make(struct uring *u, enum uring_age age)
 {
 	static const unsigned int sets[] = {
 		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,        /* 6.1 */
@@ -510,7 +510,7 @@ static int ring_make(struct uring *u)
 	};
 	int ret = -EINVAL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(sets) && ret == -EINVAL; i++) {
+	for (size_t i = age; i < ARRAY_SIZE(sets) && ret == -EINVAL; i++) {
 		struct io_uring_params p = { .flags = sets[i] | IORING_SETUP_CQSIZE, .cq_entries = URING_CQ_ENTRIES };
 
 		ret = io_uring_queue_init_params(URING_SQ_ENTRIES, &u->ring, &p);
@@ -519,6 +519,7 @@ static int ring_make(struct uring *u)
 	if (ret < 0)
 		return ret;
 	u->ring_made = true;
+	u->no_multishot = !(u->flags & IORING_SETUP_SINGLE_ISSUER);     /* came with the same release */
 	if (!(u->ring.features & IORING_FEAT_SUBMIT_STABLE) || !(u->ring.features & IORING_FEAT_EXT_ARG) ||
 	    !(u->ring.features & IORING_FEAT_NODROP) || !(u->ring.features & IORING_FEAT_CQE_SKIP))
 		return -EINVAL;
@@ -551,6 +552,11 @@ static int refused(int code, struct err *e)
 
 int uring_new(struct io **out, struct err *e)
 {
+	return uring_new_aged(out, URING_6_1, e);
+}
+
+int uring_new_aged(struct io **out, enum uring_age age, struct err *e)
+{
 	struct uring *u = mem_zalloc(sizeof(*u));
 	int ret;
 
@@ -562,7 +568,7 @@ int uring_new(struct io **out, struct err *e)
 	ret = real_init(&u->real, &uring_ops, e);
 	if (ret == 0) {
 		(void)fcntl(u->real.wake_fd, F_SETFL, 0);        /* as in uring_listen() */
-		ret = ring_make(u);
+		ret = ring_make(u, age);
 		if (ret < 0)
 			refused(ret, e);
 	}

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sockets on the ring. Receiving is one multishot entry that stays armed; sending is one entry at a time for all that is
- * queued then; closing waits until no entry refers to the descriptor, so that FIN or RST leave at once.
+ * Sockets on the ring. Receiving is one multishot entry that stays armed; sending is one entry at a time for all that
+ * is queued then; closing waits until no entry refers to the descriptor, so that FIN or RST leave at once.
  *
- * A plain send() per socket at the turn's end instead of an entry was measured (echo on loopback, one thread, medians of
- * 14 interleaved rounds, Linux 6.18, CPU of the server): 32 connections x 512 B: entry 5.6, send() 6.2, epoll 5.5-6.6
- * us per request; 500 connections: 6.4, 7.0, 7.1; 16 connections x 64 KiB (best rounds): 14.6, 17.9, 16.1. So: entries.
+ * A plain send() per socket at the turn's end instead of an entry was measured (echo on loopback, one thread, medians
+ * of 14 interleaved rounds, Linux 6.18, CPU of the server): 32 connections x 512 B: entry 5.6, send() 6.2, epoll 5.5
+ * to 6.6 us per request; 500 connections: 6.4, 7.0, 7.1; 16 connections x 64 KiB (best rounds): 14.6, 17.9, 16.1.
  *
- * Pausing costs nothing at first: the entry stays armed, and only when bytes do come they are held and it is cancelled.
- * What is held is thus bounded by one burst of the buffer ring.
+ * Pausing costs nothing at first: the entry stays armed, and only when bytes do come they are held and it is
+ * cancelled. What is held is thus bounded by one burst of the buffer ring.
  */
 #include "io/uring_sock.h"
 

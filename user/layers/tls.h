@@ -29,8 +29,8 @@ struct tls_hook {
 };
 
 /*
- * parent: not NULL. server of a client layer: NULL when the client speaks to the proxy itself. The layer owns its child.
- * NULL when memory is out. Thread: the worker's.
+ * parent: not NULL. server of a client layer: NULL when the client speaks to the proxy itself. The layer owns its
+ * child. NULL when memory is out. Thread: the worker's.
  */
 struct layer *tls_client_new(struct layer *parent, struct conn *client, struct conn *server) __must_check;
 struct layer *tls_server_new(struct layer *parent, struct conn *server, struct conn *client) __must_check;

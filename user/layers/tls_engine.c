@@ -93,7 +93,7 @@ int tls_engine_init(struct tls_engine *e, SSL_CTX *ctx, BIO_METHOD *method, bool
 void tls_engine_fini(struct tls_engine *e)
 {
 	if (e->ssl) {
-		/* Without this, OpenSSL takes a session whose connection just ended for one that must not be resumed. */
+		/* Else OpenSSL takes a session whose connection just ended for one that must not be resumed. */
 		if (!e->error)
 			SSL_set_shutdown(e->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 		SSL_free(e->ssl);

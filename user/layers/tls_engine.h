@@ -37,7 +37,7 @@ int tls_engine_init(struct tls_engine *e, SSL_CTX *ctx, BIO_METHOD *bio, bool ac
 /* Frees everything; e can begin again. */
 void tls_engine_fini(struct tls_engine *e);
 
-/* Takes over ciphertext, small pieces copied together: what waits takes little more memory than it holds. 0 or -ENOMEM. */
+/* Takes over ciphertext; small pieces are copied together, so that no slab waits for a few bytes. 0 or -ENOMEM. */
 int tls_engine_give(struct tls_engine *e, struct chain *ciphertext) __must_check;
 
 enum tls_result tls_engine_handshake(struct tls_engine *e) __must_check;

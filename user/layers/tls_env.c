@@ -21,6 +21,12 @@ static const char default_ciphers[] =
 	"DHE-RSA-AES128-SHA256:DHE-RSA-AES256-SHA256:AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA256:"
 	"AES256-SHA256:AES128-SHA:AES256-SHA:DES-CBC3-SHA";
 
+/*
+ * TLS 1.3, also in order: browsers', not OpenSSL's, which begins with AES-256. SHA-256 has instructions of its own on
+ * today's processors, SHA-384 has not, and each handshake hashes a lot; AES-128 is a quarter faster on bodies.
+ */
+static const char default_suites[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+
 /* --- protocols ------------------------------------------------------------------------------------------------- */
 
 /*
@@ -124,12 +130,13 @@ static int set_ciphers(SSL_CTX *ctx, const struct tls_context *c, const char *op
 	int ret = 0;
 
 	/* Versions before TLS 1.2 need SHA-1, which OpenSSL allows on the lowest level only. */
-	strbuf_addf(&list, "%s%s", c->min < TLS_1_2 ? "@SECLEVEL=0:" : "", c->ciphers ? c->ciphers : default_ciphers);
-	if (list.failed)
+	strbuf_addf(&list, "%s%s", c->min < TLS_1_2 ? "@SECLEVEL=0:" : "",
+		    c->ciphers ? c->ciphers : default_ciphers);
+	if (list.failed || SSL_CTX_set_ciphersuites(ctx, default_suites) != 1)
 		ret = err_set(e, -ENOMEM, "out of memory");
 	else if (SSL_CTX_set_cipher_list(ctx, list.ptr) != 1)
-		ret = err_set(e, -EINVAL, "no cipher of option %s=%s is known to OpenSSL; see `openssl ciphers`", option,
-			      c->ciphers);
+		ret = err_set(e, -EINVAL, "no cipher of option %s=%s is known to OpenSSL; see `openssl ciphers`",
+			      option, c->ciphers);
 	strbuf_fini(&list);
 	return ret;
 }

@@ -52,7 +52,7 @@ static int64_t now_ns(void)
 	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
 }
 
-/* --- the way back ------------------------------------------------------------------------------------------------- */
+/* --- the way back --------------------------------------------------------------------------------------------- */
 
 static void wake(struct link_state *l)
 {
@@ -90,7 +90,7 @@ static void store_dropped(void *owner, struct report *r)
 	give_back(owner, r);
 }
 
-/* --- ending ------------------------------------------------------------------------------------------------------- */
+/* --- ending --------------------------------------------------------------------------------------------------- */
 
 static void stop(struct master *m)
 {
@@ -125,7 +125,7 @@ static void on_signal(struct master *m)
 	}
 }
 
-/* --- addons ------------------------------------------------------------------------------------------------------- */
+/* --- addons --------------------------------------------------------------------------------------------------- */
 
 /* Standard output that nobody reads any more is an orderly end; anything else means that flows would go unrecorded. */
 static void addon_failed(struct master *m, size_t i, int ret, const struct err *e)
@@ -181,7 +181,7 @@ static enum addon_moment moment_of(enum hook_id hook, const struct flow *f)
 	return ADDON_UNFINISHED;
 }
 
-/* --- reports ------------------------------------------------------------------------------------------------------ */
+/* --- reports -------------------------------------------------------------------------------------------------- */
 
 static void take_report(struct master *m, struct report *r)
 {
@@ -246,7 +246,7 @@ static void say_dropped(struct master *m, bool force)
 			 (unsigned long long)stats.count);
 }
 
-/* --- the loop ----------------------------------------------------------------------------------------------------- */
+/* --- the loop ------------------------------------------------------------------------------------------------- */
 
 static void clear_eventfd(int fd)
 {
@@ -324,7 +324,7 @@ int master_end(struct master *m)
 	return master_run(m);
 }
 
-/* --- files -------------------------------------------------------------------------------------------------------- */
+/* --- files ---------------------------------------------------------------------------------------------------- */
 
 static void replay(struct master *m, const struct flow *f)
 {
@@ -376,7 +376,7 @@ int master_read(struct master *m, struct flow_input *in)
 	return m->status;
 }
 
-/* --- making it ----------------------------------------------------------------------------------------------------- */
+/* --- making it ------------------------------------------------------------------------------------------------ */
 
 static void held_signals(sigset_t *set)
 {

@@ -31,7 +31,7 @@ static const struct setting *setting_find(struct str name, size_t *index)
 	return NULL;
 }
 
-/* --- suggestions ------------------------------------------------------------------------------------------------ */
+/* --- suggestions ---------------------------------------------------------------------------------------------- */
 
 #define NAME_MAX_LEN 64
 
@@ -82,7 +82,7 @@ static int unknown_name(struct str name, struct err *e)
 		       nearest ? " (did you mean " : "", nearest ? nearest : "", nearest ? "?)" : "");
 }
 
-/* --- values ------------------------------------------------------------------------------------------------------ */
+/* --- values --------------------------------------------------------------------------------------------------- */
 
 static void value_fini(struct value *v)
 {
@@ -212,7 +212,7 @@ static int value_set(const struct setting *s, struct value *fresh, const char *t
 	return set_text(s, fresh, text, e);
 }
 
-/* --- the set ------------------------------------------------------------------------------------------------------ */
+/* --- the set -------------------------------------------------------------------------------------------------- */
 
 struct settings *settings_new(void)
 {
@@ -249,36 +249,36 @@ void settings_free(struct settings *s)
 	mem_free(s);
 }
 
+enum touch { UNTOUCHED, NAMED, VALUED };
+
 /* One text of an update that is being built in fresh; touched says which options it names. */
-static int stage(const struct settings *s, struct value *fresh, bool *touched, const char *text, struct err *e)
+static int stage(const struct settings *s, struct value *fresh, enum touch *touched, const char *text, struct err *e)
 {
 	const char *equals = strchr(text, '=');
 	struct str name = { text, equals ? (size_t)(equals - text) : strlen(text) };
 	const struct setting *setting;
 	size_t i;
-	int ret;
 
 	setting = setting_find(name, &i);
 	if (!setting)
 		return unknown_name(name, e);
 	if (touched[i] && equals && setting->type == SETTING_TEXTS)
 		return value_set(setting, &fresh[i], equals + 1, e);
-	if (touched[i] && equals && fresh[i].given)
+	if (touched[i] == VALUED && equals)
 		return err_set(e, -EINVAL, "Received multiple values for %s", setting->name);
 	if (touched[i] && !equals)
 		return 0;
-	touched[i] = true;
+	touched[i] = equals ? VALUED : NAMED;
 	value_fini(&fresh[i]);
-	fresh[i].number = s->values[i].number;
-	ret = value_set(setting, &fresh[i], equals ? equals + 1 : NULL, e);
-	fresh[i].given |= equals != NULL;
-	return ret;
+	if (setting->type == SETTING_BOOL)
+		fresh[i].number = s->values[i].number;
+	return value_set(setting, &fresh[i], equals ? equals + 1 : NULL, e);
 }
 
 int settings_set(struct settings *s, const char *const *texts, size_t count, struct err *e)
 {
 	struct value *fresh = mem_zalloc(settings_count * sizeof(*fresh));
-	bool *touched = mem_zalloc(settings_count * sizeof(*touched));
+	enum touch *touched = mem_zalloc(settings_count * sizeof(*touched));
 	int ret = fresh && touched ? 0 : err_set(e, -ENOMEM, "out of memory");
 
 	for (size_t i = 0; i < count && ret == 0; i++)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "core/options.h"
+#include "base/err.h"
 #include "mitm/addon.h"
 
 enum setting_type {

@@ -12,7 +12,7 @@ static bool is_control(uint32_t code)
 	return (code < 0x20 && code != '\t' && code != '\r' && code != '\n') || (code >= 0x7f && code < 0xa0);
 }
 
-void text_printable(struct strbuf *out, struct str s)
+static void add_printable(struct strbuf *out, struct str s, bool one_line)
 {
 	while (s.len) {
 		uint32_t code = 0;
@@ -20,7 +20,7 @@ void text_printable(struct strbuf *out, struct str s)
 
 		if (len == 0)
 			strbuf_addf(out, "\\x%02x", (uint8_t)s.ptr[0]);
-		else if (is_control(code))
+		else if (is_control(code) || (one_line && (code == '\r' || code == '\n')))
 			strbuf_add_str(out, STR("."));
 		else
 			strbuf_add(out, s.ptr, len);
@@ -28,6 +28,16 @@ void text_printable(struct strbuf *out, struct str s)
 		s.ptr += len;
 		s.len -= len;
 	}
+}
+
+void text_printable(struct strbuf *out, struct str s)
+{
+	add_printable(out, s, false);
+}
+
+void text_line(struct strbuf *out, struct str s)
+{
+	add_printable(out, s, true);
 }
 
 void text_escaped(struct strbuf *out, struct str s)

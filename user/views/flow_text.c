@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "flow/http_url.h"
+#include "views/body_decode.h"
 #include "views/body_text.h"
 #include "wire/http1.h"
 
@@ -43,7 +44,7 @@ static void add_safe(struct strbuf *out, const struct text_look *look, struct st
 {
 	struct strbuf safe = { 0 };
 
-	text_printable(&safe, text);
+	text_line(&safe, text);
 	out->failed |= safe.failed;
 	add(out, look, style, (struct str){ safe.ptr, safe.len });
 	strbuf_fini(&safe);
@@ -65,7 +66,7 @@ static void add_process(struct strbuf *out, const struct conn_record *client)
 
 	if (p->pid == 0)
 		return;
-	text_printable(out, p->comm.len ? p->comm : STR("?"));
+	text_line(out, p->comm.len ? p->comm : STR("?"));
 	strbuf_addf(out, "[%u] ", p->pid);
 }
 
@@ -75,7 +76,7 @@ static void add_client(struct strbuf *out, const struct conn_record *client)
 
 	add_process(out, client);
 	endpoint_text(&address, &client->peername);
-	text_printable(out, (struct str){ address.ptr, address.len });
+	text_line(out, (struct str){ address.ptr, address.len });
 	strbuf_fini(&address);
 }
 
@@ -84,7 +85,7 @@ static void add_server(struct strbuf *out, const struct conn_record *server)
 	struct strbuf address = { 0 };
 
 	endpoint_text(&address, &server->address);
-	text_printable(out, (struct str){ address.ptr, address.len });
+	text_line(out, (struct str){ address.ptr, address.len });
 	strbuf_fini(&address);
 }
 
@@ -143,7 +144,7 @@ static void add_url(struct strbuf *out, const struct flow *f, const struct text_
 		http_pretty_url(&url, r);
 	else
 		http_url(&url, r);
-	text_printable(&safe, (struct str){ url.ptr, url.len });
+	text_line(&safe, (struct str){ url.ptr, url.len });
 	shown = (struct str){ safe.ptr, safe.len };
 	if (look->detail == 1 && cut(&shown, url_width(f->client, look))) {
 		safe.len = shown.len;
@@ -179,7 +180,7 @@ static void request_line(struct strbuf *out, const struct flow *f, const struct 
 	add_url(out, f, look);
 	if (!is_http1(r->base.version) || !str_eq(r->base.version, answered)) {
 		strbuf_add_str(out, STR(" "));
-		text_printable(out, r->base.version);
+		text_line(out, r->base.version);
 	}
 	strbuf_add_str(out, STR("\n"));
 	strbuf_fini(&method);
@@ -245,7 +246,7 @@ static void response_line(struct strbuf *out, const struct flow *f, const struct
 	add(out, look, BOLD, STR(" <<"));
 	strbuf_add_str(out, STR(" "));
 	if (version) {
-		text_printable(out, r->base.version);
+		text_line(out, r->base.version);
 		strbuf_add_str(out, STR(" "));
 	}
 	snprintf(code, sizeof(code), "%u", r->status);
@@ -331,25 +332,35 @@ static void body_lines(struct strbuf *out, struct str text, const struct text_lo
 	}
 }
 
-/* At level 3 no more than this can be shown, so no more is turned into text: lines are cut, too. */
+/* At level 3 no more than this can be shown, so no more is turned into text; at level 4 a bomb shall not go off. */
 #define BYTES_SHOWN_MAX (256u * 1024)
+#define BYTES_DECODED_MAX (64u << 20)
 
-static void content_lines(struct strbuf *out, const struct chain *data, const struct text_look *look)
+/* encoding: none, or what a Content-Encoding field says. */
+static void content_lines(struct strbuf *out, const struct chain *data, struct str encoding,
+			  const struct text_look *look)
 {
-	size_t len = look->detail > 3 ? data->len : MIN(data->len, (size_t)BYTES_SHOWN_MAX);
-	struct strbuf text = { 0 };
+	size_t most = look->detail > 3 ? BYTES_DECODED_MAX : BYTES_SHOWN_MAX;
+	struct strbuf text = { 0 }, decoded = { 0 };
 	struct arena a = { 0 };
-	const uint8_t *bytes = len ? chain_flat(data, len, &a) : NULL;
+	const uint8_t *bytes = data->len ? chain_flat(data, data->len, &a) : NULL;
+	struct str body = { (const char *)bytes, data->len };
+	bool cut = false;
 
-	if (len && !bytes)
+	if (data->len && !bytes)
 		out->failed = true;
+	else if (body_decode(&decoded, body, encoding, most, &cut))
+		body_text(&text, (struct str){ decoded.ptr, decoded.len });
 	else
-		body_text(&text, (struct str){ (const char *)bytes, len });
+		body_text(&text, (struct str){ body.ptr, look->detail > 3 ? body.len : MIN(body.len, most) });
 	out->failed |= text.failed;
 	if (text.len)
 		body_lines(out, (struct str){ text.ptr, text.len }, look);
+	if (cut && look->detail > 3)
+		strbuf_addf(out, "    (decoding stopped after %u MiB)\n", BYTES_DECODED_MAX >> 20);
 	strbuf_add_str(out, STR("\n"));
 	strbuf_fini(&text);
+	strbuf_fini(&decoded);
 	arena_fini(&a);
 }
 
@@ -367,7 +378,7 @@ static void message_lines(struct strbuf *out, const struct http_message *m, cons
 	if (look->detail >= 3 && m->body.missing)
 		missing_lines(out, look);
 	else if (look->detail >= 3)
-		content_lines(out, &m->body.data, look);
+		content_lines(out, &m->body.data, headers_find(&m->headers, STR("content-encoding")), look);
 	if (look->detail >= 2)
 		trailer_lines(out, m, look);
 }
@@ -403,7 +414,7 @@ void flow_text_message(struct strbuf *out, enum flow_type type, const struct con
 	add_server(out, server);
 	strbuf_add_str(out, STR("\n"));
 	if (look->detail >= 3)
-		content_lines(out, &m->data, look);
+		content_lines(out, &m->data, (struct str){ 0 }, look);
 }
 
 void flow_text_error(struct strbuf *out, const struct flow *f, const struct text_look *look)

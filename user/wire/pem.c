@@ -8,7 +8,7 @@
 #define END "-----END CERTIFICATE-----"
 #define LINE_BYTES 48            /* 64 characters */
 
-static const char alphabet[64] __attribute__((nonstring)) =
+static const char alphabet[] =
 	"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 static void write_group(struct strbuf *out, const uint8_t *in, size_t len)

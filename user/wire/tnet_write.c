@@ -150,7 +150,7 @@ void tnet_writer_fini(struct tnet_writer *w)
 	*w = (struct tnet_writer){ 0 };
 }
 
-/* One more in the last place. False when that carries out of the first digit, where the nearest text was right anyway. */
+/* One more in the last place. False when that carries out of the first digit: there the nearest text was right. */
 static bool next_up(char *mantissa_end, const char *mantissa)
 {
 	for (char *p = mantissa_end; p-- > mantissa;) {

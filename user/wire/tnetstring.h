@@ -4,7 +4,7 @@
  *
  *   item = length ":" payload tag      length: decimal, of the payload
  *
- * with tag , bytes  ; text (UTF-8)  # integer  ^ float  ! bool  ~ none  ] list of items  } dict (key item, value item, …).
+ * with tag , bytes  ; text (UTF-8)  # integer  ^ float  ! bool  ~ none  ] list of items  } dict (key, value, …).
  * The reader looks at bytes that are there and allocates nothing. The writer works from the end of its buffer towards
  * the front, because a length precedes what it counts; so dict members come out last to first, which is the order that
  * mitmproxy's writer leaves in its files.
