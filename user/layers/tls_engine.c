@@ -180,6 +180,9 @@ enum tls_result tls_engine_read(struct tls_engine *e, struct chain *plain)
 		if (chain_fill(plain, slab, (uint32_t)got) < 0)
 			return TLS_NO_MEMORY;
 	}
+	/* The loop spares the read that would find nothing, and with it the moment at which OpenSSL lets go of its
+	 * 16 KiB: an idle connection would keep them. */
+	SSL_free_buffers(e->ssl);
 	return TLS_WANT;
 }
 

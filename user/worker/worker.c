@@ -3,6 +3,7 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -19,6 +20,7 @@
 /* How long the master may not have heard of a report: waking a thread for each would cost more than the request. */
 #define TELL_NS   INT64_C(5000000)
 #define TELL_MANY 256
+#define TRIM_SESSIONS 128
 
 /* --- reports ---------------------------------------------------------------------------------------------------- */
 
@@ -347,6 +349,16 @@ static void obey(struct worker *w)
 	}
 }
 
+/* A burst leaves the heap full of holes that glibc keeps; once most of it is over, the pages go back. */
+static void trim_memory(struct worker *w)
+{
+	w->sessions_peak = MAX(w->sessions_peak, w->stats.sessions);
+	if (w->sessions_peak < TRIM_SESSIONS || w->stats.sessions > w->sessions_peak / 4)
+		return;
+	w->sessions_peak = w->stats.sessions;
+	malloc_trim(0);
+}
+
 static void publish(struct worker *w)
 {
 	w->stats.accepted = w->io->stats.accepted;
@@ -374,6 +386,7 @@ static void loop(struct worker *w)
 		take_back(w);
 		obey(w);
 		reap(w);
+		trim_memory(w);
 		retry_waiting(w);
 		wake_master(w);
 		publish(w);

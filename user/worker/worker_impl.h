@@ -45,6 +45,7 @@ struct worker {
 	uint32_t pushed;                 /* reports that the master was not woken for yet */
 	int64_t told_ns;
 
+	uint64_t sessions_peak;          /* since memory was last given back */
 	struct worker_stats stats;       /* the thread's own */
 	_Atomic uint64_t public_sessions;
 	pthread_mutex_t stats_lock;
