@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes from a client through the whole of the regular mode's HTTP/1 path; origins answer each request with "ok". */
+/* Any bytes from a client through the whole of the regular mode's HTTP/1 path; origins answer each request with
+ * "ok". */
 #include "layer_world.h"
 #include "layers/mode.h"
 

@@ -146,7 +146,8 @@ static void test_chunked_and_trailers(void **state)
 	assert_true(play_regular(&p));
 	PLAYBOOK("chunks flow both ways, trailers too", p.l,
 		GIVE(EV_START, NOBODY),
-		GIVE(EV_DATA, SIDE_CLIENT, .text = "POST http://example.com/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+		GIVE(EV_DATA, SIDE_CLIENT,
+		     .text = "POST http://example.com/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 						   "3\r\nabc\r\n"),
 		WANT(CMD_OPEN, SIDE_NEW),
 		WANT(CMD_PAUSE, SIDE_CLIENT),
@@ -156,7 +157,8 @@ static void test_chunked_and_trailers(void **state)
 		GIVE(EV_DATA, SIDE_CLIENT, .text = "2;x=y\r\nde\r\n0\r\nX-Sum: 5\r\n\r\n"),
 		WANT(CMD_SEND, SIDE_NEW, .text = "2\r\nde\r\n0\r\nX-Sum: 5\r\n\r\n"),
 		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nWiki\r\n"),
-		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nWiki\r\n"),
+		WANT(CMD_SEND, SIDE_CLIENT,
+		     .text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nWiki\r\n"),
 		GIVE(EV_DATA, SIDE_NEW, .text = "0\r\nT: 1\r\n\r\n"),
 		WANT(CMD_SEND, SIDE_CLIENT, .text = "0\r\nT: 1\r\n\r\n"),
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
@@ -186,7 +188,8 @@ static void test_without_body(void **state)
 		GIVE(EV_DATA, SIDE_CLIENT, .text = "GET http://h/ HTTP/1.1\r\n\r\n"),
 		WANT(CMD_SEND, SIDE_NEW, .text = "GET / HTTP/1.1\r\n\r\n"),
 		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
-		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
+		WANT(CMD_SEND, SIDE_CLIENT,
+		     .text = "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
 	play_end(&p);
 }
@@ -199,7 +202,8 @@ static void test_pipelined(void **state)
 	assert_true(play_regular(&p));
 	PLAYBOOK("pipelined requests are answered one after the other", p.l,
 		GIVE(EV_START, NOBODY),
-		GIVE(EV_DATA, SIDE_CLIENT, .text = "GET http://h/1 HTTP/1.1\r\n\r\n\r\nGET http://h/2 HTTP/1.1\r\n\r\n"),
+		GIVE(EV_DATA, SIDE_CLIENT,
+		     .text = "GET http://h/1 HTTP/1.1\r\n\r\n\r\nGET http://h/2 HTTP/1.1\r\n\r\n"),
 		WANT(CMD_OPEN, SIDE_NEW),
 		GIVE(EV_OPENED, SIDE_NEW),
 		WANT(CMD_SEND, SIDE_NEW, .text = "GET /1 HTTP/1.1\r\n\r\n"),
@@ -245,16 +249,22 @@ static void test_informational(void **state)
 	assert_true(play_regular(&p));
 	PLAYBOOK("100-continue is the origin's to give", p.l,
 		GIVE(EV_START, NOBODY),
-		GIVE(EV_DATA, SIDE_CLIENT, .text = "PUT http://h/ HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"),
+		GIVE(EV_DATA, SIDE_CLIENT,
+		     .text = "PUT http://h/ HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"),
 		WANT(CMD_OPEN, SIDE_NEW),
 		GIVE(EV_OPENED, SIDE_NEW),
-		WANT(CMD_SEND, SIDE_NEW, .text = "PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"),
+		WANT(CMD_SEND, SIDE_NEW,
+		     .text = "PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"),
 		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 100 Continue\r\n\r\n"),
 		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 100 Continue\r\n\r\n"),
 		GIVE(EV_DATA, SIDE_CLIENT, .text = "ok"),
 		WANT(CMD_SEND, SIDE_NEW, .text = "ok"),
-		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"),
-		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"),
+		GIVE(EV_DATA, SIDE_NEW,
+		     .text = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+			     "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"),
+		WANT(CMD_SEND, SIDE_CLIENT,
+		     .text = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+			     "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"),
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
 	play_end(&p);
 }
@@ -267,7 +277,8 @@ static void test_upgrade(void **state)
 	assert_true(play_regular(&p));
 	PLAYBOOK("after 101 it is a relay", p.l,
 		GIVE(EV_START, NOBODY),
-		GIVE(EV_DATA, SIDE_CLIENT, .text = "GET http://h/ HTTP/1.1\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"),
+		GIVE(EV_DATA, SIDE_CLIENT,
+		     .text = "GET http://h/ HTTP/1.1\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"),
 		WANT(CMD_OPEN, SIDE_NEW),
 		GIVE(EV_OPENED, SIDE_NEW),
 		WANT(CMD_SEND, SIDE_NEW, .text = "GET / HTTP/1.1\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"),

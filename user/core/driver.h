@@ -20,7 +20,8 @@ struct driver_world {
 	uint32_t mark;                   /* SO_MARK of upstream sockets: how steering knows our own; 0 = none */
 	/* Somebody wants to know; arg as in layer_hook(), valid during the call. */
 	void (*notify)(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg);
-	/* Somebody must answer; driver_answer(d, token) follows, from outside of events. False: cannot be asked, go on. */
+	/* Somebody must answer; driver_answer(d, token) follows, from outside of events. False: cannot be asked, go
+	 * on. */
 	bool (*ask)(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg, uint64_t token);
 	/* A flow has ended and is the world's now. */
 	void (*flow)(struct driver_world *w, struct driver *d, enum hook_id last, struct flow *flow);

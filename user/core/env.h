@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The world of one worker as layers see it: clock, randomness, memory, options, the stores behind TLS. Playbooks and the
- * simulator make their own. Nothing here blocks.
+ * The world of one worker as layers see it: clock, randomness, memory, options, the stores behind TLS. Playbooks
+ * and the simulator make their own. Nothing here blocks.
  */
 #pragma once
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The engine's rules (spec/layers 2.3): one event at a time, a pause while a completion is awaited, a queue meanwhile. */
+/* The engine's rules (spec/layers 2.3): one event at a time, a pause while a completion is awaited, a queue
+ * meanwhile. */
 #include "core/layer.h"
 
 #include <errno.h>

@@ -116,7 +116,8 @@ static inline void layer_free(struct layer *l)
  */
 int layer_event(struct layer *l, const struct event *ev);
 
-/* Passes a command up, starting at l's parent. CMD_SEND: true = conn is over its high-water mark. CMD_HOOK: true = answered. */
+/* Passes a command up, starting at l's parent. CMD_SEND: true = conn is over its high-water mark. CMD_HOOK: true =
+ * answered. */
 bool layer_command(struct layer *l, struct command *cmd);
 
 /* --- what a layer calls in handle() --- */
@@ -127,7 +128,8 @@ bool layer_send(struct layer *l, struct conn *conn, struct chain *data);
 bool layer_send_bytes(struct layer *l, struct conn *conn, const void *bytes, size_t len);
 /* The layer is paused until EV_OPENED. */
 void layer_open(struct layer *l, struct conn *conn);
-/* True: nobody had to be asked, go on. False: the layer is paused until EV_HOOK_DONE. arg's type depends on the hook. */
+/* True: nobody had to be asked, go on. False: the layer is paused until EV_HOOK_DONE. arg's type depends on the
+ * hook. */
 bool layer_hook(struct layer *l, enum hook_id hook, void *arg) __must_check;
 /* Hands over a flow that has ended; the layer must not touch it afterwards. */
 struct flow;

@@ -15,7 +15,8 @@ enum http_mode {
 };
 
 /* server: the connection that the layers above already know; NULL in regular mode. NULL: out of memory. */
-struct layer *http_new(struct layer *parent, enum http_mode mode, struct conn *client, struct conn *server) __must_check;
+struct layer *http_new(struct layer *parent, enum http_mode mode, struct conn *client,
+		       struct conn *server) __must_check;
 
 /* --- between http.c, http_stream.c and the codecs -------------------------------------------------------------- */
 

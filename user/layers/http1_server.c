@@ -359,7 +359,8 @@ static uint16_t page_status(enum http_error_code code)
 	abort();
 }
 
-/* A page when nothing was sent yet; else the connection breaks, which is how HTTP/1 says that a message is not whole. */
+/* A page when nothing was sent yet; else the connection breaks, which is how HTTP/1 says that a message is not
+ * whole. */
 static void send_error(struct http1_server *s, const struct http_stream *stream, const struct http_event *ev)
 {
 	uint16_t status = page_status(ev->code);

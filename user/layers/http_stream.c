@@ -569,7 +569,8 @@ static void connect_failed(struct http_stream *s, const char *why)
 	hook(s, HOOK_HTTP_CONNECT_ERROR, connect_refused);
 }
 
-/* The tunnel's layers start before the client hears of it (spec 8.8). The flow of a CONNECT that worked is not shown. */
+/* The tunnel's layers start before the client hears of it (spec 8.8). The flow of a CONNECT that worked is not
+ * shown. */
 static void connect_tunnel(struct http_stream *s)
 {
 	struct http *h = s->http;
@@ -742,7 +743,8 @@ static void event(struct http_stream *s, bool request, const struct http_event *
 
 void http_request_event(struct http_stream *s, const struct http_event *ev)
 {
-	/* The client has left while upstream is being opened: nothing will come of waiting. Hooks are waited for (spec 17). */
+	/* The client has left while upstream is being opened: nothing will come of waiting. Hooks are waited for
+	 * (spec 17). */
 	if (ev->type == HTTP_ERROR && s->resume == upstream_answered && !s->ended) {
 		s->resume = NULL;
 		fail(s, ev->code, ev->message);

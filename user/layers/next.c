@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The placeholder that decides. It buffers what arrives, waits while the bytes are a proper prefix of a protocol that it
- * knows (16 KiB or a second at most), lets a server that speaks first have its TCP relay at once, then replays.
+ * The placeholder that decides. It buffers what arrives, waits while the bytes are a proper prefix of a protocol
+ * that it knows (16 KiB or a second at most), lets a server that speaks first have its TCP relay at once, then
+ * replays.
  */
 #include "layers/next.h"
 

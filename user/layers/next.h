@@ -10,4 +10,5 @@ enum next_role {
 };
 
 /* server: NULL for NEXT_PROXY. NULL: out of memory. */
-struct layer *next_new(struct layer *parent, enum next_role role, struct conn *client, struct conn *server) __must_check;
+struct layer *next_new(struct layer *parent, enum next_role role, struct conn *client,
+		       struct conn *server) __must_check;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A relay with a record of what passed. Bytes are shared with the flow, not copied; the slow side pauses the fast one. */
+/* A relay with a record of what passed. Bytes are shared with the flow, not copied; the slow side pauses the fast
+ * one. */
 #include "layers/tcp.h"
 
 #include <stdlib.h>

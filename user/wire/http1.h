@@ -29,8 +29,8 @@ struct http1_response {
 };
 
 /*
- * Looks for the blank line. *scanned remembers how far was looked (start with 0, keep between calls). Returns the length
- * of the head with its blank line, 0: not there yet.
+ * Looks for the blank line. *scanned remembers how far was looked (start with 0, keep between calls). Returns the
+ * length of the head with its blank line, 0: not there yet.
  */
 size_t http1_head_end(const struct chain *c, size_t *scanned);
 
@@ -52,8 +52,8 @@ bool http1_parse_authority(struct str text, struct str *host, uint16_t *port);
 /* --- what a message means --- */
 
 /*
- * The request-smuggling checks (spec/layers 8.6) on a message whose head parsed. status 0: a request. Returns true when it
- * is fine; else why says "Received … from client|server".
+ * The request-smuggling checks (spec/layers 8.6) on a message whose head parsed. status 0: a request. Returns true
+ * when it is fine; else why says "Received … from client|server".
  */
 bool http1_validate(const struct headers *h, struct str version, uint16_t status, char why[static HTTP1_ERROR_MAX]);
 

@@ -133,9 +133,9 @@ static void log_conn(struct worker *w, struct driver *d, const char *what, const
 	} else {
 		if (c->peer.family)
 			addr_text(&c->peer, ip);
-		snprintf(line, sizeof(line), "%s: %s %.*s:%u%s%s%s", d->prefix, what, (int)MIN(to->host.len, (size_t)200),
-			 to->host.ptr ? to->host.ptr : "", to->port, c->origin.family ? "" : " (",
-			 c->origin.family ? "" : ip, c->origin.family ? "" : ")");
+		snprintf(line, sizeof(line), "%s: %s %.*s:%u%s%s%s", d->prefix, what,
+			 (int)MIN(to->host.len, (size_t)200), to->host.ptr ? to->host.ptr : "", to->port,
+			 c->origin.family ? "" : " (",			 c->origin.family ? "" : ip, c->origin.family ? "" : ")");
 	}
 	worker_log(w, LOG_INFO, line);
 }
@@ -204,7 +204,8 @@ static bool world_is_self(struct driver_world *world, const struct endpoint *to)
 {
 	struct worker *w = container_of(world, struct worker, world);
 	struct addr ip;
-	bool loopback = str_eq_nocase(to->host, STR("localhost")) || (addr_parse(&ip, to->host) && addr_is_loopback(&ip));
+	bool loopback = str_eq_nocase(to->host, STR("localhost")) ||
+			(addr_parse(&ip, to->host) && addr_is_loopback(&ip));
 
 	for (uint32_t i = 0; i < w->config.listener_count; i++) {
 		const struct addr *at = &w->config.listeners[i].at;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One thread with its own I/O, listeners, sessions and pools; it shares nothing with other workers but what is lent here.
- * Thread: worker_* are the master's (the thread that started it), unless said otherwise.
+ * One thread with its own I/O, listeners, sessions and pools; it shares nothing with other workers but what is lent
+ * here. Thread: worker_* are the master's (the thread that started it), unless said otherwise.
  */
 #pragma once
 
@@ -16,7 +16,8 @@ struct worker;
 
 enum listener_mode { LISTEN_REGULAR, LISTEN_LOCAL };
 
-/* fd: a listening socket of this worker alone (SO_REUSEPORT spreads clients); the worker owns it from worker_start() on. */
+/* fd: a listening socket of this worker alone (SO_REUSEPORT spreads clients); the worker owns it from
+ * worker_start() on. */
 struct worker_listener {
 	int fd;
 	enum listener_mode mode;
@@ -41,7 +42,8 @@ struct worker_config {
 	bool log_connections;            /* "client connect" and its kin */
 };
 
-/* Starts the thread. Returns 0 once it runs and listens; else -errno with e filled. config is copied, not its pointees. */
+/* Starts the thread. Returns 0 once it runs and listens; else -errno with e filled. config is copied, not its
+ * pointees. */
 int worker_start(struct worker **out, const struct worker_config *config, struct err *e) __must_check;
 
 struct worker_link *worker_link(struct worker *w);
