@@ -135,7 +135,7 @@ static void log_conn(struct worker *w, struct driver *d, const char *what, const
 			addr_text(&c->peer, ip);
 		snprintf(line, sizeof(line), "%s: %s %.*s:%u%s%s%s", d->prefix, what,
 			 (int)MIN(to->host.len, (size_t)200), to->host.ptr ? to->host.ptr : "", to->port,
-			 c->origin.family ? "" : " (",			 c->origin.family ? "" : ip, c->origin.family ? "" : ")");
+			 c->origin.family ? "" : " (", c->origin.family ? "" : ip, c->origin.family ? "" : ")");
 	}
 	worker_log(w, LOG_INFO, line);
 }
