@@ -41,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (flow_file_read(item, &f, &e) < 0)
 		return 0;
 	for (int detail = 1; detail <= 4; detail++)
-		print(f, &(struct text_look){ .detail = detail, .showhost = detail % 2, .columns = 80, .lines_max = 5 });
+		print(f, &(struct text_look){ .detail = detail, .showhost = detail % 2, .columns = 80,
+					      .lines_max = 5 });
 	flow_free(f);
 	return 0;
 }

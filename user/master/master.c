@@ -90,6 +90,17 @@ static void store_dropped(void *owner, struct report *r)
 	give_back(owner, r);
 }
 
+static void say_dropped(struct master *m, bool force)
+{
+	uint64_t count = flow_store_burst(m->store, now_ns(), QUIET_NS, force);
+	struct flow_store_stats stats = flow_store_stats(m->store);
+
+	if (count)
+		log_line(LOG_INFO, "master", "%llu flows were dropped from memory to stay below flow_memory_max (%llu "
+			 "are kept); -w FILE keeps them all.", (unsigned long long)count,
+			 (unsigned long long)stats.count);
+}
+
 /* --- ending --------------------------------------------------------------------------------------------------- */
 
 static void stop(struct master *m)
@@ -97,6 +108,7 @@ static void stop(struct master *m)
 	if (m->state == MASTER_STOPS)
 		return;
 	m->state = MASTER_STOPS;
+	say_dropped(m, true);
 	m->config.world.stop(m->config.world.owner);
 }
 
@@ -235,17 +247,6 @@ static bool turn(struct master *m)
 	return more;
 }
 
-static void say_dropped(struct master *m, bool force)
-{
-	uint64_t count = flow_store_burst(m->store, now_ns(), QUIET_NS, force);
-	struct flow_store_stats stats = flow_store_stats(m->store);
-
-	if (count)
-		log_line(LOG_INFO, "master", "%llu flows were dropped from memory to stay below flow_memory_max (%llu "
-			 "are kept); -w FILE keeps them all.", (unsigned long long)count,
-			 (unsigned long long)stats.count);
-}
-
 /* --- the loop ------------------------------------------------------------------------------------------------- */
 
 static void clear_eventfd(int fd)
@@ -313,7 +314,6 @@ int master_run(struct master *m)
 		if (m->state == MASTER_STOPS && !more && m->config.world.stopped(m->config.world.owner) && !turn(m))
 			break;
 	}
-	say_dropped(m, true);
 	finish_addons(m);
 	return m->status;
 }
