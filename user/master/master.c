@@ -164,14 +164,14 @@ static void show_flow(struct master *m, const struct flow *f, enum addon_moment 
 	}
 }
 
-static void show_message(struct master *m, const struct conn_record *client, const struct conn_record *server,
-			 const struct tcp_message *message)
+static void show_message(struct master *m, bool udp, const struct conn_record *client,
+			 const struct conn_record *server, const struct tcp_message *message)
 {
 	for (size_t i = 0; i < m->config.addon_count; i++) {
 		struct addon *a = m->config.addons[i];
 		struct err e = { 0 };
 		int ret = m->gone[i] || !a->ops->tcp_message ? 0 :
-				  a->ops->tcp_message(a, client, server, message, &e);
+				  a->ops->tcp_message(a, udp, client, server, message, &e);
 
 		if (ret < 0)
 			addon_failed(m, i, ret, &e);
@@ -206,7 +206,7 @@ static void take_report(struct master *m, struct report *r)
 			flow_store_add(m->store, r);
 		return;
 	case REPORT_TCP_MESSAGE:
-		show_message(m, r->client, r->server, &r->message);
+		show_message(m, r->client->udp, r->client, r->server, &r->message);
 		give_back(m, r);
 		return;
 	case REPORT_LOG:
@@ -332,7 +332,7 @@ static void replay(struct master *m, const struct flow *f)
 	case FLOW_HTTP:
 		if (f->http.has_response)
 			show_flow(m, f, ADDON_RESPONSE);
-		if (f->error.ptr)
+		if (f->error.ptr && !(f->http.has_response && f->http.websocket.ptr))
 			show_flow(m, f, ADDON_ERROR);
 		else if (!f->http.has_response)
 			show_flow(m, f, ADDON_UNFINISHED);
@@ -340,7 +340,7 @@ static void replay(struct master *m, const struct flow *f)
 	case FLOW_TCP:
 	case FLOW_UDP:
 		for (uint32_t i = 0; i < f->tcp.count; i++)
-			show_message(m, f->client, f->server, &f->tcp.messages[i]);
+			show_message(m, f->type == FLOW_UDP, f->client, f->server, &f->tcp.messages[i]);
 		show_flow(m, f, f->error.ptr ? ADDON_TCP_ERROR : ADDON_TCP_END);
 		return;
 	case FLOW_DNS:
