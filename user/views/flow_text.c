@@ -409,7 +409,7 @@ void flow_text_http(struct strbuf *out, const struct flow *f, const struct text_
 	}
 }
 
-/* --- WebSocket flows of a file, which are kept as the tnetstring that they were ------------------------------------ */
+/* --- WebSocket flows of a file, which are kept as the tnetstring that they were ------------------------------- */
 
 static struct tnet member(struct str dict, struct str name)
 {
@@ -493,7 +493,7 @@ void flow_text_websocket(struct strbuf *out, const struct flow *f, const struct 
 	strbuf_add_str(out, STR("\n"));
 }
 
-/* --- streams ------------------------------------------------------------------------------------------------------- */
+/* --- streams -------------------------------------------------------------------------------------------------- */
 
 void flow_text_message(struct strbuf *out, enum flow_type type, const struct conn_record *client,
 		       const struct conn_record *server, const struct tcp_message *m, const struct text_look *look)
