@@ -38,9 +38,9 @@ struct addon_ops {
 	int (*configure)(struct addon *a, const struct settings *s, struct err *e);
 	/* Borrowed until it returns. A sentence in e means that recording is impossible and ends the program. */
 	int (*flow)(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e);
-	/* One message of a TCP flow, as it passes. */
-	int (*tcp_message)(struct addon *a, const struct conn_record *client, const struct conn_record *server,
-			   const struct tcp_message *m, struct err *e);
+	/* One message of a TCP (or UDP) flow, as it passes. */
+	int (*tcp_message)(struct addon *a, bool udp, const struct conn_record *client,
+			   const struct conn_record *server, const struct tcp_message *m, struct err *e);
 	/* Nothing follows but free(). */
 	int (*done)(struct addon *a, struct err *e);
 	void (*free)(struct addon *a);

@@ -21,12 +21,19 @@ static void print(const struct flow *f, const struct text_look *look)
 {
 	struct strbuf text = { 0 };
 
-	if (f->type == FLOW_HTTP)
+	switch (f->type) {
+	case FLOW_HTTP:
 		flow_text_http(&text, f, look);
-	else if (f->type == FLOW_DNS)
-		flow_text_other(&text, f, look);
-	else
+		flow_text_websocket(&text, f, look);
+		break;
+	case FLOW_TCP:
+	case FLOW_UDP:
 		flow_text_error(&text, f, look);
+		break;
+	case FLOW_DNS:
+		flow_text_other(&text, f, look);
+		break;
+	}
 	for (uint32_t i = 0; f->type == FLOW_TCP && i < f->tcp.count; i++)
 		flow_text_message(&text, f->type, f->client, f->server, &f->tcp.messages[i], look);
 	check(&text);

@@ -33,7 +33,9 @@ static void print_flow(struct strbuf *out, const struct flow *f, const struct te
 	if (f->type == FLOW_HTTP) {
 		if (f->http.has_response)
 			flow_text_http(out, f, look);
-		if (f->error.ptr)
+		if (f->http.websocket.ptr)
+			flow_text_websocket(out, f, look);
+		else if (f->error.ptr)
 			flow_text_http(out, f, look);
 		return;
 	}
@@ -89,7 +91,7 @@ static void texts_are_those_of_mitmdump(void **state)
 		json_array_foreach(json_object_get(root, "cases"), i, c) {
 			if (strcmp(json_string_value(json_object_get(c, "id")), id) != 0)
 				continue;
-			if (f->type != FLOW_DNS && !(f->type == FLOW_HTTP && f->http.websocket.ptr))
+			if (f->type != FLOW_DNS)
 				compared += compare(f, json_string_value(json_object_get(c, "name")),
 						    json_object_get(c, "outputs"));
 		}

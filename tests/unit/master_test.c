@@ -36,10 +36,10 @@ static int spy_flow(struct addon *a, const struct flow *f, enum addon_moment mom
 	return s->fail_with ? err_set(e, s->fail_with, "no more") : 0;
 }
 
-static int spy_message(struct addon *a, const struct conn_record *client, const struct conn_record *server,
-		       const struct tcp_message *m, struct err *e __unused)
+static int spy_message(struct addon *a, bool udp, const struct conn_record *client,
+		       const struct conn_record *server, const struct tcp_message *m, struct err *e __unused)
 {
-	assert_true(client->is_client && !server->is_client && m->data.len == 0);
+	assert_true(!udp && client->is_client && !server->is_client && m->data.len == 0);
 	container_of(a, struct spy, base)->messages++;
 	return 0;
 }

@@ -95,6 +95,8 @@ static int dumper_flow(struct addon *a, const struct flow *f, enum addon_moment 
 	case ADDON_ERROR:
 	case ADDON_CONNECT_ERROR:
 		flow_text_http(&text, f, &d->look);
+		if (f->http.websocket.ptr)
+			flow_text_websocket(&text, f, &d->look);
 		break;
 	case ADDON_TCP_ERROR:
 		flow_text_error(&text, f, &d->look);
@@ -102,22 +104,25 @@ static int dumper_flow(struct addon *a, const struct flow *f, enum addon_moment 
 	case ADDON_DNS:
 		flow_text_other(&text, f, &d->look);
 		break;
-	case ADDON_TCP_END:
 	case ADDON_UNFINISHED:
+		if (f->type == FLOW_HTTP && f->http.websocket.ptr)
+			flow_text_websocket(&text, f, &d->look);
+		break;
+	case ADDON_TCP_END:
 		break;
 	}
 	return print(d, &text, e);
 }
 
-static int dumper_tcp_message(struct addon *a, const struct conn_record *client, const struct conn_record *server,
-			      const struct tcp_message *m, struct err *e)
+static int dumper_tcp_message(struct addon *a, bool udp, const struct conn_record *client,
+			      const struct conn_record *server, const struct tcp_message *m, struct err *e)
 {
 	struct dumper *d = container_of(a, struct dumper, base);
 	struct strbuf text = { 0 };
 
 	if (d->look.detail == 0)
 		return 0;
-	flow_text_message(&text, client->udp ? FLOW_UDP : FLOW_TCP, client, server, m, &d->look);
+	flow_text_message(&text, udp ? FLOW_UDP : FLOW_TCP, client, server, m, &d->look);
 	return print(d, &text, e);
 }
 

@@ -172,7 +172,10 @@ static int save_flow(struct addon *a, const struct flow *f, enum addon_moment mo
 	struct save *s = container_of(a, struct save, base);
 	int ret;
 
-	if (!s->pattern || moment == ADDON_CONNECT_ERROR || (moment == ADDON_RESPONSE && f->error.ptr))
+	/* A flow that has both a response and an error is complete, and written, with the error. */
+	bool early = moment == ADDON_RESPONSE && f->error.ptr && !f->http.websocket.ptr;
+
+	if (!s->pattern || moment == ADDON_CONNECT_ERROR || early)
 		return 0;
 	ret = open_current(s, e);
 	if (ret < 0)

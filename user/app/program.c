@@ -131,8 +131,8 @@ static int parse_modes(struct program *p, struct err *e)
 		p->mode_count++;
 	}
 	if (settings_text(p->settings, "cgroup") && !p->spec)
-		return err_set(e, -EINVAL, "A cgroup narrows what is intercepted, but no mode intercepts: add --intercept "
-			       "SPEC or --mode local.");
+		return err_set(e, -EINVAL, "A cgroup narrows what is intercepted, but no mode intercepts: add "
+			       "--intercept SPEC or --mode local.");
 	return proxy_modes_check(p->modes, p->mode_count, host, listen_port(p), e);
 }
 
@@ -309,7 +309,8 @@ static int open_steering(struct program *p, struct err *e)
 	ret = steer_open(&p->steer, &options, e);
 	if (ret == -EPERM && geteuid() != 0)
 		return err_set(e, ret, "Intercepting processes needs root, because programs are loaded into the "
-			       "kernel: use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says more.");
+			       "kernel: use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says "
+			       "more.");
 	for (uint32_t i = 0; i < p->mode_count && ret == 0; i++) {
 		const struct listen_plan *plan = &p->plans[i];
 

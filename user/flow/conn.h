@@ -39,9 +39,9 @@ struct ipv6_extra {
 };
 
 /*
- * Only the owning worker counts references (others may look at the number). A record with refs > 1 may be in
- * another thread's hands and is read only; conn_edit() gives a private copy to write to. All text lives in the
- * record's arena.
+ * Only the owning worker counts references; others may look at the number. A record with refs > 1 may be in another
+ * thread's hands and is read only; conn_record_edit() gives a private copy to write to. All text lives in the record's
+ * arena.
  */
 struct conn_record {
 	uint32_t refs;

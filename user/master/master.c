@@ -90,6 +90,17 @@ static void store_dropped(void *owner, struct report *r)
 	give_back(owner, r);
 }
 
+static void say_dropped(struct master *m, bool force)
+{
+	uint64_t count = flow_store_burst(m->store, now_ns(), QUIET_NS, force);
+	struct flow_store_stats stats = flow_store_stats(m->store);
+
+	if (count)
+		log_line(LOG_INFO, "master", "%llu flows were dropped from memory to stay below flow_memory_max (%llu "
+			 "are kept); -w FILE keeps them all.", (unsigned long long)count,
+			 (unsigned long long)stats.count);
+}
+
 /* --- ending --------------------------------------------------------------------------------------------------- */
 
 static void stop(struct master *m)
@@ -97,6 +108,7 @@ static void stop(struct master *m)
 	if (m->state == MASTER_STOPS)
 		return;
 	m->state = MASTER_STOPS;
+	say_dropped(m, true);
 	m->config.world.stop(m->config.world.owner);
 }
 
@@ -152,14 +164,14 @@ static void show_flow(struct master *m, const struct flow *f, enum addon_moment 
 	}
 }
 
-static void show_message(struct master *m, const struct conn_record *client, const struct conn_record *server,
-			 const struct tcp_message *message)
+static void show_message(struct master *m, bool udp, const struct conn_record *client,
+			 const struct conn_record *server, const struct tcp_message *message)
 {
 	for (size_t i = 0; i < m->config.addon_count; i++) {
 		struct addon *a = m->config.addons[i];
 		struct err e = { 0 };
 		int ret = m->gone[i] || !a->ops->tcp_message ? 0 :
-				  a->ops->tcp_message(a, client, server, message, &e);
+				  a->ops->tcp_message(a, udp, client, server, message, &e);
 
 		if (ret < 0)
 			addon_failed(m, i, ret, &e);
@@ -194,7 +206,7 @@ static void take_report(struct master *m, struct report *r)
 			flow_store_add(m->store, r);
 		return;
 	case REPORT_TCP_MESSAGE:
-		show_message(m, r->client, r->server, &r->message);
+		show_message(m, r->client->udp, r->client, r->server, &r->message);
 		give_back(m, r);
 		return;
 	case REPORT_LOG:
@@ -233,17 +245,6 @@ static bool turn(struct master *m)
 			wake(l);
 	}
 	return more;
-}
-
-static void say_dropped(struct master *m, bool force)
-{
-	uint64_t count = flow_store_burst(m->store, now_ns(), QUIET_NS, force);
-	struct flow_store_stats stats = flow_store_stats(m->store);
-
-	if (count)
-		log_line(LOG_INFO, "master", "%llu flows were dropped from memory to stay below flow_memory_max (%llu "
-			 "are kept); -w FILE keeps them all.", (unsigned long long)count,
-			 (unsigned long long)stats.count);
 }
 
 /* --- the loop ------------------------------------------------------------------------------------------------- */
@@ -313,7 +314,6 @@ int master_run(struct master *m)
 		if (m->state == MASTER_STOPS && !more && m->config.world.stopped(m->config.world.owner) && !turn(m))
 			break;
 	}
-	say_dropped(m, true);
 	finish_addons(m);
 	return m->status;
 }
@@ -332,7 +332,7 @@ static void replay(struct master *m, const struct flow *f)
 	case FLOW_HTTP:
 		if (f->http.has_response)
 			show_flow(m, f, ADDON_RESPONSE);
-		if (f->error.ptr)
+		if (f->error.ptr && !(f->http.has_response && f->http.websocket.ptr))
 			show_flow(m, f, ADDON_ERROR);
 		else if (!f->http.has_response)
 			show_flow(m, f, ADDON_UNFINISHED);
@@ -340,7 +340,7 @@ static void replay(struct master *m, const struct flow *f)
 	case FLOW_TCP:
 	case FLOW_UDP:
 		for (uint32_t i = 0; i < f->tcp.count; i++)
-			show_message(m, f->client, f->server, &f->tcp.messages[i]);
+			show_message(m, f->type == FLOW_UDP, f->client, f->server, &f->tcp.messages[i]);
 		show_flow(m, f, f->error.ptr ? ADDON_TCP_ERROR : ADDON_TCP_END);
 		return;
 	case FLOW_DNS:

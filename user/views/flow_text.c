@@ -10,6 +10,7 @@
 #include "views/body_decode.h"
 #include "views/body_text.h"
 #include "wire/http1.h"
+#include "wire/tnetstring.h"
 
 enum colour { PLAIN = 0, RED = 31, GREEN = 32, YELLOW = 33, BLUE = 34, MAGENTA = 35 };
 enum blink { BLINK_UNSAID, BLINK_OFF, BLINK_ON };
@@ -337,22 +338,16 @@ static void body_lines(struct strbuf *out, struct str text, const struct text_lo
 #define BYTES_DECODED_MAX (64u << 20)
 
 /* encoding: none, or what a Content-Encoding field says. */
-static void content_lines(struct strbuf *out, const struct chain *data, struct str encoding,
-			  const struct text_look *look)
+static void bytes_lines(struct strbuf *out, struct str bytes, struct str encoding, const struct text_look *look)
 {
 	size_t most = look->detail > 3 ? BYTES_DECODED_MAX : BYTES_SHOWN_MAX;
 	struct strbuf text = { 0 }, decoded = { 0 };
-	struct arena a = { 0 };
-	const uint8_t *bytes = data->len ? chain_flat(data, data->len, &a) : NULL;
-	struct str body = { (const char *)bytes, data->len };
 	bool cut = false;
 
-	if (data->len && !bytes)
-		out->failed = true;
-	else if (body_decode(&decoded, body, encoding, most, &cut))
+	if (body_decode(&decoded, bytes, encoding, most, &cut))
 		body_text(&text, (struct str){ decoded.ptr, decoded.len });
 	else
-		body_text(&text, (struct str){ body.ptr, look->detail > 3 ? body.len : MIN(body.len, most) });
+		body_text(&text, (struct str){ bytes.ptr, look->detail > 3 ? bytes.len : MIN(bytes.len, most) });
 	out->failed |= text.failed;
 	if (text.len)
 		body_lines(out, (struct str){ text.ptr, text.len }, look);
@@ -361,6 +356,18 @@ static void content_lines(struct strbuf *out, const struct chain *data, struct s
 	strbuf_add_str(out, STR("\n"));
 	strbuf_fini(&text);
 	strbuf_fini(&decoded);
+}
+
+static void content_lines(struct strbuf *out, const struct chain *data, struct str encoding,
+			  const struct text_look *look)
+{
+	struct arena a = { 0 };
+	const uint8_t *bytes = data->len ? chain_flat(data, data->len, &a) : NULL;
+
+	if (data->len && !bytes)
+		out->failed = true;
+	else
+		bytes_lines(out, (struct str){ (const char *)bytes, data->len }, encoding, look);
 	arena_fini(&a);
 }
 
@@ -400,9 +407,93 @@ void flow_text_http(struct strbuf *out, const struct flow *f, const struct text_
 		strbuf_add_str(out, STR("\n"));
 		strbuf_fini(&text);
 	}
-	if (f->http.websocket.ptr)
-		strbuf_add_str(out, STR(" (its WebSocket messages are kept but not shown yet)\n"));
 }
+
+/* --- WebSocket flows of a file, which are kept as the tnetstring that they were ------------------------------- */
+
+static struct tnet member(struct str dict, struct str name)
+{
+	struct tnet outer = { 0 }, key, value;
+
+	if (tnet_next(&dict, &outer) < 0)
+		return (struct tnet){ 0 };
+	while (outer.payload.len) {
+		if (tnet_next(&outer.payload, &key) < 0 || tnet_next(&outer.payload, &value) < 0)
+			break;
+		if (str_eq(key.payload, name))
+			return value;
+	}
+	return (struct tnet){ 0 };
+}
+
+static void websocket_message(struct strbuf *out, const struct flow *f, struct str message,
+			      const struct text_look *look)
+{
+	struct tnet type, from_client, content;
+	const char *arrow;
+	int64_t opcode;
+
+	if (tnet_next(&message, &type) < 0 || type.tag != '#' || !tnet_int(&type, &opcode) ||
+	    tnet_next(&message, &from_client) < 0 || from_client.tag != '!' || tnet_next(&message, &content) < 0)
+		return;
+	arrow = tnet_bool(&from_client) ? "->" : "<-";
+	add_client(out, f->client);
+	strbuf_addf(out, " %s WebSocket %s message %s ", arrow, opcode == 1 ? "text" : "binary", arrow);
+	add_server(out, f->server);
+	text_line(out, f->http.request.path);
+	strbuf_add_str(out, STR("\n"));
+	if (look->detail >= 3)
+		bytes_lines(out, content.payload, (struct str){ 0 }, look);
+}
+
+static void websocket_error(struct strbuf *out, const struct flow *f, int64_t code, struct str reason,
+			    const struct text_look *look)
+{
+	static const char *const names[] = {
+		"NORMAL_CLOSURE", "GOING_AWAY", "PROTOCOL_ERROR", "UNSUPPORTED_DATA", NULL, "NO_STATUS_RCVD",
+		"ABNORMAL_CLOSURE", "INVALID_FRAME_PAYLOAD_DATA", "POLICY_VIOLATION", "MESSAGE_TOO_BIG",
+		"MANDATORY_EXT", "INTERNAL_ERROR", "SERVICE_RESTART", "TRY_AGAIN_LATER", NULL, "TLS_HANDSHAKE_FAILED",
+	};
+	struct strbuf text = { 0 };
+
+	strbuf_add_str(&text, STR("Error in WebSocket connection to "));
+	add_server(&text, f->server);
+	if (code >= 1000 && code < 1000 + (int64_t)ARRAY_SIZE(names) && names[code - 1000])
+		strbuf_addf(&text, ": WebSocket Error: %s", names[code - 1000]);
+	else
+		strbuf_addf(&text, ": WebSocket Error: UNKNOWN_ERROR=%lld", (long long)code);
+	if (reason.len) {
+		strbuf_add_str(&text, STR(" (reason: "));
+		strbuf_add_str(&text, reason);
+		strbuf_add_str(&text, STR(")"));
+	}
+	add_safe(out, look, (struct style){ .colour = RED }, (struct str){ text.ptr, text.len });
+	strbuf_add_str(out, STR("\n"));
+	strbuf_fini(&text);
+}
+
+void flow_text_websocket(struct strbuf *out, const struct flow *f, const struct text_look *look)
+{
+	struct str dict = f->http.websocket;
+	struct tnet messages = member(dict, STR("messages")), code_item = member(dict, STR("close_code"));
+	struct tnet closer = member(dict, STR("closed_by_client")), reason = member(dict, STR("close_reason")), message;
+	int64_t code = 0;
+
+	while (messages.tag == ']' && messages.payload.len && tnet_next(&messages.payload, &message) == 0)
+		websocket_message(out, f, message.payload, look);
+	if (code_item.tag != '#' || !tnet_int(&code_item, &code))
+		return;
+	if (code != 1000 && code != 1001 && code != 1005) {
+		websocket_error(out, f, code, reason.tag == ';' ? reason.payload : STR(""), look);
+		return;
+	}
+	strbuf_addf(out, "WebSocket connection closed by %s: %lld ",
+		    closer.tag == '!' && tnet_bool(&closer) ? "client" : "server", (long long)code);
+	text_line(out, reason.tag == ';' ? reason.payload : STR("None"));
+	strbuf_add_str(out, STR("\n"));
+}
+
+/* --- streams -------------------------------------------------------------------------------------------------- */
 
 void flow_text_message(struct strbuf *out, enum flow_type type, const struct conn_record *client,
 		       const struct conn_record *server, const struct tcp_message *m, const struct text_look *look)

@@ -19,6 +19,9 @@ struct text_look {
 /* Request, response and error of an HTTP flow, as far as they are there. */
 void flow_text_http(struct strbuf *out, const struct flow *f, const struct text_look *look);
 
+/* The messages and the end of a WebSocket that a file holds. */
+void flow_text_websocket(struct strbuf *out, const struct flow *f, const struct text_look *look);
+
 /* One message of a TCP or UDP flow. */
 void flow_text_message(struct strbuf *out, enum flow_type type, const struct conn_record *client,
 		       const struct conn_record *server, const struct tcp_message *m, const struct text_look *look);
