@@ -179,8 +179,8 @@ static void client_leaves(void **state)
 	w.client.ended = true;
 	tls_pump(&w);
 	tls_assert_trace(&w, "log info Client TLS handshake failed. The client disconnected during the handshake. "
-			 "If this happens consistently for example.com:443, this may indicate that the client does not trust "
-			 "the proxy's certificate.\nhook tls_failed_client\nclose client\n");
+			     "If this happens consistently for example.com:443, this may indicate that the client does "
+			     "not trust the proxy's certificate.\nhook tls_failed_client\nclose client\n");
 	tls_world_fini(&w);
 }
 

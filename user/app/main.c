@@ -9,6 +9,7 @@
 #include "app/doctor.h"
 #include "app/program.h"
 #include "app/term_log.h"
+#include "crypto/ossl_mem.h"
 
 static enum log_level level_of(const struct settings *s)
 {
@@ -70,6 +71,7 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	int status;
 
+	ossl_mem_install();
 	signal(SIGPIPE, SIG_IGN);
 	if (cli_parse(&cli, argc, argv, &e) < 0) {
 		fprintf(stderr, "mitm-bpf: %s\n", e.text);

@@ -331,13 +331,21 @@ int tls_apply_ciphers(struct tls_layer *t, const char *option)
 	return ret;
 }
 
+void tls_set_text(struct tls_layer *t, const char *text)
+{
+	mem_free(t->text);
+	t->text = text ? mem_strndup(text, strlen(text)) : NULL;
+}
+
 void tls_fail(struct tls_layer *t, enum log_level level, const char *fmt, ...)
 {
+	char text[ERR_TEXT_MAX];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(t->text, sizeof(t->text), fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	tls_set_text(t, text);
 	t->level = level;
 	t->step = TLS_STEP_FAILED;
 }
@@ -392,10 +400,11 @@ static bool shake_hands(struct tls_layer *t)
 
 static void record_failed(struct tls_layer *t)
 {
-	layer_log(&t->base, t->level, "%s TLS handshake failed. %s", t->role->accept ? "Client" : "Server", t->text);
+	layer_log(&t->base, t->level, "%s TLS handshake failed. %s", t->role->accept ? "Client" : "Server",
+		  tls_text(t));
 	t->conn->failed = true;
 	if (conn_record_edit(&t->conn->record) == 0 &&
-	    conn_record_text(t->conn->record, &t->conn->record->error, str_of(t->text)) < 0)
+	    conn_record_text(t->conn->record, &t->conn->record->error, str_of(tls_text(t))) < 0)
 		t->conn->record->error = (struct str){ 0 };
 }
 
@@ -463,7 +472,7 @@ static void on_wakeup(struct tls_layer *t)
 {
 	if (t->tell_opener) {
 		t->tell_opener = false;
-		tls_answer(t, t->state == TLS_OPEN ? NULL : t->text[0] ? t->text : "connection closed");
+		tls_answer(t, t->state == TLS_OPEN ? NULL : t->text ? t->text : "connection closed");
 	}
 	if (t->tell_child) {
 		t->tell_child = false;
@@ -533,6 +542,7 @@ static void tls_free(struct layer *l)
 	if (t->role->fini)
 		t->role->fini(t);
 	mem_free((char *)t->session_key.ptr);
+	mem_free(t->text);
 	mem_free(t);
 }
 

@@ -77,8 +77,6 @@ struct tls_role {
 	void (*fini)(struct tls_layer *t);
 };
 
-#define TLS_TEXT_MAX 512
-
 struct tls_layer {
 	struct layer base;
 	const struct tls_role *role;
@@ -99,7 +97,7 @@ struct tls_layer {
 	struct str alpn;                 /* chosen for the client; empty: none */
 	struct str session_key;          /* mem_alloc'ed; none: do not keep sessions */
 	enum log_level level;            /* of text */
-	char text[TLS_TEXT_MAX];         /* why it failed */
+	char *text;                      /* why it failed, mem_alloc'ed; NULL: it did not, or there was no memory */
 };
 
 int tls_init(struct tls_layer *t, const struct tls_role *role, struct layer *parent, struct conn *conn,
@@ -111,7 +109,14 @@ static inline struct tls_layer *tls_of(struct layer *l)
 
 /* Goes on from t->step as far as possible. */
 void tls_advance(struct tls_layer *t);
-/* The establishment has failed with t->text; tls_advance() does the rest. */
+/* Keeps a copy as t->text. */
+void tls_set_text(struct tls_layer *t, const char *text);
+static inline const char *tls_text(const struct tls_layer *t)
+{
+	return t->text ? t->text : "out of memory";
+}
+
+/* The establishment has failed, for this reason; tls_advance() does the rest. */
 void tls_fail(struct tls_layer *t, enum log_level level, const char *fmt, ...) __printf(3, 4);
 /* Gives an event to the child, or keeps it until TLS is established. */
 void tls_to_child(struct tls_layer *t, const struct event *ev);

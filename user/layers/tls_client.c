@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 #include "core/conn.h"
-#include "layers/relay.h"
+#include "layers/bypass.h"
 #include "layers/tls.h"
 #include "layers/tls_env.h"
 
@@ -94,10 +94,10 @@ static bool read_hello(struct tls_client *c)
 static void let_through(struct tls_client *c)
 {
 	struct tls_layer *t = &c->tls;
-	struct layer *relay = relay_new(&t->base, t->client, t->server);
+	struct layer *bypass = bypass_new(&t->base, t->client, t->server);
 	struct chain bytes = chain_take(&t->engine.in);
 
-	if (!relay) {
+	if (!bypass) {
 		chain_clear(&bytes);
 		tls_give_up(t);
 		return;
@@ -106,7 +106,7 @@ static void let_through(struct tls_client *c)
 	if (tls_is_server(t->base.parent))
 		tls_pass(t->base.parent);
 	layer_free(t->child);
-	t->child = relay;
+	t->child = bypass;
 	t->state = TLS_INACTIVE;
 	t->step = TLS_STEP_NONE;
 	tls_release(t);

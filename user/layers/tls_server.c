@@ -4,7 +4,6 @@
  * and protocols are known; without a client that speaks TLS it begins as soon as the connection is there.
  */
 #include <errno.h>
-#include <stdio.h>
 
 #include "base/mem.h"
 #include "core/conn.h"
@@ -36,7 +35,7 @@ static void renew(struct tls_layer *t)
 	if (t->engine.ssl)
 		tls_engine_fini(&t->engine);
 	t->shut_in = t->shut_out = t->tell_opener = t->tell_child = false;
-	t->text[0] = 0;
+	tls_set_text(t, NULL);
 }
 
 static void ask(struct tls_layer *t, struct command *cmd)
@@ -69,8 +68,8 @@ static void opened(struct tls_layer *t, const char *error)
 		return;
 	}
 	t->state = TLS_CLOSED;
-	snprintf(t->text, sizeof(t->text), "%s", error);
-	tls_answer(t, t->text);
+	tls_set_text(t, error);
+	tls_answer(t, tls_text(t));
 }
 
 static bool prelude(struct tls_layer *t)
@@ -242,7 +241,7 @@ static void ready(struct tls_layer *t)
 static void gone(struct tls_layer *t)
 {
 	if (t->opener)
-		tls_answer(t, t->text);
+		tls_answer(t, tls_text(t));
 	else
 		tls_release(t);
 }

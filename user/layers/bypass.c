@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* A relay without a record: the slow side pauses the fast one, halves stay halves, a reset stays a reset (DB-5). */
-#include "layers/relay.h"
+#include "layers/bypass.h"
 
 #include <stdlib.h>
 
 #include "base/mem.h"
 
-struct relay {
+struct bypass {
 	struct layer base;
 	struct conn *client, *server;
 };
 
-static struct conn *other(const struct relay *r, const struct conn *c)
+static struct conn *other(const struct bypass *r, const struct conn *c)
 {
 	return c == r->client ? r->server : r->client;
 }
 
-static void on_closed(struct relay *r, struct conn *from, bool reset)
+static void on_closed(struct bypass *r, struct conn *from, bool reset)
 {
 	struct conn *to = other(r, from);
 
@@ -32,9 +32,9 @@ static void on_closed(struct relay *r, struct conn *from, bool reset)
 	layer_close(&r->base, from);
 }
 
-static void relay_handle(struct layer *l, const struct event *ev)
+static void bypass_handle(struct layer *l, const struct event *ev)
 {
-	struct relay *r = container_of(l, struct relay, base);
+	struct bypass *r = container_of(l, struct bypass, base);
 
 	switch (ev->type) {
 	case EV_START:
@@ -63,21 +63,21 @@ static void relay_handle(struct layer *l, const struct event *ev)
 	abort();
 }
 
-static void relay_free(struct layer *l)
+static void bypass_free(struct layer *l)
 {
 	layer_fini(l);
-	mem_free(container_of(l, struct relay, base));
+	mem_free(container_of(l, struct bypass, base));
 }
 
-static const struct layer_ops relay_ops = { .name = "relay", .handle = relay_handle, .free = relay_free };
+static const struct layer_ops bypass_ops = { .name = "bypass", .handle = bypass_handle, .free = bypass_free };
 
-struct layer *relay_new(struct layer *parent, struct conn *client, struct conn *server)
+struct layer *bypass_new(struct layer *parent, struct conn *client, struct conn *server)
 {
-	struct relay *r = mem_zalloc(sizeof(*r));
+	struct bypass *r = mem_zalloc(sizeof(*r));
 
 	if (!r)
 		return NULL;
-	layer_init(&r->base, &relay_ops, parent, NULL, NULL);
+	layer_init(&r->base, &bypass_ops, parent, NULL, NULL);
 	r->client = client;
 	r->server = server;
 	return &r->base;

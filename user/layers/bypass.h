@@ -5,4 +5,4 @@
 #include "core/conn.h"
 
 /* Opens server on EV_START when it is not open. NULL: out of memory. */
-struct layer *relay_new(struct layer *parent, struct conn *client, struct conn *server) __must_check;
+struct layer *bypass_new(struct layer *parent, struct conn *client, struct conn *server) __must_check;
