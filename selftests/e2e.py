@@ -24,7 +24,8 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), 
 MITM_BPF = os.path.join(ROOT, os.environ.get("MITM_BPF", "build/mitm-bpf"))
 ORIGIN4, ORIGIN6 = "10.77.0.2", "fd77::2"
 CLIENT4, CLIENT6 = "10.77.0.1", "fd77::1"
-CLONE_NEWNET = 0x40000000
+CLONE_NEWNET, CLONE_NEWNS = 0x40000000, 0x20000
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -162,8 +163,8 @@ def netlink(*words, netns=None):
 
 
 class World:
-    """The calling process moves into a network namespace of its own, with an origin's namespace behind a veth. Clients
-    run in a child cgroup; only that one is ever steered. `stack` is the running test's, for what it starts."""
+    """The calling process moves into a network and a mount namespace of its own, with an origin's namespace behind a
+    veth. Clients run in a child cgroup; only that one is ever steered. `stack` is the running test's."""
 
     def __init__(self, stack):
         self.proxies, self.stack = [], stack
@@ -185,6 +186,8 @@ class World:
 
     def make_namespaces(self, stack):
         fds = []
+        if LIBC.unshare(CLONE_NEWNS) < 0 or LIBC.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) < 0:
+            skip_all("cannot make a mount namespace: " + os.strerror(ctypes.get_errno()))
         for _ in range(2):
             if LIBC.unshare(CLONE_NEWNET) < 0:
                 skip_all("cannot make a network namespace: " + os.strerror(ctypes.get_errno()))
@@ -254,6 +257,14 @@ class World:
     def curl(self, *words, ca=None, **options):
         return self.run("curl", "--disable", "--silent", "--show-error", "--max-time", "10", "--cacert",
                         ca or self.ca, *words, **options)
+
+    def mount_small(self, size):
+        """A file system of its own with so much room; nobody else sees it."""
+        folder = tempfile.mkdtemp(prefix="full.", dir=self.tmp)
+        if LIBC.mount(b"none", folder.encode(), b"tmpfs", 0, f"size={size}".encode()) < 0:
+            raise Skipped("cannot mount a tmpfs: " + os.strerror(ctypes.get_errno()))
+        self.stack.callback(LIBC.umount2, folder.encode(), 2)
+        return folder
 
     # -- what serves them
 
@@ -459,7 +470,7 @@ class Proxy:
     count = 0
 
     def __init__(self, world, words, intercept=None, trust=True, loopback=True, wait=True, env=None, io=None,
-                 inside=False, prefix=(), stdout=None):
+                 inside=False, prefix=(), stdout=None, confdir=None):
         Proxy.count += 1
         self.world = world
         self.file = os.path.join(world.tmp, f"flows-{Proxy.count}.mitm")
@@ -474,7 +485,7 @@ class Proxy:
         if "-w" not in words:
             words += ["-w", self.file]
         words += ["--io", io] if io else []
-        command = [*prefix, MITM_BPF, "--set", "confdir=" + world.confdir, *words]
+        command = [*prefix, MITM_BPF, "--set", "confdir=" + (confdir or world.confdir), *words]
         with open(self.log_path, "wb") as log, open(self.out_path, "wb") as out:
             self.process = world.start(*command, inside=inside, stdout=stdout or out, stderr=log,
                                        env=plain_environment(**(env or {})))
