@@ -172,7 +172,7 @@ static uint64_t play(uint64_t seed, const struct sim_faults *faults, uint64_t fa
 {
 	struct world w = { 0 };
 	struct addr at = addr_v4(0x7f000001, 0), origin = addr_v4(0xc6336401, 443);
-	struct relay *r;
+	struct io_relay *r;
 	uint64_t digest;
 	int ret = 0;
 
@@ -182,22 +182,22 @@ static uint64_t play(uint64_t seed, const struct sim_faults *faults, uint64_t fa
 	assert_int_equal(sim_new(&w.io, seed, faults, NULL), 0);
 	mem_fail_at(fail_at);
 	sim_peer_listen(w.io, &origin, on_accepted, &w);
-	r = relay_new(w.io, sim_listen(w.io, &at), &origin);
+	r = io_relay_new(w.io, sim_listen(w.io, &at), &origin);
 	for (size_t i = 0; r && i < CLIENTS; i++) {
 		struct party *p = &w.clients[i];
 
 		*p = (struct party){ .world = &w, .to_send = w.upload };
 		p->peer = sim_peer_connect(w.io, NULL, &at, &events, p);
 	}
-	while (r && ret == 0 && w.io->now_ns < LIMIT_NS && !(all_over(&w) && relay_open(r) == 0 && sim_idle(w.io)))
+	while (r && ret == 0 && w.io->now_ns < LIMIT_NS && !(all_over(&w) && io_relay_open(r) == 0 && sim_idle(w.io)))
 		ret = w.io->ops->run(w.io, 1000000000);
 	allocation_failed = mem_fail_hit();
 	mem_fail_at(0);
 	if (r) {
 		assert_true(w.io->now_ns < LIMIT_NS);
-		assert_true(relay_queued_max(r) <= IO_HIGH_WATER + BUF_SLAB_SIZE);
+		assert_true(io_relay_queued_max(r) <= IO_HIGH_WATER + BUF_SLAB_SIZE);
 		check(&w, !faults && !fail_at);
-		relay_free(r);
+		io_relay_free(r);
 	}
 	digest = sim_digest(w.io);
 	w.io->ops->free(w.io);

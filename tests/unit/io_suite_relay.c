@@ -15,12 +15,12 @@ struct side {
 };
 
 struct pair {
-	struct relay *relay;
+	struct io_relay *relay;
 	struct list node;
 	struct side side[2];             /* client, origin */
 };
 
-struct relay {
+struct io_relay {
 	struct io *io;
 	struct listener *listener;
 	struct addr origin;
@@ -59,7 +59,7 @@ static void on_connected(void *owner, int err)
 static void on_received(void *owner, struct slice data)
 {
 	struct side *s = owner, *to = other(s);
-	struct relay *r = s->pair->relay;
+	struct io_relay *r = s->pair->relay;
 	struct chain c = { 0 };
 
 	if (chain_append(&c, data) < 0) {
@@ -97,7 +97,7 @@ static const struct sock_events events = { on_connected, on_received, on_ended, 
 
 static void on_accepted(void *owner, int handle)
 {
-	struct relay *r = owner;
+	struct io_relay *r = owner;
 	struct pair *p = calloc(1, sizeof(*p));
 	struct io_dial d = { .to = r->origin, .netns_fd = -1 };
 
@@ -118,14 +118,14 @@ static void on_accepted(void *owner, int handle)
 
 static void on_again(struct timer *t)
 {
-	struct relay *r = container_of(t, struct relay, again);
+	struct io_relay *r = container_of(t, struct io_relay, again);
 
 	r->io->ops->listen_pause(r->listener, false);
 }
 
 static void on_starved(void *owner, int err __unused)
 {
-	struct relay *r = owner;
+	struct io_relay *r = owner;
 
 	if (timer_arm(&r->io->timers, &r->again, r->io->now_ns + 100000000) < 0)
 		r->io->ops->listen_pause(r->listener, false);
@@ -133,9 +133,9 @@ static void on_starved(void *owner, int err __unused)
 
 static const struct listener_events listener_events = { on_accepted, on_starved };
 
-struct relay *relay_new(struct io *io, int handle, const struct addr *origin)
+struct io_relay *io_relay_new(struct io *io, int handle, const struct addr *origin)
 {
-	struct relay *r = calloc(1, sizeof(*r));
+	struct io_relay *r = calloc(1, sizeof(*r));
 
 	if (!r)
 		abort();
@@ -150,17 +150,17 @@ struct relay *relay_new(struct io *io, int handle, const struct addr *origin)
 	return NULL;
 }
 
-int relay_open(const struct relay *r)
+int io_relay_open(const struct io_relay *r)
 {
 	return r->open;
 }
 
-size_t relay_queued_max(const struct relay *r)
+size_t io_relay_queued_max(const struct io_relay *r)
 {
 	return r->queued_max;
 }
 
-void relay_free(struct relay *r)
+void io_relay_free(struct io_relay *r)
 {
 	while (!list_empty(&r->pairs))
 		pair_close(list_entry(list_first(&r->pairs), struct pair, node), true);

@@ -4,13 +4,13 @@
 
 #include "core/io.h"
 
-struct relay;
+struct io_relay;
 
 /* handle: as for io->ops->listen(). NULL: out of memory (the handle is closed). */
-struct relay *relay_new(struct io *io, int handle, const struct addr *origin);
+struct io_relay *io_relay_new(struct io *io, int handle, const struct addr *origin);
 /* Connections that are open or opening. */
-int relay_open(const struct relay *r);
+int io_relay_open(const struct io_relay *r);
 /* The most bytes that were queued towards any one end. */
-size_t relay_queued_max(const struct relay *r);
+size_t io_relay_queued_max(const struct io_relay *r);
 /* Resets what is open. */
-void relay_free(struct relay *r);
+void io_relay_free(struct io_relay *r);
