@@ -7,10 +7,13 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BACKLOG 4096
 #define FREE_PORT_TRIES 16
+#define BUSY_TRIES 8
+#define BUSY_WAIT_NS 100000000
 
 static socklen_t to_sockaddr(const struct addr *a, struct sockaddr_storage *out)
 {
@@ -147,9 +150,15 @@ int listen_plan(struct listen_plan *plan, const char *description, struct str ho
 
 	if (ret < 0)
 		return ret;
-	ret = find_port(plan, port, host.len == 0, &failed);
-	if (ret == 0)
-		return 0;
+	/* The sockets of a killed predecessor live on for a moment, until the kernel has unwound its rings. */
+	for (int i = 0; i < BUSY_TRIES; i++) {
+		ret = find_port(plan, port, host.len == 0, &failed);
+		if (ret == 0)
+			return 0;
+		if (ret != -EADDRINUSE)
+			break;
+		nanosleep(&(struct timespec){ .tv_nsec = BUSY_WAIT_NS }, NULL);
+	}
 	return err_set(e, ret, "%s failed to listen on %.*s:%u with %s%s", description, host.len ? (int)host.len : 1,
 		       host.len ? host.ptr : "*", port, strerror(-ret),
 		       ret == -EADDRINUSE ? "; choose another port with -p" :

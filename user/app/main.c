@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* From words to an exit status: 0 well, 1 something failed, 2 the command line was not understood. */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include "app/program.h"
 #include "app/term_log.h"
 #include "crypto/ossl_mem.h"
+
+#define HEAP_STEP (1 << 20)
 
 static enum log_level level_of(const struct settings *s)
 {
@@ -71,6 +74,8 @@ int main(int argc, char **argv)
 	struct err e = { 0 };
 	int status;
 
+	/* Threads' heaps grow by this much: at glibc's default a busy worker would ask the kernel for each request. */
+	mallopt(M_TOP_PAD, HEAP_STEP);
 	ossl_mem_install();
 	signal(SIGPIPE, SIG_IGN);
 	if (cli_parse(&cli, argc, argv, &e) < 0) {

@@ -285,10 +285,16 @@ static struct conn *new_server(struct http *h, struct str host, uint16_t port, b
 		ip.port = port;
 		c->origin = ip;
 	}
-	/* Transparent: the destination is where the client wanted to go, whatever its name. */
-	if (h->server && h->server->origin.family && str_eq(h->server->record->address.host, host) &&
-	    h->server->record->address.port == port)
-		c->origin = h->server->origin;
+	/* The same destination again is reached as the client meant it: at that address, under the name it gave to TLS. */
+	if (h->server && str_eq(h->server->record->address.host, host) && h->server->record->address.port == port) {
+		if (h->server->origin.family)
+			c->origin = h->server->origin;
+		host = h->server->record->sni;
+	}
+	if (tls && host.ptr && !addr_parse(&ip, host) && conn_record_text(c->record, &c->record->sni, host) < 0) {
+		sink->conn_free(sink, c);
+		return NULL;
+	}
 	return c;
 }
 

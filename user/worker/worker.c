@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -378,11 +379,9 @@ static void loop(struct worker *w)
 		int ret = w->io->ops->run(w->io, wait_ns);
 
 		if (ret < 0) {
-			char text[160];
-
-			snprintf(text, sizeof(text), "I/O loop: %s; this worker stops", strerror(-ret));
-			log_line(LOG_ERROR, "worker", "%s", text);
-			break;
+			/* Nothing can be carried any more; dying is what lets new connections go direct. */
+			log_line(LOG_ERROR, "worker", "I/O failed: %s; mitm-bpf ends", strerror(-ret));
+			abort();
 		}
 		take_back(w);
 		obey(w);
