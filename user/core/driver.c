@@ -61,6 +61,7 @@ static void driver_log(struct driver *d, enum log_level level, const char *text)
 static void close_sock(struct driver *d, struct conn *c, bool reset)
 {
 	c->state = CONN_CLOSED;
+	d->client_broken |= reset && c->is_client;
 	if (c->sock)
 		io_of(d)->ops->close(c->sock, reset);
 	c->sock = NULL;
@@ -76,18 +77,26 @@ static struct driver_conn *find_open(struct driver *d)
 	return c;
 }
 
-/* Everything that ends sessions comes through here, after an event was handled. */
-static void settle(struct driver *d)
+static void finish(struct driver *d)
 {
-	if (d->finishing || d->client->state != CONN_CLOSED)
-		return;
 	d->finishing = true;
+	/* Layers may be waiting, and not know yet: an orderly end would pass for the client's. */
 	for (struct driver_conn *c = find_open(d); c; c = find_open(d)) {
-		close_sock(d, &c->base, false);
+		close_sock(d, &c->base, d->client_broken);
 		layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = &c->base });
 	}
 	timer_cancel(&io_of(d)->timers, &d->idle);
 	d->world->finished(d->world, d);
+}
+
+/*
+ * Everything that ends sessions comes through here, after an event was handled. A layer that waits for an answer may
+ * hold bytes that came before the client's end, and a flow that somebody is looking at: it is waited for.
+ */
+static void settle(struct driver *d)
+{
+	if (!d->finishing && d->client->state == CONN_CLOSED && list_empty(&d->asks))
+		finish(d);
 }
 
 static void deliver(struct driver *d, const struct event *ev)
@@ -254,8 +263,9 @@ static void cmd_open(struct driver *d, struct command *cmd)
 	c->dial = dial_start(d, c, &c->base, dialled);
 	if (!c->dial) {
 		c->opener = NULL;
-		layer_event(cmd->from, &(struct event){
-			.type = EV_OPENED, .conn = cmd->conn, .error = "out of memory" });
+		if (layer_event(cmd->from, &(struct event){
+			.type = EV_OPENED, .conn = cmd->conn, .error = "out of memory" }) < 0)
+			close_sock(d, d->client, true);
 	}
 }
 
@@ -541,12 +551,13 @@ void driver_start(struct driver *d, driver_top_fn top, void *arg)
 
 void driver_free(struct driver *d)
 {
-	if (!d->finishing && d->client->state != CONN_CLOSED) {
+	if (d->client->state != CONN_CLOSED) {
 		close_sock(d, d->client, true);
 		if (d->top)
 			layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = d->client, .reset = true });
-		settle(d);
 	}
+	if (!d->finishing)
+		finish(d);
 	layer_free(d->top);
 	while (!list_empty(&d->asks)) {
 		struct list *first = list_first(&d->asks);

@@ -54,6 +54,7 @@ struct driver {
 	int64_t active_ns;
 	uint64_t next_token;
 	bool finishing;
+	bool client_broken;              /* it ended by a reset, its own or ours */
 	bool held;                       /* the world's: driver_hold() is on */
 	char prefix[ADDR_TEXT_MAX];      /* the client's address, for log lines */
 };

@@ -196,20 +196,27 @@ void http_upstream_opened(struct http_upstream *up, const char *error)
 	http_stream_upstream(s, error);
 }
 
+/* Neither side may know the other any more: either may be freed first. */
+static void part(struct http_upstream *up)
+{
+	if (up->stream)
+		up->stream->upstream = NULL;
+	up->stream = NULL;
+}
+
 void http_upstream_dead(struct http_upstream *up)
 {
 	up->state = UPSTREAM_DEAD;
-	up->stream = NULL;
+	part(up);
 }
 
 void http_upstream_release(struct http_upstream *up)
 {
-	up->stream = NULL;
+	part(up);
 	up->fresh = false;
 }
 
-static struct http_upstream *upstream_add(struct http *h, struct conn *conn, bool own, struct str host, uint16_t port,
-					  bool tls)
+static struct http_upstream *upstream_add(struct http *h, struct conn *conn, bool own, bool tls)
 {
 	struct http_upstream *up = mem_zalloc(sizeof(*up));
 	struct layer *parent = &h->base;
@@ -219,8 +226,6 @@ static struct http_upstream *upstream_add(struct http *h, struct conn *conn, boo
 	up->conn = conn;
 	up->own = own;
 	up->fresh = true;
-	up->host = host;
-	up->port = port;
 	up->tls = tls;
 	if (own && tls) {
 		up->stack = tls_server_new(&h->base, conn, h->client);
@@ -246,7 +251,9 @@ fail:
 
 static bool same_target(const struct http_upstream *up, struct str host, uint16_t port, bool tls)
 {
-	return up->port == port && up->tls == tls && str_eq_nocase(up->host, host);
+	const struct endpoint *at = &up->conn->record->address;
+
+	return at->port == port && up->tls == tls && str_eq_nocase(at->host, host);
 }
 
 static void shrink(struct http *h)
@@ -266,6 +273,22 @@ static void shrink(struct http *h)
 	oldest->state = UPSTREAM_DEAD;
 }
 
+static bool is_context(const struct http *h, struct str host, uint16_t port)
+{
+	return h->server && h->server->record->address.port == port &&
+	       str_eq(h->server->record->address.host, host);
+}
+
+/* Spec/layers 8.7: what the client named is where it wanted to go; of a proxy it has only named the proxy. */
+static struct str server_name(const struct http *h, struct str host, uint16_t port)
+{
+	if (!is_context(h, host, port))
+		return host;
+	if (h->server->record->sni.len)
+		return h->server->record->sni;
+	return h->client->record->sni.len ? h->client->record->sni : host;
+}
+
 static struct conn *new_server(struct http *h, struct str host, uint16_t port, bool tls)
 {
 	struct sink *sink = h->base.sink;
@@ -278,6 +301,10 @@ static struct conn *new_server(struct http *h, struct str host, uint16_t port, b
 		sink->conn_free(sink, c);
 		return NULL;
 	}
+	if (tls && conn_record_text(c->record, &c->record->sni, server_name(h, host, port)) < 0) {
+		sink->conn_free(sink, c);
+		return NULL;
+	}
 	c->record->address.port = port;
 	c->record->tls = tls;
 	c->bound_if = h->client->bound_if;
@@ -285,17 +312,25 @@ static struct conn *new_server(struct http *h, struct str host, uint16_t port, b
 		ip.port = port;
 		c->origin = ip;
 	}
-	/* The same destination again is reached as the client meant it: at that address, under the name it gave to TLS. */
-	if (h->server && str_eq(h->server->record->address.host, host) && h->server->record->address.port == port) {
-		if (h->server->origin.family)
-			c->origin = h->server->origin;
-		host = h->server->record->sni;
-	}
-	if (tls && host.ptr && !addr_parse(&ip, host) && conn_record_text(c->record, &c->record->sni, host) < 0) {
-		sink->conn_free(sink, c);
-		return NULL;
-	}
+	/* Transparent: the destination is where the client wanted to go, whatever its name. */
+	if (is_context(h, host, port) && h->server->origin.family)
+		c->origin = h->server->origin;
 	return c;
+}
+
+/* What is decided at once comes back as the answer, not through http_stream_upstream(): the stream does not wait yet. */
+static enum upstream_answer start(struct http_upstream *up, struct http_stream *s, const char **why)
+{
+	const struct conn *c = up->conn;
+
+	layer_event(up->stack, &(struct event){ .type = EV_START });
+	if (up->state == UPSTREAM_DEAD) {
+		*why = c->record->error.ptr ? c->record->error.ptr : "connection failed";
+		return UPSTREAM_NEVER;
+	}
+	up->stream = s;
+	s->upstream = up;
+	return up->state == UPSTREAM_READY ? UPSTREAM_NOW : UPSTREAM_LATER;
 }
 
 /* The connection that the layers above opened, when it serves this target and is not in use yet. */
@@ -309,15 +344,12 @@ static enum upstream_answer use_context(struct http *h, struct http_stream *s, c
 		return UPSTREAM_NEVER;
 	}
 	h->server_used = true;
-	up = upstream_add(h, c, false, c->record->address.host, c->record->address.port, c->record->tls);
+	up = upstream_add(h, c, false, c->record->tls);
 	if (!up) {
 		*why = "out of memory";
 		return UPSTREAM_NEVER;
 	}
-	layer_event(up->stack, &(struct event){ .type = EV_START });
-	up->stream = s;
-	s->upstream = up;
-	return up->state == UPSTREAM_READY ? UPSTREAM_NOW : UPSTREAM_LATER;
+	return start(up, s, why);
 }
 
 static bool context_fits(struct http *h, struct str host, uint16_t port, bool tls)
@@ -352,15 +384,12 @@ enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bo
 	c = new_server(h, r->host, r->port, tls);
 	if (!c)
 		return UPSTREAM_NEVER;
-	up = upstream_add(h, c, true, c->record->address.host, r->port, tls);
+	up = upstream_add(h, c, true, tls);
 	if (!up) {
 		h->base.sink->conn_free(h->base.sink, c);
 		return UPSTREAM_NEVER;
 	}
-	up->stream = s;
-	s->upstream = up;
-	layer_event(up->stack, &(struct event){ .type = EV_START });
-	return UPSTREAM_LATER;
+	return start(up, s, why);
 }
 
 struct conn *http_server_for_connect(struct http *h, struct str host, uint16_t port)

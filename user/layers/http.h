@@ -79,9 +79,7 @@ struct http_upstream {
 	bool fresh;                      /* nothing was sent on it yet */
 	struct layer *stack;             /* top of its layers; the codec itself without TLS */
 	struct http_codec *codec;
-	struct str host;                 /* in the connection's record */
-	uint16_t port;
-	bool tls;
+	bool tls;                        /* its target besides: conn->record->address, as it is at the moment */
 	struct http_stream *stream;      /* who uses it; HTTP/1: one at a time */
 };
 

@@ -21,7 +21,8 @@ struct http1_client {
 	bool chunked;                    /* the request that is being written */
 	bool until_eof;                  /* the request's end is our FIN */
 	bool any;                        /* the origin has sent something for this request */
-	bool paused, pumping, again;
+	bool upgrading;                  /* 101 came: what follows is the tunnel's, once the stream has made it */
+	bool paused, pumping, again, held;
 	bool ended, ended_by_reset;      /* the origin closed while bytes before that wait for the client */
 	struct layer *tunnel;
 };
@@ -62,14 +63,35 @@ static void dead(struct http1_client *c, const char *why, bool retriable)
 			.type = HTTP_ERROR, .code = HTTP_ERROR_SERVER, .message = why, .retriable = retriable });
 }
 
+/* What the client was too slow for is its stream's matter, not the next one's. */
+static void unpause(struct http1_client *c)
+{
+	if (c->paused)
+		layer_resume(layer_of(c), c->codec.conn, PAUSE_PEER);
+	c->paused = false;
+}
+
+/* Between a 101 and the tunnel nothing is read: there is nobody yet whose bytes these are. */
+static void hold(struct http1_client *c, bool held)
+{
+	if (held == c->held)
+		return;
+	c->held = held;
+	if (held)
+		layer_pause(layer_of(c), c->codec.conn, PAUSE_LAYER);
+	else
+		layer_resume(layer_of(c), c->codec.conn, PAUSE_LAYER);
+}
+
 /* Ready for the next request, or not. */
 static void settle(struct http1_client *c)
 {
 	struct http_upstream *up = c->codec.upstream;
 
-	if (c->state != RESPONSE_OVER || !c->request_over)
+	if (c->state != RESPONSE_OVER || !c->request_over || c->upgrading)
 		return;
 	c->stream = NULL;
+	unpause(c);
 	if (c->request_keeps && c->response_keeps && c->codec.conn->state == CONN_OPEN && c->in.len == 0) {
 		c->state = IDLE;
 		http_upstream_release(up);
@@ -148,6 +170,7 @@ static bool on_head(struct http1_client *c)
 	}
 	c->response_keeps = framing != HTTP1_UNTIL_EOF && http1_keep_alive(&r->base.headers, r->base.version);
 	c->state = framing == HTTP1_NO_BODY ? RESPONSE_OVER : WANT_BODY;
+	c->upgrading = r->status == 101;
 	if (framing != HTTP1_NO_BODY) {
 		http1_body_init(&c->body, framing, length, &r->base.trailers, &f->arena);
 		c->body_live = true;
@@ -158,6 +181,7 @@ static bool on_head(struct http1_client *c)
 		http_response_event(c->stream, &(struct http_event){ .type = HTTP_END });
 	if (c->state == RESPONSE_OVER)
 		settle(c);
+	hold(c, c->upgrading && c->state == RESPONSE_OVER);
 	return c->state == WANT_BODY;
 }
 
@@ -342,7 +366,6 @@ static int write_event(struct http1_client *c, struct http_stream *stream, const
 		c->stream = stream;
 		c->state = WANT_HEAD;
 		c->any = c->request_over = false;
-		c->paused = false;
 		c->request_keeps = http1_keep_alive(&r->base.headers, r->base.version);
 		c->chunked = headers_has_token(&r->base.headers, STR("transfer-encoding"), STR("chunked"));
 		return http1_write_request(out, env, r);
@@ -406,6 +429,8 @@ static void client_tunnel(struct http_codec *codec, struct layer *child)
 	c->tunnel = child;
 	c->state = CLOSED;               /* for HTTP; the connection is the child's */
 	c->stream = NULL;
+	unpause(c);
+	hold(c, false);
 	if (c->in.len)
 		layer_event(child, &(struct event){ .type = EV_DATA, .conn = codec->conn, .data = &c->in });
 	chain_clear(&c->in);

@@ -117,21 +117,33 @@ static int set_error(struct http_stream *s, const char *message)
 	return 0;
 }
 
+static void drop_upstream(struct http_stream *s)
+{
+	struct http_upstream *up = s->upstream;
+
+	if (!up)
+		return;
+	send_up(s, (struct http_event){ .type = HTTP_ERROR });
+	s->upstream = NULL;
+	if (up->stream == s)
+		up->stream = NULL;
+}
+
 /* The flow fails: the origin's side is dropped, the client gets a page or a broken connection, `error` fires. */
 static void fail(struct http_stream *s, enum http_error_code code, const char *message)
 {
 	if (s->ended || s->request == MESSAGE_FAILED || s->response == MESSAGE_FAILED)
 		return;
+	if (s->response == MESSAGE_DONE) {
+		/* The response was complete, and seen: what became of the rest of the request changes nothing. */
+		s->request = MESSAGE_FAILED;
+		drop_upstream(s);
+		finish(s, HOOK_RESPONSE);
+		return;
+	}
 	s->request = s->response = MESSAGE_FAILED;
 	(void)!set_error(s, message);
-	if (s->upstream) {
-		struct http_upstream *up = s->upstream;
-
-		send_up(s, (struct http_event){ .type = HTTP_ERROR });
-		s->upstream = NULL;
-		if (up->stream == s)
-			up->stream = NULL;
-	}
+	drop_upstream(s);
 	send_down(s, (struct http_event){ .type = HTTP_ERROR, .code = code, .message = message });
 	hook(s, HOOK_ERROR, finish_error);
 }
@@ -428,10 +440,12 @@ static void upgraded(struct http_stream *s)
 	struct http *h = s->http;
 	struct http_upstream *up = s->upstream;
 	struct flow *f = s->flow;
-	struct layer *child = http_tunnel_new(h, up->conn, false, &up->codec->base);
+	struct layer *child = up ? http_tunnel_new(h, up->conn, false, &up->codec->base) : NULL;
 
 	s->flow = NULL;
 	s->upstream = NULL;
+	if (up)
+		up->stream = NULL;
 	s->ended = true;
 	layer_flow(&s->base, HOOK_RESPONSE, f);
 	http_stream_retire(h, s);
@@ -589,13 +603,30 @@ static void connect_tunnel(struct http_stream *s)
 	h->codec->ops->tunnel(h->codec, child);
 }
 
+static void connect_confirmed(struct http_stream *s)
+{
+	if (s->connect->state != CONN_OPEN) {
+		connect_failed(s, "server closed connection");
+		return;
+	}
+	layer_resume(&s->base, s->connect, PAUSE_LAYER);
+	connect_tunnel(s);
+}
+
+/* A server that speaks first is not read before there is a tunnel for its words. */
 static void connect_opened(struct http_stream *s)
 {
 	note_server(s, s->connect);
-	if (s->error)
+	if (s->error) {
 		connect_failed(s, s->error);
-	else
-		hook(s, HOOK_HTTP_CONNECTED, connect_tunnel);
+		return;
+	}
+	if (layer_hook(&s->base, HOOK_HTTP_CONNECTED, s->flow)) {
+		connect_tunnel(s);
+		return;
+	}
+	layer_pause(&s->base, s->connect, PAUSE_LAYER);
+	wait_for(s, connect_confirmed);
 }
 
 static void connect_asked(struct http_stream *s)

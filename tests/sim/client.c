@@ -1,0 +1,603 @@
+/* SPDX-License-Identifier: MIT */
+/* Virtual clients: one connection each, as its talk says. They check every byte that comes back, and how it ends. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "universe.h"
+
+#define PIECE_MAX   32000
+#define PORT_BASE   20000
+#define SECOND_NS   INT64_C(1000000000)
+
+struct client {
+	struct universe *u;
+	struct talk *t;
+	struct far *far;
+	enum { TO_CONNECT, TO_PROXY_TLS, TO_TUNNEL, TO_TLS, TALKING, WAITING, DONE } state;
+	struct reader reader;
+	uint32_t sending, answering;     /* n-th exchange of the talk */
+	bool head_sent, continued, thinking, banner;
+	uint64_t body_sent, sent, read;
+	struct timer start, send, resume, patience;
+};
+
+static void go_on(struct client *c);
+
+static struct exchange *exchange_at(const struct client *c, uint32_t n)
+{
+	return n < c->t->count ? &c->u->script->exchanges[c->t->first + n] : NULL;
+}
+
+static void set_timer(struct client *c, struct timer *t, int64_t delay_ns)
+{
+	BUG_ON(timer_arm(&c->u->io->timers, t, c->u->io->now_ns + delay_ns) < 0);
+}
+
+static void stop(struct client *c)
+{
+	struct timer *timers[] = { &c->start, &c->send, &c->resume, &c->patience };
+
+	c->state = DONE;
+	for (size_t i = 0; i < ARRAY_SIZE(timers); i++)
+		timer_cancel(&c->u->io->timers, timers[i]);
+}
+
+/* Ends what this client sends of a conversation, as far as it came. */
+static void note_end(struct client *c)
+{
+	struct exchange *x = exchange_at(c, 0);
+
+	if (c->t->kind == SCRIPT_TCP && c->head_sent)
+		x->up_ended = true;
+}
+
+static void leave(struct client *c)
+{
+	note_end(c);
+	far_close(c->far);
+	stop(c);
+}
+
+/* --- sending ------------------------------------------------------------------------------------------------------- */
+
+/* False: the script leaves here. */
+static bool put(struct client *c, const void *bytes, size_t len, size_t body)
+{
+	struct talk *t = c->t;
+	bool cut = (t->leave == LEAVE_CLOSE || t->leave == LEAVE_RESET) && !t->leave_reading;
+	size_t part = len;
+
+	if (cut && c->sent + len >= t->leave_at)
+		part = (size_t)(t->leave_at - c->sent);
+	far_send(c->far, bytes, part);
+	c->sent += part;
+	c->body_sent += part == len ? body : MIN(part, body);
+	if (t->kind == SCRIPT_TCP)
+		exchange_at(c, 0)->up_sent = c->body_sent;
+	if (!cut || c->sent < t->leave_at)
+		return true;
+	if (t->leave == LEAVE_CLOSE) {
+		leave(c);
+	} else {
+		far_reset(c->far);
+		stop(c);
+	}
+	return false;
+}
+
+static void target_text(const struct client *c, char *out, size_t size)
+{
+	snprintf(out, size, "%s:%u", script_hosts[c->t->host].name,
+		 c->t->kind == SCRIPT_HTTP ? (c->t->tls ? SCRIPT_PORT_HTTPS : SCRIPT_PORT_HTTP) :
+		 c->t->tls ? SCRIPT_PORT_TLS : exchange_at(c, 0)->server_first ? SCRIPT_PORT_FIRST : SCRIPT_PORT_TCP);
+}
+
+static bool put_head(struct client *c, const struct exchange *x)
+{
+	char head[1024], where[96] = "", target[64];
+	int len;
+
+	target_text(c, target, sizeof(target));
+	if (c->t->via == VIA_PROXY)
+		snprintf(where, sizeof(where), "http%s://%s", c->t->tls ? "s" : "", target);
+	len = snprintf(head, sizeof(head), "%s %s/x/%u HTTP/1.%d\r\nHost: %s\r\nX-Id: %u\r\n", x->method, where, x->id,
+		       !x->http10, target, x->id);
+	if (x->http10 && x->keep_alive)
+		len += snprintf(head + len, sizeof(head) - (size_t)len, "Connection: keep-alive\r\n");
+	if (x->expect)
+		len += snprintf(head + len, sizeof(head) - (size_t)len, "Expect: 100-continue\r\n");
+	if (x->up_framing == READER_LENGTH)
+		len += snprintf(head + len, sizeof(head) - (size_t)len, "Content-Length: %llu\r\n",
+				(unsigned long long)x->up);
+	if (x->up_framing == READER_CHUNKED)
+		len += snprintf(head + len, sizeof(head) - (size_t)len, "Transfer-Encoding: chunked\r\n");
+	len += snprintf(head + len, sizeof(head) - (size_t)len, "\r\n");
+	return put(c, head, (size_t)len, 0);
+}
+
+static bool put_piece(struct client *c, const struct exchange *x)
+{
+	uint8_t bytes[PIECE_MAX];
+	size_t len = c->t->piece ? c->t->piece : PIECE_MAX;
+	char size[32];
+
+	if (len > x->up - c->body_sent)
+		len = (size_t)(x->up - c->body_sent);
+	script_fill(x->id, true, c->body_sent, bytes, len);
+	if (c->t->kind == SCRIPT_TCP || x->up_framing != READER_CHUNKED)
+		return put(c, bytes, len, len);
+	snprintf(size, sizeof(size), "%zx\r\n", len);
+	return put(c, size, strlen(size), 0) && put(c, bytes, len, len) && put(c, "\r\n", 2, 0);
+}
+
+static void next_request(struct client *c)
+{
+	c->sending++;
+	c->head_sent = c->continued = false;
+	c->body_sent = 0;
+	if (c->sending == c->t->count) {
+		if (c->t->leave == LEAVE_HALF)
+			far_shutdown(c->far);
+		return;
+	}
+	c->thinking = c->t->think_ns != 0;
+	if (c->thinking)
+		set_timer(c, &c->send, c->t->think_ns);
+}
+
+/* One step of sending; the next one comes when that is on its way. */
+static void send_http(struct client *c)
+{
+	struct exchange *x = exchange_at(c, c->sending);
+
+	if (!x || c->thinking || c->sending - c->answering >= c->t->pipeline)
+		return;
+	if (!c->head_sent) {
+		c->head_sent = true;
+		c->continued = !x->expect;
+		if (!put_head(c, x))
+			return;
+		if (!c->continued) {
+			set_timer(c, &c->patience, SECOND_NS);
+			return;
+		}
+	} else if (!c->continued) {
+		return;
+	}
+	if (c->body_sent < x->up) {
+		if (!put_piece(c, x) || c->body_sent < x->up)
+			return;
+	}
+	if (x->up_framing == READER_CHUNKED && !put(c, "0\r\n\r\n", 5, 0))
+		return;
+	next_request(c);
+	go_on(c);
+}
+
+static void send_tcp(struct client *c)
+{
+	struct exchange *x = exchange_at(c, 0);
+	char line[32];
+
+	if (x->server_first && !c->banner)
+		return;
+	if (!c->head_sent) {
+		c->head_sent = true;
+		snprintf(line, sizeof(line), "talk %u\n", x->id);
+		if (!put(c, line, strlen(line), 0))
+			return;
+	}
+	if (x->up_ended)
+		return;
+	if (x->up_end == END_RESET && c->body_sent >= x->up / 2) {
+		far_reset(c->far);
+		stop(c);
+		return;
+	}
+	if (c->body_sent < x->up && (!put_piece(c, x) || c->body_sent < x->up))
+		return;
+	if (c->t->leave == LEAVE_WAITS && x->down_fin) {
+		leave(c);
+		return;
+	}
+	if (c->t->leave == LEAVE_WAITS || (x->up_end == END_AFTER_PEER && !x->down_fin))
+		return;
+	x->up_ended = true;
+	far_shutdown(c->far);
+	if (x->down_fin)
+		stop(c);
+}
+
+static void go_on(struct client *c)
+{
+	if (c->state != TALKING)
+		return;
+	if (c->t->kind == SCRIPT_TCP)
+		send_tcp(c);
+	else
+		send_http(c);
+}
+
+static void send_garbage(struct client *c)
+{
+	static const char *const starts[] = { "", "GET ", "\x16\x03\x01", "CONNECT ", "POST / HTTP/1.1\r\n", "\r\n\r\n" };
+	const char *start = starts[script_below(c->u->script, ARRAY_SIZE(starts))];
+	uint8_t bytes[3000];
+	size_t len = 1 + (size_t)c->t->leave_at % (sizeof(bytes) - 1);
+
+	far_send(c->far, start, strlen(start));
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = (uint8_t)script_below(c->u->script, i % 7 ? 256 : 14);
+	far_send(c->far, bytes, len);
+	c->state = WAITING;
+	set_timer(c, &c->patience, SECOND_NS / 2);
+}
+
+/* --- receiving: HTTP ------------------------------------------------------------------------------------------------- */
+
+static bool is_page(const struct client *c)
+{
+	static const int statuses[] = { 400, 413, 431, 502 };
+	char server[64];
+
+	if (!reader_field(&c->reader, "Server", server, sizeof(server)) || strncmp(server, "mitm-bpf", 8) != 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(statuses); i++)
+		if (c->reader.status == statuses[i])
+			return true;
+	return false;
+}
+
+static void on_head(struct reader *r)
+{
+	struct client *c = r->owner;
+	struct exchange *x = exchange_at(c, c->answering);
+	char id[32];
+
+	if (c->state == TO_TUNNEL) {
+		r->no_body = r->status == 200;
+		return;
+	}
+	if (!x || (c->sending <= c->answering && !c->head_sent)) {
+		if (!is_page(c))
+			universe_violate(c->u, "an answer without a question: %s", r->head);
+		return;
+	}
+	r->no_body = x->head;
+	if (r->status < 200)
+		return;
+	if (!reader_field(r, "X-Id", id, sizeof(id))) {
+		x->page = true;
+		if (!is_page(c))
+			universe_violate(c->u, "%u: an answer of nobody: %s", x->id, r->head);
+		else if (script_must_work(c->u->script, c->t, c->answering))
+			universe_violate(c->u, "%u: answered by the proxy's own page, %d", x->id,
+					 r->status);
+		return;
+	}
+	if ((uint32_t)atoi(id) != x->id || r->status != x->status)
+		universe_violate(c->u, "%u: another's answer: %s", x->id, r->head);
+}
+
+static void on_body(struct reader *r, const uint8_t *bytes, size_t len)
+{
+	struct client *c = r->owner;
+	struct exchange *x = exchange_at(c, c->answering);
+
+	if (c->state == TO_TUNNEL || !x || x->page)
+		return;
+	if (x->down_got + len > x->down || !script_check(x->id, false, x->down_got, bytes, len))
+		universe_violate(c->u, "%u: the body is not what the origin sent, at %llu", x->id,
+				 (unsigned long long)x->down_got);
+	x->down_got += len;
+}
+
+static void tunnel_answered(struct client *c)
+{
+	if (c->reader.status != 200) {
+		if (script_must_work(c->u->script, c->t, 0))
+			universe_violate(c->u, "CONNECT refused: %s", c->reader.head);
+		leave(c);
+		return;
+	}
+	c->reader.stopped = true;
+}
+
+static void on_end(struct reader *r)
+{
+	struct client *c = r->owner;
+	struct exchange *x = exchange_at(c, c->answering);
+
+	if (c->state == TO_TUNNEL) {
+		tunnel_answered(c);
+		return;
+	}
+	if (r->status == 100) {
+		c->continued = true;
+		timer_cancel(&c->u->io->timers, &c->patience);
+		go_on(c);
+	}
+	if (r->status < 200 || !x)
+		return;
+	if (!x->page && x->down_got != x->down &&
+	    !(r->framing == READER_EOF && x->fate == FATE_FIN && x->down_ended && x->down_got == x->down_sent))
+		universe_violate(c->u, "%u: %llu bytes of %llu passed off as the whole body", x->id,
+				 (unsigned long long)x->down_got, (unsigned long long)x->down);
+	x->answered = true;
+	c->answering++;
+	if (c->answering == c->t->count) {
+		c->state = c->t->leave == LEAVE_WAITS || c->t->leave == LEAVE_HALF ? WAITING : c->state;
+		if (c->state != WAITING)
+			leave(c);
+		return;
+	}
+	go_on(c);
+}
+
+/* --- receiving: TCP -------------------------------------------------------------------------------------------------- */
+
+static void tcp_received(struct client *c, const uint8_t *bytes, size_t len)
+{
+	struct exchange *x = exchange_at(c, 0);
+
+	while (x->server_first && !c->banner && len) {
+		c->banner = *bytes++ == '\n';
+		len--;
+		if (c->banner)
+			go_on(c);
+	}
+	if (x->down_got + len > x->down || !script_check(x->id, false, x->down_got, bytes, len))
+		universe_violate(c->u, "%u: the origin's bytes are not what it sent, at %llu", x->id,
+				 (unsigned long long)x->down_got);
+	x->down_got += len;
+}
+
+static void tcp_ended(struct client *c)
+{
+	struct exchange *x = exchange_at(c, 0);
+
+	/* One that was never heard of by the origin was refused, or nobody spoke. */
+	if ((x->asked || x->down_got) && (!x->down_ended || x->down_got != x->down_sent) && c->t->leave != LEAVE_WAITS)
+		universe_violate(c->u, "%u: the origin's %llu bytes of %llu passed off as all%s", x->id,
+				 (unsigned long long)x->down_got, (unsigned long long)x->down_sent,
+				 x->down_ended ? "" : "; it has not ended");
+	x->down_fin = true;
+	if (x->up_ended || !x->asked)
+		leave(c);
+	else
+		go_on(c);
+}
+
+/* --- events ---------------------------------------------------------------------------------------------------------- */
+
+static void begin_talk(struct client *c)
+{
+	c->state = TALKING;
+	c->reader.stopped = false;
+	go_on(c);
+}
+
+static void begin_inside(struct client *c)
+{
+	if (!c->t->tls || c->t->via == VIA_PROXY) {
+		begin_talk(c);
+		return;
+	}
+	c->state = TO_TLS;
+	far_start_tls(c->far, script_hosts[c->t->host].name);
+}
+
+static void on_ready(struct far *f)
+{
+	struct client *c = far_owner(f);
+	char text[256], target[64];
+
+	if (c->state == TO_CONNECT && c->t->leave == LEAVE_GARBAGE) {
+		send_garbage(c);
+	} else if (c->state == TO_CONNECT && c->t->proxy_tls) {
+		c->state = TO_PROXY_TLS;
+		far_start_tls(f, "proxy.test");
+	} else if (c->state == TO_CONNECT && c->t->via == VIA_CONNECT) {
+		target_text(c, target, sizeof(target));
+		snprintf(text, sizeof(text), "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target);
+		c->state = TO_TUNNEL;
+		put(c, text, strlen(text), 0);
+	} else if (c->state == TO_CONNECT) {
+		begin_inside(c);
+	} else if (c->state == TO_PROXY_TLS || c->state == TO_TLS) {
+		begin_talk(c);
+	}
+}
+
+/* True: it has left. */
+static bool leaves_reading(struct client *c, size_t len)
+{
+	struct talk *t = c->t;
+
+	c->read += len;
+	if ((t->leave != LEAVE_CLOSE && t->leave != LEAVE_RESET) || !t->leave_reading || c->read < t->leave_at)
+		return false;
+	if (t->leave == LEAVE_CLOSE) {
+		leave(c);
+		return true;
+	}
+	far_reset(c->far);
+	stop(c);
+	return true;
+}
+
+static void on_received(struct far *f, const uint8_t *bytes, size_t len)
+{
+	struct client *c = far_owner(f);
+	size_t used;
+
+	if (c->t->leave == LEAVE_GARBAGE || c->state == DONE || leaves_reading(c, len))
+		return;
+	if (c->state == TO_TUNNEL) {
+		used = reader_feed(&c->reader, bytes, len);
+		bytes += used;
+		len -= used;
+		if (c->reader.stopped)
+			begin_inside(c);
+	}
+	if (len == 0 || c->state == DONE)
+		return;
+	if (c->t->kind == SCRIPT_TCP) {
+		if (c->state == TALKING || c->state == WAITING)
+			tcp_received(c, bytes, len);
+	} else {
+		reader_feed(&c->reader, bytes, len);
+		if (c->reader.bad)
+			universe_violate(c->u, "the client read what is no HTTP: %.200s", c->reader.head);
+	}
+	if (c->state == DONE || !script_chance(c->u->script, c->t->slow_permille))
+		return;
+	far_pause(f, true);
+	set_timer(c, &c->resume, (int64_t)script_below(c->u->script, 500000000));
+}
+
+static void on_ended(struct far *f, enum far_end how)
+{
+	struct client *c = far_owner(f);
+
+	if (c->state == DONE)
+		return;
+	if (how == FAR_FIN && c->t->kind == SCRIPT_TCP && (c->state == TALKING || c->state == WAITING)) {
+		tcp_ended(c);
+		return;
+	}
+	if (how == FAR_FIN && c->t->kind == SCRIPT_HTTP && c->t->leave != LEAVE_GARBAGE)
+		reader_eof(&c->reader);
+	if (c->state != DONE)
+		leave(c);
+	(void)f;
+}
+
+static void on_drained(struct far *f)
+{
+	go_on(far_owner(f));
+}
+
+static const struct far_events events = {
+	.ready = on_ready,
+	.received = on_received,
+	.ended = on_ended,
+	.drained = on_drained,
+};
+
+/* --- timers ---------------------------------------------------------------------------------------------------------- */
+
+static void on_start(struct timer *t)
+{
+	struct client *c = container_of(t, struct client, start);
+	struct addr from = addr_v4(0xc0000201, (uint16_t)(PORT_BASE + (c->t - c->u->script->talks)));
+
+	c->far = far_connect(c->u->io, &from, &c->u->at[c->t->via == VIA_STEERED], &events, c);
+}
+
+static void on_send(struct timer *t)
+{
+	struct client *c = container_of(t, struct client, send);
+
+	c->thinking = false;
+	go_on(c);
+}
+
+static void on_resume(struct timer *t)
+{
+	far_pause(container_of(t, struct client, resume)->far, false);
+}
+
+static void on_patience(struct timer *t)
+{
+	struct client *c = container_of(t, struct client, patience);
+
+	if (c->t->leave == LEAVE_GARBAGE) {
+		leave(c);
+		return;
+	}
+	c->continued = true;
+	go_on(c);
+}
+
+struct client *client_start(struct universe *u, struct talk *t)
+{
+	struct client *c = calloc(1, sizeof(*c));
+
+	BUG_ON(!c);
+	c->u = u;
+	c->t = t;
+	c->reader = (struct reader){ .responses = true, .on_head = on_head, .on_body = on_body, .on_end = on_end,
+				     .owner = c };
+	c->start.fire = on_start;
+	c->send.fire = on_send;
+	c->resume.fire = on_resume;
+	c->patience.fire = on_patience;
+	set_timer(c, &c->start, t->start_ns);
+	return c;
+}
+
+void client_free(struct client *c)
+{
+	if (c)
+		stop(c);
+	free(c);
+}
+
+bool client_done(const struct client *c)
+{
+	return c->state == DONE;
+}
+
+bool client_waits(const struct client *c)
+{
+	return c->state == WAITING || (c->t->kind == SCRIPT_TCP && c->t->leave == LEAVE_WAITS && c->state == TALKING);
+}
+
+bool client_destination(const struct universe *u, const struct addr *from, struct addr *to)
+{
+	uint32_t at = (uint32_t)(from->port - PORT_BASE);
+	const struct client *c = from->port >= PORT_BASE && at < u->script->talk_count ? u->clients[at] : NULL;
+	char target[64];
+
+	if (!c)
+		return false;
+	target_text(c, target, sizeof(target));
+	*to = origin_addr(c->t->host, (uint16_t)atoi(strchr(target, ':') + 1));
+	return true;
+}
+
+size_t client_text(const struct client *c, char *out, size_t size)
+{
+	static const char *const states[] = { "connecting", "to proxy TLS", "to tunnel", "to TLS", "talking", "waiting",
+					      "done" };
+	int len = snprintf(out, size, " %s (%u sent, %u answered, body %llu, read %llu)", states[c->state], c->sending,
+			   c->answering, (unsigned long long)c->body_sent, (unsigned long long)c->read);
+
+	return MIN((size_t)len, size);
+}
+
+/* --- afterwards -------------------------------------------------------------------------------------------------------- */
+
+static void judge_exchange(struct universe *u, const struct talk *t, uint32_t n)
+{
+	const struct exchange *x = &u->script->exchanges[t->first + n];
+	bool relayed = t->via != VIA_PROXY && u->script->slow;   /* may have been taken for plain TCP */
+	bool whole = t->kind == SCRIPT_HTTP ? x->answered && !x->page && x->up_whole :
+		     x->up_got == x->up && x->down_got == x->down && (t->leave == LEAVE_WAITS || (x->up_fin && x->down_fin));
+
+	if (!whole && script_must_work(u->script, t, n))
+		universe_violate(u, "%u: had to work and did not (asked %u, up %llu/%llu%s, down %llu/%llu%s)", x->id,
+				 x->asked, (unsigned long long)x->up_got, (unsigned long long)x->up,
+				 x->up_whole || x->up_fin ? " ended" : "", (unsigned long long)x->down_got,
+				 (unsigned long long)x->down, x->answered || x->down_fin ? " ended" : "");
+	if (t->kind == SCRIPT_HTTP && x->answered && !x->page && x->flows != 1 && !relayed)
+		universe_violate(u, "%u: answered, and seen as %u flows", x->id, x->flows);
+}
+
+void client_judge(struct universe *u, const struct client *c)
+{
+	for (uint32_t n = 0; n < c->t->count && c->t->leave != LEAVE_GARBAGE; n++)
+		judge_exchange(u, c->t, n);
+}

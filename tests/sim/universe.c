@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: MIT */
+/* The proxy as a worker sets it up, its world of hooks and flows, and the turn of the seed. */
+#include "universe.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "layers/mode.h"
+#include "layers/tls_env.h"
+
+#define TURNS_MAX   2000000u
+#define STALL_NS    INT64_C(15000000000)        /* longer than any wait that the proxy has a reason for */
+#define STARVED_NS  INT64_C(100000000)
+#define HOLD_NS     INT64_C(300000000)
+#define TIMERS_MAX  512
+
+void universe_violate(struct universe *u, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (u->violation[0])
+		return;
+	va_start(ap, fmt);
+	vsnprintf(u->violation, sizeof(u->violation), fmt, ap);
+	va_end(ap);
+}
+
+static struct universe *universe_of(struct driver_world *w)
+{
+	return container_of(w, struct universe, world);
+}
+
+static void say(const struct universe *u, const char *fmt, ...) __printf(2, 3);
+
+/* --- flows and hooks ------------------------------------------------------------------------------------------------- */
+
+static bool is_flow_hook(enum hook_id hook)
+{
+	return hook >= HOOK_HTTP_CONNECT;
+}
+
+static struct universe_flow *flow_find(struct universe *u, const struct flow *f)
+{
+	struct universe_flow *known;
+
+	for (uint32_t i = 0; i < u->flow_count; i++)
+		if (memcmp(u->flows[i].id, f->id, sizeof(f->id)) == 0)
+			return &u->flows[i];
+	BUG_ON(u->flow_count == UNIVERSE_FLOWS_MAX);
+	known = &u->flows[u->flow_count++];
+	memcpy(known->id, f->id, sizeof(f->id));
+	return known;
+}
+
+static void note_hook(struct universe *u, enum hook_id hook, const struct flow *f)
+{
+	struct universe_flow *known = flow_find(u, f);
+
+	if (known->over)
+		universe_violate(u, "hook %s of a flow that was handed over", hook_name(hook));
+	if ((known->hooks & hook_bit(hook)) && hook != HOOK_TCP_MESSAGE)
+		universe_violate(u, "hook %s twice for one flow", hook_name(hook));
+	if (hook == HOOK_ERROR && (known->hooks & hook_bit(HOOK_RESPONSE)))
+		universe_violate(u, "hook error after response");
+	known->hooks |= hook_bit(hook);
+}
+
+static void world_notify(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg)
+{
+	say(universe_of(w), "%s hook %s", d->prefix, hook_name(hook));
+	if (is_flow_hook(hook))
+		note_hook(universe_of(w), hook, arg);
+}
+
+static void on_answer(struct timer *t)
+{
+	struct universe_ask *a = container_of(t, struct universe_ask, timer);
+	struct driver *d = a->driver;
+	uint64_t token = a->token;
+
+	a->driver = NULL;
+	driver_answer(d, token);
+	if (script_chance(a->u->script, 200))
+		driver_answer(d, token);         /* an answer too many is nobody's */
+}
+
+static bool world_ask(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg, uint64_t token)
+{
+	struct universe *u = universe_of(w);
+
+	if (script_chance(u->script, 100))
+		return false;
+	for (uint32_t i = 0; i < UNIVERSE_ASKS_MAX; i++)
+		if (u->asks[i].driver && is_flow_hook(hook) && u->asks[i].arg == arg)
+			universe_violate(u, "hook %s while another of that flow waits", hook_name(hook));
+	for (uint32_t i = 0; i < UNIVERSE_ASKS_MAX; i++) {
+		struct universe_ask *a = &u->asks[i];
+
+		if (a->driver)
+			continue;
+		a->u = u;
+		a->driver = d;
+		a->token = token;
+		a->arg = is_flow_hook(hook) ? arg : NULL;
+		a->timer.fire = on_answer;
+		BUG_ON(timer_arm(&u->io->timers, &a->timer, u->io->now_ns +
+				 (int64_t)script_below(u->script, (uint64_t)u->script->hook_delay_ns + 1)) < 0);
+		return true;
+	}
+	return false;
+}
+
+static void check_body(struct universe *u, const struct exchange *x, const struct body *b, bool up, bool whole)
+{
+	uint64_t want = up ? x->up : x->down, at = 0;
+
+	if (whole && b->total != want && (up || x->down_framing != READER_EOF))
+		universe_violate(u, "%u: the flow's %s has %llu bytes of %llu", x->id, up ? "request" : "response",
+				 (unsigned long long)b->total, (unsigned long long)want);
+	if (b->data.len > b->total || b->data.len > u->options.body_capture_max)
+		universe_violate(u, "%u: the flow keeps %zu bytes of %llu", x->id, b->data.len,
+				 (unsigned long long)b->total);
+	for (uint32_t i = 0; i < b->data.count; i++) {
+		const struct slice *s = chain_see(&b->data, i);
+
+		if (!script_check(x->id, up, at, s->ptr, s->len))
+			universe_violate(u, "%u: the flow's %s is not what passed", x->id, up ? "request" : "response");
+		at += s->len;
+	}
+}
+
+static void check_http(struct universe *u, enum hook_id last, const struct flow *f)
+{
+	struct str path = f->http.request.path;
+	struct exchange *x;
+
+	if (path.len < 4 || memcmp(path.ptr, "/x/", 3) != 0)
+		return;
+	x = script_find(u->script, (uint32_t)atoi(path.ptr + 3));
+	if (!x)
+		return;
+	if (++x->flows > 1)
+		universe_violate(u, "%u: a second flow", x->id);
+	check_body(u, x, &f->http.request.base.body, true, last == HOOK_RESPONSE && x->up_whole);
+	if (f->http.has_response && f->http.response.status == x->status)
+		check_body(u, x, &f->http.response.base.body, false, last == HOOK_RESPONSE);
+	if (last == HOOK_RESPONSE && f->error.ptr)
+		universe_violate(u, "%u: its flow has a response and an error", x->id);
+}
+
+static void world_flow(struct driver_world *w, struct driver *d, enum hook_id last, struct flow *f)
+{
+	struct universe *u = universe_of(w);
+	struct universe_flow *known = flow_find(u, f);
+
+	if (known->over)
+		universe_violate(u, "a flow was handed over twice");
+	known->over = true;
+	say(u, "%s flow ends at %s: %.*s %.*s", d->prefix, hook_name(last), (int)f->error.len, f->error.ptr ? f->error.ptr : "",
+	    f->type == FLOW_HTTP ? (int)f->http.request.path.len : 0, f->type == FLOW_HTTP ? f->http.request.path.ptr : "");
+	for (uint32_t i = 0; i < UNIVERSE_ASKS_MAX && !u->freeing; i++)
+		if (u->asks[i].driver && u->asks[i].arg == f)
+			universe_violate(u, "a flow was handed over while a question about it waits");
+	if (f->type == FLOW_HTTP)
+		check_http(u, last, f);
+	flow_free(f);
+}
+
+static void say(const struct universe *u, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!u->script->say)
+		return;
+	fprintf(stderr, "  %12.6f ", (double)u->io->now_ns / 1e9);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+static void world_log(struct driver_world *w, enum log_level level __unused, const char *text)
+{
+	say(universe_of(w), "log %s", text);
+}
+
+static bool world_is_self(struct driver_world *w, const struct endpoint *to)
+{
+	struct universe *u = universe_of(w);
+	struct addr ip;
+
+	return (to->port == u->at[0].port || to->port == u->at[1].port) && addr_parse(&ip, to->host) &&
+	       memcmp(ip.ip, u->at[0].ip, sizeof(ip.ip)) == 0;
+}
+
+/* --- sessions -------------------------------------------------------------------------------------------------------- */
+
+static void world_finished(struct driver_world *w, struct driver *d)
+{
+	list_del(&d->link);
+	list_add_tail(&universe_of(w)->over, &d->link);
+}
+
+static void free_session(struct universe *u, struct driver *d)
+{
+	u->freeing = true;
+	driver_free(d);
+	u->freeing = false;
+	for (uint32_t i = 0; i < UNIVERSE_ASKS_MAX; i++) {
+		if (u->asks[i].driver != d)
+			continue;
+		u->asks[i].driver = NULL;
+		timer_cancel(&u->io->timers, &u->asks[i].timer);
+	}
+	u->session_count--;
+}
+
+static void reap(struct universe *u)
+{
+	while (!list_empty(&u->over))
+		free_session(u, list_entry(list_first(&u->over), struct driver, link));
+}
+
+static struct layer *top_regular(struct driver *d, void *arg)
+{
+	struct universe *u = arg;
+
+	return mode_regular_new(&d->sink, &u->env, d->client);
+}
+
+static struct layer *top_steered(struct driver *d, void *arg)
+{
+	struct universe *u = arg;
+	struct conn *server = d->sink.conn_new(&d->sink);
+
+	if (!server || !client_destination(u, &d->client->peer, &server->origin) ||
+	    conn_record_endpoint(server->record, &server->record->address, &server->origin) < 0)
+		return NULL;
+	return mode_transparent_new(&d->sink, &u->env, d->client, server);
+}
+
+static void accept_session(struct universe *u, int handle, driver_top_fn top)
+{
+	struct driver *d = driver_new(&u->world, handle);
+
+	if (!d)
+		return;
+	u->session_count++;
+	list_add_tail(&u->sessions, &d->link);
+	driver_start(d, top, u);
+}
+
+static void accepted_regular(void *owner, int handle)
+{
+	accept_session(owner, handle, top_regular);
+}
+
+static void accepted_steered(void *owner, int handle)
+{
+	accept_session(owner, handle, top_steered);
+}
+
+static void on_starved(void *owner, int err __unused)
+{
+	struct universe *u = owner;
+
+	if (!timer_armed(&u->starved))
+		BUG_ON(timer_arm(&u->io->timers, &u->starved, u->io->now_ns + STARVED_NS) < 0);
+}
+
+static void starved_fire(struct timer *t)
+{
+	struct universe *u = container_of(t, struct universe, starved);
+
+	for (size_t i = 0; i < ARRAY_SIZE(u->listeners); i++)
+		u->io->ops->listen_pause(u->listeners[i], false);
+}
+
+static void drain_fire(struct timer *t)
+{
+	struct universe *u = container_of(t, struct universe, drain);
+
+	list_for_each(&u->sessions, at)
+		driver_drain(list_entry(at, struct driver, link));
+}
+
+/* The ring to the master fills and empties. */
+static void hold_fire(struct timer *t)
+{
+	struct universe *u = container_of(t, struct universe, hold);
+
+	u->held = !u->held;
+	list_for_each(&u->sessions, at)
+		driver_hold(list_entry(at, struct driver, link), u->held);
+	if (u->held || u->io->now_ns < 20 * HOLD_NS)
+		BUG_ON(timer_arm(&u->io->timers, t, u->io->now_ns + HOLD_NS) < 0);
+}
+
+/* --- beginning --------------------------------------------------------------------------------------------------------- */
+
+static int64_t env_now(const struct env *env)
+{
+	return ((struct universe *)env->world)->io->now_ns;
+}
+
+static int64_t env_wall(const struct env *env)
+{
+	return ((struct universe *)env->world)->io->wall_ns;
+}
+
+static uint64_t env_random(struct env *env)
+{
+	struct io *io = ((struct universe *)env->world)->io;
+
+	return io->random(io);
+}
+
+static void set_up_proxy(struct universe *u)
+{
+	static const uint8_t keys[TLS_TICKET_KEYS_SIZE] = { 1, 2, 3 };
+	struct script *s = u->script;
+	struct tls_env_config tls = { .leaves = far_leaves(), .trust = far_trust() };
+
+	options_init(&u->options);
+	u->options.connection_eager = !s->lazy;
+	u->options.body_streaming = !s->whole_bodies;
+	u->options.body_capture_max = s->capture_max;
+	u->env = (struct env){
+		.slabs = &u->io->slabs,
+		.options = &u->options,
+		.notify_hooks = UINT64_MAX,
+		.block_hooks = s->block_hooks,
+		.now_ns = env_now,
+		.wall_ns = env_wall,
+		.random = env_random,
+		.world = u,
+	};
+	u->world = (struct driver_world){
+		.io = u->io,
+		.env = &u->env,
+		.notify = world_notify,
+		.ask = world_ask,
+		.flow = world_flow,
+		.log = world_log,
+		.is_self = world_is_self,
+		.finished = world_finished,
+	};
+	memcpy(tls.ticket_keys, keys, sizeof(keys));
+	BUG_ON(tls_env_new(&u->env.tls, &u->env, &tls, NULL) < 0);
+}
+
+static void start_listening(struct universe *u)
+{
+	static const struct listener_events regular = { accepted_regular, on_starved };
+	static const struct listener_events steered = { accepted_steered, on_starved };
+	struct err e = { 0 };
+
+	for (uint16_t i = 0; i < 2; i++) {
+		u->at[i] = addr_v4(0x0a000001, (uint16_t)(8080 + i));
+		u->listeners[i] = u->io->ops->listen(u->io, sim_listen(u->io, &u->at[i]), i ? &steered : &regular, u, &e);
+		BUG_ON(!u->listeners[i]);
+	}
+}
+
+/* So that the test's own timers need no memory when memory fails. */
+static void grow_timers(struct universe *u)
+{
+	static struct timer many[TIMERS_MAX];
+
+	for (size_t i = 0; i < TIMERS_MAX; i++)
+		BUG_ON(timer_arm(&u->io->timers, &many[i], INT64_MAX) < 0);
+	for (size_t i = 0; i < TIMERS_MAX; i++)
+		timer_cancel(&u->io->timers, &many[i]);
+}
+
+static void begin(struct universe *u)
+{
+	struct script *s = u->script;
+	struct err e = { 0 };
+
+	BUG_ON(sim_new(&u->io, s->seed, &s->faults, &e) < 0);
+	list_init(&u->sessions);
+	list_init(&u->over);
+	grow_timers(u);
+	set_up_proxy(u);
+	start_listening(u);
+	origin_start(u);
+	u->starved.fire = starved_fire;
+	u->drain.fire = drain_fire;
+	u->hold.fire = hold_fire;
+	if (s->drain_ns)
+		BUG_ON(timer_arm(&u->io->timers, &u->drain, u->io->now_ns + s->drain_ns) < 0);
+	if (s->holds)
+		BUG_ON(timer_arm(&u->io->timers, &u->hold, u->io->now_ns + HOLD_NS) < 0);
+	for (uint32_t i = 0; i < s->talk_count; i++)
+		u->clients[i] = client_start(u, &s->talks[i]);
+	mem_fail_at(s->fail_alloc);
+}
+
+/* --- the turn ---------------------------------------------------------------------------------------------------------- */
+
+static bool clients_done(const struct universe *u)
+{
+	for (uint32_t i = 0; i < u->script->talk_count; i++)
+		if (!client_done(u->clients[i]))
+			return false;
+	return true;
+}
+
+/* Nothing is under way, nobody waits on purpose, and the next thing to happen is far off. */
+static bool stalls(const struct universe *u)
+{
+	uint32_t waiting = 0;
+
+	if (!sim_idle(u->io) || timers_next(&u->io->timers) - u->io->now_ns < STALL_NS)
+		return false;
+	for (uint32_t i = 0; i < u->script->talk_count; i++) {
+		if (client_waits(u->clients[i]))
+			waiting++;
+		else if (!client_done(u->clients[i]))
+			return true;
+	}
+	return u->session_count > waiting;
+}
+
+static bool over(const struct universe *u)
+{
+	return clients_done(u) && u->session_count == 0 && u->io->stats.socks == 0 && sim_idle(u->io);
+}
+
+static void violate_stuck(struct universe *u, const char *what)
+{
+	char text[300] = "";
+	size_t at = 0;
+
+	for (uint32_t i = 0; i < u->script->talk_count && at < sizeof(text) - 64; i++)
+		at += client_text(u->clients[i], text + at, sizeof(text) - at);
+	universe_violate(u, "%s: %u sessions, %llu sockets;%s", what, u->session_count,
+			 (unsigned long long)u->io->stats.socks, text);
+}
+
+static void play(struct universe *u)
+{
+	struct script *s = u->script;
+	uint32_t turns = 0;
+
+	while (!over(u) && !u->violation[0]) {
+		if (stalls(u)) {
+			violate_stuck(u, "it stalls");
+			return;
+		}
+		if (u->io->ops->run(u->io, -1) < 0) {
+			if (!over(u))        /* the last ends while the turn begins */
+				violate_stuck(u, "nothing will ever happen again");
+			return;
+		}
+		if (++turns == TURNS_MAX) {
+			violate_stuck(u, "it never ends");
+			return;
+		}
+		reap(u);
+		u->slabs_max = MAX(u->slabs_max, u->io->slabs.live);
+		if (mem_fail_hit() && s->fail_again)
+			mem_fail_at(1 + script_below(s, 300));
+	}
+}
+
+static void check_end(struct universe *u)
+{
+	for (uint32_t i = 0; i < u->script->talk_count && !u->violation[0]; i++)
+		client_judge(u, u->clients[i]);
+	for (uint32_t i = 0; i < u->flow_count; i++)
+		if (!u->flows[i].over && !(u->flows[i].hooks & hook_bit(HOOK_HTTP_CONNECT)))
+			universe_violate(u, "a flow was never handed over; its hooks: %llx",
+					 (unsigned long long)u->flows[i].hooks);
+	if (u->io->slabs.live)
+		universe_violate(u, "%llu slabs are held after the end", (unsigned long long)u->io->slabs.live);
+}
+
+static void end(struct universe *u)
+{
+	struct list *lists[] = { &u->over, &u->sessions };
+
+	mem_fail_at(0);
+	/* After a violation: what is left. */
+	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
+		while (!list_empty(lists[i])) {
+			struct driver *d = list_entry(list_first(lists[i]), struct driver, link);
+
+			list_del(&d->link);
+			free_session(u, d);
+		}
+	for (uint32_t i = 0; i < u->script->talk_count; i++)
+		client_free(u->clients[i]);
+	far_free_all();
+	origin_free_all();
+	timer_cancel(&u->io->timers, &u->starved);
+	timer_cancel(&u->io->timers, &u->drain);
+	timer_cancel(&u->io->timers, &u->hold);
+	for (uint32_t i = 0; i < u->origin_count; i++)
+		sim_peer_listener_close(u->origins[i]);
+	tls_env_free(u->env.tls);
+	u->io->ops->free(u->io);
+}
+
+const char *universe_run(struct script *s, uint64_t *digest)
+{
+	static struct universe u;
+	int64_t live = mem_live();
+
+	u = (struct universe){ .script = s };
+	far_seed(s->seed);
+	begin(&u);
+	play(&u);
+	mem_fail_at(0);
+	if (!u.violation[0])
+		check_end(&u);
+	*digest = sim_digest(u.io);
+	end(&u);
+	if (mem_live() != live)
+		universe_violate(&u, "%lld blocks of memory are lost", (long long)(mem_live() - live));
+	return u.violation[0] ? u.violation : NULL;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One seed's universe: the simulated network, the proxy in it (real drivers and layers behind two listeners, as a worker
+ * has them), virtual clients and origins that play a script. What breaks a promise is a violation; the first is kept.
+ */
+#pragma once
+
+#include "core/driver.h"
+#include "far.h"
+#include "script.h"
+
+#define UNIVERSE_FLOWS_MAX  256
+#define UNIVERSE_ASKS_MAX   64
+
+/* A flow that somebody outside has heard of. */
+struct universe_flow {
+	uint8_t id[16];
+	uint64_t hooks;                  /* told so far */
+	bool over;
+};
+
+/* A question that waits for its answer. */
+struct universe_ask {
+	struct timer timer;
+	struct universe *u;
+	struct driver *driver;           /* NULL: free */
+	uint64_t token;
+	const void *arg;
+};
+
+struct client;
+
+struct universe {
+	struct script *script;
+	struct io *io;
+	struct env env;
+	struct options options;
+	struct driver_world world;
+	struct listener *listeners[2];   /* explicit proxy, steered */
+	struct addr at[2];
+	struct list sessions, over;
+	uint32_t session_count;
+	struct universe_flow flows[UNIVERSE_FLOWS_MAX];
+	uint32_t flow_count;
+	struct universe_ask asks[UNIVERSE_ASKS_MAX];
+	struct timer starved, drain, hold;
+	bool held, freeing, alloc_failed;
+	uint64_t slabs_max;
+	struct client *clients[SCRIPT_TALKS_MAX];
+	struct sim_peer_listener *origins[64];
+	uint32_t origin_count;
+	char violation[400];
+};
+
+void universe_violate(struct universe *u, const char *fmt, ...) __printf(2, 3);
+
+/* Plays the script to its end. Returns NULL, or what went wrong (static text). digest: of all that happened. */
+const char *universe_run(struct script *s, uint64_t *digest);
+
+/* --- origin.c, client.c ------------------------------------------------------------------------------------------ */
+
+/* Listens on all hosts. */
+void origin_start(struct universe *u);
+void origin_free_all(void);
+
+struct client *client_start(struct universe *u, struct talk *t);
+void client_free(struct client *c);
+bool client_done(const struct client *c);
+/* Waits for the proxy to tire of it, nothing else. */
+bool client_waits(const struct client *c);
+/* Where the steered client with this address wanted to go; false: no such client. */
+bool client_destination(const struct universe *u, const struct addr *from, struct addr *to);
+/* Where it stands, for people; returns the length. */
+size_t client_text(const struct client *c, char *out, size_t size);
+/* After the end: was what had to work seen to work? */
+void client_judge(struct universe *u, const struct client *c);
+
+/* The address of script host h: its living one. */
+struct addr origin_addr(uint32_t host, uint16_t port);
