@@ -16,6 +16,8 @@
 
 #define DECIDE_BYTES_MAX 16384
 #define DECIDE_NS_MAX    INT64_C(1000000000)
+/* How long a client that has said nothing yet may take to begin, once the proxy is stopping. */
+#define DRAIN_NS_MAX     INT64_C(500000000)
 
 enum verdict { VERDICT_WAIT, VERDICT_TLS, VERDICT_HTTP, VERDICT_TCP };
 
@@ -25,7 +27,7 @@ struct next {
 	struct conn *client, *server;
 	struct layer *child;
 	struct chain from_client, from_server;
-	bool client_closed, waiting;
+	bool client_closed, waiting, draining;
 };
 
 static bool is_letter(uint8_t c)
@@ -149,6 +151,8 @@ static void replay(struct next *n)
 		layer_event(n->child, &(struct event){ .type = EV_CLOSED, .conn = n->server });
 	if (n->client_closed)
 		layer_event(n->child, &(struct event){ .type = EV_CLOSED, .conn = n->client });
+	if (n->draining)
+		layer_event(n->child, &(struct event){ .type = EV_DRAIN });
 }
 
 static void decide(struct next *n, bool final)
@@ -161,7 +165,7 @@ static void decide(struct next *n, bool final)
 		n->waiting = true;
 		return;
 	}
-	if (n->waiting)
+	if (n->waiting || n->draining)
 		layer_wakeup(&n->base, 0);
 	n->child = new_child(n, v);
 	if (n->child)
@@ -190,6 +194,14 @@ static void closed(struct next *n, const struct event *ev)
 	decide(n, true);
 }
 
+/* A connection made just before the end is not idle: its first words may be on their way. */
+static void drain(struct next *n)
+{
+	if (!n->draining && n->from_client.len == 0)
+		layer_wakeup(&n->base, DRAIN_NS_MAX);
+	n->draining = true;
+}
+
 static void next_handle(struct layer *l, const struct event *ev)
 {
 	struct next *n = container_of(l, struct next, base);
@@ -209,11 +221,13 @@ static void next_handle(struct layer *l, const struct event *ev)
 		closed(n, ev);
 		return;
 	case EV_WAKEUP:
-		decide(n, true);
+		if (n->draining && n->from_client.len == 0)
+			layer_close(l, n->client);
+		else
+			decide(n, true);
 		return;
 	case EV_DRAIN:
-		if (n->from_client.len == 0)
-			layer_close(l, n->client);
+		drain(n);
 		return;
 	case EV_START:
 	case EV_OPENED:

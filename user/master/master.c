@@ -22,6 +22,7 @@
 #define REPORTS_PER_TURN 1024
 #define WAKE_AFTER 256           /* returned reports; fewer wait until the worker wakes by itself */
 #define DRAIN_NS INT64_C(10000000000)
+#define DRAIN_SAY_NS INT64_C(100000000)  /* an end that takes no longer needs no words */
 #define QUIET_NS INT64_C(2000000000)
 
 enum master_state { MASTER_RUNS, MASTER_DRAINS, MASTER_STOPS };
@@ -41,6 +42,7 @@ struct master {
 	int epoll_fd, signal_fd;
 	enum master_state state;
 	int64_t deadline_ns;                     /* while draining */
+	bool drain_said;
 	int status;
 };
 
@@ -126,14 +128,10 @@ static void on_signal(struct master *m)
 	struct signalfd_siginfo info;
 
 	while (read(m->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (m->state == MASTER_RUNS) {
+		if (m->state == MASTER_RUNS)
 			drain(m);
-			if (!m->config.world.drained(m->config.world.owner))
-				log_line(LOG_INFO, "master", "Shutting down: open connections have %d seconds to "
-					 "finish; once more to end them now.", (int)(DRAIN_NS / 1000000000));
-		} else {
+		else
 			stop(m);
-		}
 	}
 }
 
@@ -273,11 +271,25 @@ static void handle_event(struct master *m, int fd)
 		clear_eventfd(fd);
 }
 
+static void drain_on(struct master *m)
+{
+	int64_t left_ns = m->deadline_ns - now_ns();
+
+	if (m->config.world.drained(m->config.world.owner) || left_ns <= 0) {
+		stop(m);
+		return;
+	}
+	if (m->drain_said || left_ns > DRAIN_NS - DRAIN_SAY_NS)
+		return;
+	m->drain_said = true;
+	log_line(LOG_INFO, "master", "Shutting down: open connections have %d seconds to finish; once more to end "
+		 "them now.", (int)(DRAIN_NS / 1000000000));
+}
+
 static void advance(struct master *m)
 {
-	if (m->state == MASTER_DRAINS &&
-	    (m->config.world.drained(m->config.world.owner) || now_ns() >= m->deadline_ns))
-		stop(m);
+	if (m->state == MASTER_DRAINS)
+		drain_on(m);
 	if (m->state == MASTER_STOPS)
 		flow_store_clear(m->store);
 	else

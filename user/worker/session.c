@@ -129,6 +129,8 @@ static void on_accepted(void *owner, int handle)
 		driver_start(d, top_local, &to);
 	else
 		driver_start(d, top_regular, w);
+	if (w->draining)
+		driver_drain(d);
 }
 
 static void on_starved(void *owner, int err)

@@ -21,6 +21,8 @@
 /* How long the master may not have heard of a report: waking a thread for each would cost more than the request. */
 #define TELL_NS   INT64_C(5000000)
 #define TELL_MANY 256
+/* Closing a listener resets what waits in its queue: a draining worker listens for so long after the steering ended. */
+#define LAST_CALL_NS INT64_C(20000000)
 #define TRIM_SESSIONS 128
 
 /* --- reports ---------------------------------------------------------------------------------------------------- */
@@ -327,7 +329,14 @@ static void stop_listening(struct worker *w)
 	for (uint32_t i = 0; i < w->config.listener_count; i++)
 		w->listeners[i].handle = NULL;
 	timer_cancel(&w->io->timers, &w->starved_timer);
+	timer_cancel(&w->io->timers, &w->last_call);
 	w->starved = false;
+	w->closed = true;
+}
+
+static void on_last_call(struct timer *t)
+{
+	stop_listening(container_of(t, struct worker, last_call));
 }
 
 static void obey(struct worker *w)
@@ -336,12 +345,16 @@ static void obey(struct worker *w)
 
 	if (order >= WORKER_DRAIN && !w->draining) {
 		w->draining = true;
-		stop_listening(w);
+		w->last_call.fire = on_last_call;
+		if (order == WORKER_STOP ||
+		    timer_arm(&w->io->timers, &w->last_call, w->io->now_ns + LAST_CALL_NS) < 0)
+			stop_listening(w);
 		list_for_each(&w->sessions, pos)
 			driver_drain(list_entry(pos, struct driver, link));
 	}
 	if (order >= WORKER_STOP && !w->stopping) {
 		w->stopping = true;
+		stop_listening(w);
 		while (!list_empty(&w->sessions)) {
 			struct driver *d = list_entry(list_first(&w->sessions), struct driver, link);
 
@@ -366,7 +379,7 @@ static void publish(struct worker *w)
 	w->stats.accepted = w->io->stats.accepted;
 	w->stats.bytes_in = w->io->stats.bytes_in;
 	w->stats.bytes_out = w->io->stats.bytes_out;
-	atomic_store_explicit(&w->public_sessions, w->stats.sessions, memory_order_relaxed);
+	atomic_store_explicit(&w->public_done, w->closed && w->stats.sessions == 0, memory_order_relaxed);
 	pthread_mutex_lock(&w->stats_lock);
 	w->public_stats = w->stats;
 	pthread_mutex_unlock(&w->stats_lock);
@@ -458,7 +471,7 @@ void worker_stop(struct worker *w)
 
 bool worker_done(struct worker *w)
 {
-	return atomic_load_explicit(&w->public_sessions, memory_order_relaxed) == 0;
+	return atomic_load_explicit(&w->public_done, memory_order_relaxed);
 }
 
 bool worker_exited(struct worker *w)

@@ -48,7 +48,8 @@ int worker_start(struct worker **out, const struct worker_config *config, struct
 
 struct worker_link *worker_link(struct worker *w);
 
-/* Stops accepting; sessions finish what is in flight. worker_done() becomes true when the last one has. */
+/* Accepts what is connected already, then no more; sessions finish what is in flight. worker_done() becomes true when
+ * the last one has. */
 void worker_drain(struct worker *w);
 bool worker_done(struct worker *w);
 

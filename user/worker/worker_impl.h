@@ -38,6 +38,8 @@ struct worker {
 	bool starved;
 	struct timer starved_timer;
 	int64_t starved_said_ns;
+	struct timer last_call;          /* until then a draining worker takes what is in the listeners' queues */
+	bool closed;                     /* the listeners are */
 
 	struct worker_link link;
 	struct report *waiting, **waiting_tail;  /* for room in the ring */
@@ -47,7 +49,7 @@ struct worker {
 
 	uint64_t sessions_peak;          /* since memory was last given back */
 	struct worker_stats stats;       /* the thread's own */
-	_Atomic uint64_t public_sessions;
+	_Atomic bool public_done;        /* closed, and no session is left */
 	pthread_mutex_t stats_lock;
 	struct worker_stats public_stats;
 	bool exited;                     /* under stats_lock, as is the end of io */
