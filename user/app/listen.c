@@ -10,35 +10,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "io/socket.h"
+
 #define BACKLOG 4096
 #define FREE_PORT_TRIES 16
 #define BUSY_TRIES 8
 #define BUSY_WAIT_NS 100000000
-
-static socklen_t to_sockaddr(const struct addr *a, struct sockaddr_storage *out)
-{
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)out;
-	struct sockaddr_in *v4 = (struct sockaddr_in *)out;
-
-	memset(out, 0, sizeof(*out));
-	if (a->family == 4) {
-		v4->sin_family = AF_INET;
-		v4->sin_port = htons(a->port);
-		memcpy(&v4->sin_addr, a->ip + 12, 4);
-		return sizeof(*v4);
-	}
-	v6->sin6_family = AF_INET6;
-	v6->sin6_port = htons(a->port);
-	memcpy(&v6->sin6_addr, a->ip, 16);
-	return sizeof(*v6);
-}
 
 /* A bound socket, not listening yet; port 0 is replaced by the one that the kernel chose. Returns it or -errno. */
 static int bind_socket(struct addr *at, bool shared)
 {
 	int fd = socket(at->family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
 	struct sockaddr_storage ss;
-	socklen_t len = to_sockaddr(at, &ss);
+	socklen_t len = socket_addr_write(at, &ss);
 	int ret;
 
 	if (fd < 0)
@@ -53,8 +37,7 @@ static int bind_socket(struct addr *at, bool shared)
 		close(fd);
 		return ret;
 	}
-	at->port = ntohs(at->family == 4 ? ((struct sockaddr_in *)&ss)->sin_port :
-					   ((struct sockaddr_in6 *)&ss)->sin6_port);
+	socket_addr_parse(&ss, at);
 	return fd;
 }
 
