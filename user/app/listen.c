@@ -12,34 +12,9 @@
 
 #include "io/socket.h"
 
-#define BACKLOG 4096
 #define FREE_PORT_TRIES 16
 #define BUSY_TRIES 8
 #define BUSY_WAIT_NS 100000000
-
-/* A bound socket, not listening yet; port 0 is replaced by the one that the kernel chose. Returns it or -errno. */
-static int bind_socket(struct addr *at, bool shared)
-{
-	int fd = socket(at->family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
-	struct sockaddr_storage ss;
-	socklen_t len = socket_addr_write(at, &ss);
-	int ret;
-
-	if (fd < 0)
-		return -errno;
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (shared)
-		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
-	if (at->family == 6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&ss, len) < 0 || getsockname(fd, (struct sockaddr *)&ss, &len) < 0) {
-		ret = -errno;
-		close(fd);
-		return ret;
-	}
-	socket_addr_parse(&ss, at);
-	return fd;
-}
 
 /*
  * Binds every address once, alone, so that a port of somebody else's is noticed, and listens, because without that two
@@ -49,18 +24,15 @@ static int try_all(struct listen_plan *plan, bool ipv6_optional, uint32_t *faile
 {
 	int fds[LISTEN_ADDRESSES_MAX], ret = 0;
 	uint32_t opened = 0;
+	struct err e;
 
 	for (uint32_t i = 0; i < plan->count && ret == 0; i++) {
 		if (i)
 			plan->at[i].port = plan->at[0].port;
-		ret = bind_socket(&plan->at[i], false);
-		if (ret >= 0 && listen(ret, 1) < 0) {
-			close(ret);
-			ret = -errno;
-		}
+		ret = socket_listen(&plan->at[i], false, &e);
 		if (ret >= 0) {
 			fds[opened++] = ret;
-			ret = 0;
+			ret = socket_local(ret, &plan->at[i]);
 			continue;
 		}
 		if (ipv6_optional && i && plan->at[i].family == 6 && (ret == -EADDRNOTAVAIL || ret == -EAFNOSUPPORT)) {
@@ -158,21 +130,4 @@ int listen_plan_loopback(struct listen_plan *plan, struct err *e)
 	plan->at[1] = (struct addr){ .family = 6, .ip = { [15] = 1 } };
 	ret = find_port(plan, 0, true, &failed);
 	return ret == 0 ? 0 : err_set(e, ret, "no loopback port for intercepted connections: %s", strerror(-ret));
-}
-
-int listen_open(const struct addr *at, struct err *e)
-{
-	struct addr where = *at;
-	char text[ADDR_TEXT_MAX];
-	int fd = bind_socket(&where, true);
-
-	if (fd >= 0 && listen(fd, BACKLOG) < 0) {
-		int ret = -errno;
-
-		close(fd);
-		fd = ret;
-	}
-	if (fd < 0)
-		return err_set(e, fd, "cannot listen on %s: %s", addr_text(at, text), strerror(-fd));
-	return fd;
 }

@@ -23,6 +23,3 @@ int listen_plan(struct listen_plan *plan, const char *description, struct str ho
 
 /* 127.0.0.1 and, where there is IPv6, ::1, on one free port: where steered connections arrive. */
 int listen_plan_loopback(struct listen_plan *plan, struct err *e) __must_check;
-
-/* A listening, non-blocking socket. Returns the descriptor or -errno with a sentence. */
-int listen_open(const struct addr *at, struct err *e) __must_check;

@@ -21,6 +21,7 @@
 #include "base/mem.h"
 #include "core/proxy_mode.h"
 #include "flow/http_url.h"
+#include "io/socket.h"
 #include "master/ca_files.h"
 #include "master/flow_input.h"
 #include "master/master.h"
@@ -349,7 +350,7 @@ static int open_listeners(struct program *p, struct worker_listener *out, uint32
 {
 	for (uint32_t i = 0; i < p->mode_count; i++) {
 		for (uint32_t k = 0; k < p->plans[i].count; k++) {
-			int fd = listen_open(&p->plans[i].at[k], e);
+			int fd = socket_listen(&p->plans[i].at[k], true, e);
 
 			if (fd < 0)
 				return fd;

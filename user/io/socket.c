@@ -117,7 +117,7 @@ int socket_listen(const struct addr *at, bool reuseport, struct err *e)
 	if (ret == 0 && reuseport)
 		ret = set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	if (ret == 0 && ss.ss_family == AF_INET6)
-		ret = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+		ret = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
 	if (ret == 0)
 		ret = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	if (ret == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)

@@ -18,7 +18,8 @@ int socket_local(int fd, struct addr *out);
 int socket_peer(int fd, struct addr *out);
 
 /*
- * A listening TCP socket, non-blocking, close-on-exec. "::" takes IPv4 too. Accepted sockets inherit TCP_NODELAY.
+ * A listening TCP socket, non-blocking, close-on-exec. "::" takes no IPv4: that is 0.0.0.0's.
+ * Accepted sockets inherit TCP_NODELAY.
  * reuseport: several workers share the address; it is then not noticed that another process of this user does so too,
  * unless the first of them was bound without it and closed. Returns the descriptor, or -errno with e filled.
  */
