@@ -786,8 +786,10 @@ void http_request_event(struct http_stream *s, const struct http_event *ev)
 
 void http_response_event(struct http_stream *s, const struct http_event *ev)
 {
-	if (ev->type == HTTP_ERROR)
+	if (ev->type == HTTP_ERROR) {
 		s->upstream = NULL;      /* it may be gone before a waiting stream gets to this */
+		s->upstream_over = false;
+	}
 	if (ev->type == HTTP_INFORMATIONAL && (s->resume || s->queue))
 		return;                  /* its head would be overwritten while it waits; it informs, no more */
 	event(s, false, ev);
