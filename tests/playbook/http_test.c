@@ -400,6 +400,21 @@ static void test_origin_cuts_body(void **state)
 		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal"),
 		GIVE(EV_CLOSED, SIDE_NEW),
 		WANT(CMD_CLOSE, SIDE_NEW),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	play_end(&p);
+
+	assert_true(play_regular(&p));
+	PLAYBOOK("without a length, only a reset tells half a body from a whole one", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 200 OK\r\n\r\nhal"),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 200 OK\r\n\r\nhal"),
+		GIVE(EV_CLOSED, SIDE_NEW, .reset = true),
+		WANT(CMD_CLOSE, SIDE_NEW),
 		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true),
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
 	play_end(&p);

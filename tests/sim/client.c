@@ -131,6 +131,18 @@ static bool put_piece(struct client *c, const struct exchange *x)
 	return put(c, size, strlen(size), 0) && put(c, bytes, len, len) && put(c, "\r\n", 2, 0);
 }
 
+/* True: both directions have said all; what follows was done. */
+static bool all_done(struct client *c)
+{
+	if (c->answering < c->t->count || c->sending < c->t->count)
+		return false;
+	if (c->t->leave == LEAVE_WAITS || c->t->leave == LEAVE_HALF)
+		c->state = WAITING;
+	else
+		leave(c);
+	return true;
+}
+
 static void next_request(struct client *c)
 {
 	c->sending++;
@@ -139,6 +151,7 @@ static void next_request(struct client *c)
 	if (c->sending == c->t->count) {
 		if (c->t->leave == LEAVE_HALF)
 			far_shutdown(c->far);
+		all_done(c);
 		return;
 	}
 	c->thinking = c->t->think_ns != 0;
@@ -151,7 +164,7 @@ static void send_http(struct client *c)
 {
 	struct exchange *x = exchange_at(c, c->sending);
 
-	if (!x || c->thinking || c->sending - c->answering >= c->t->pipeline)
+	if (!x || c->thinking || c->sending >= c->answering + c->t->pipeline)
 		return;
 	if (!c->head_sent) {
 		c->head_sent = true;
@@ -326,13 +339,8 @@ static void on_end(struct reader *r)
 				 (unsigned long long)x->down_got, (unsigned long long)x->down);
 	x->answered = true;
 	c->answering++;
-	if (c->answering == c->t->count) {
-		c->state = c->t->leave == LEAVE_WAITS || c->t->leave == LEAVE_HALF ? WAITING : c->state;
-		if (c->state != WAITING)
-			leave(c);
-		return;
-	}
-	go_on(c);
+	if (!all_done(c))
+		go_on(c);
 }
 
 /* --- receiving: TCP -------------------------------------------------------------------------------------------------- */

@@ -17,6 +17,8 @@
 #define STARVED_NS  INT64_C(100000000)
 #define HOLD_NS     INT64_C(300000000)
 #define TIMERS_MAX  512
+/* A CONNECT that worked is no flow of its own. */
+#define CONNECT_HOOKS (hook_bit(HOOK_HTTP_CONNECT) | hook_bit(HOOK_HTTP_CONNECTED))
 
 void universe_violate(struct universe *u, const char *fmt, ...)
 {
@@ -474,7 +476,7 @@ static void check_end(struct universe *u)
 	for (uint32_t i = 0; i < u->script->talk_count && !u->violation[0]; i++)
 		client_judge(u, u->clients[i]);
 	for (uint32_t i = 0; i < u->flow_count; i++)
-		if (!u->flows[i].over && !(u->flows[i].hooks & hook_bit(HOOK_HTTP_CONNECT)))
+		if (!u->flows[i].over && !(u->flows[i].hooks & CONNECT_HOOKS))
 			universe_violate(u, "a flow was never handed over; its hooks: %llx",
 					 (unsigned long long)u->flows[i].hooks);
 	if (u->io->slabs.live)

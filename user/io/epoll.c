@@ -74,7 +74,8 @@ static void linger_expired(struct timer *t)
 {
 	struct esock *s = esock_of(container_of(t, struct real_sock, linger));
 
-	esock_kill(s, s->r.out.len != 0);
+	if (!real_sock_linger_on(&s->r))
+		esock_kill(s, s->r.out.len != 0);
 }
 
 static void ready_add(struct esock *s)
@@ -417,7 +418,6 @@ static struct sock *epoll_dial(struct io *io, const struct io_dial *dial, const 
 static void epoll_close(struct sock *base, bool reset)
 {
 	struct esock *s = esock_of_sock(base);
-	struct real *r = real_of(base->io);
 
 	if (reset || s->r.phase != REAL_OPEN || s->r.broken || s->r.told_broken) {
 		/* Also when broken: bytes that were lost must not look like a clean end. */
@@ -431,7 +431,7 @@ static void epoll_close(struct sock *base, bool reset)
 	s->r.phase = REAL_LINGERING;
 	s->r.fin_wanted = true;
 	s->r.paused = false;
-	if (timer_arm(&r->io.timers, &s->r.linger, r->io.now_ns + REAL_LINGER_NS) < 0) {
+	if (!real_sock_linger(&s->r)) {
 		esock_kill(s, true);
 		return;
 	}

@@ -173,6 +173,25 @@ void real_sock_init(struct real_sock *s, struct real *r, const struct sock_event
 	r->io.stats.socks++;
 }
 
+bool real_sock_linger(struct real_sock *s)
+{
+	struct io *io = s->base.io;
+
+	s->linger_left = s->out.len;
+	s->linger_moved_ns = io->now_ns;
+	return timer_arm(&io->timers, &s->linger, io->now_ns + REAL_LINGER_LOOK_NS) == 0;
+}
+
+bool real_sock_linger_on(struct real_sock *s)
+{
+	struct io *io = s->base.io;
+
+	if (s->out.len < s->linger_left)
+		return real_sock_linger(s);
+	return io->now_ns - s->linger_moved_ns < REAL_LINGER_NS &&
+	       timer_arm(&io->timers, &s->linger, io->now_ns + REAL_LINGER_LOOK_NS) == 0;
+}
+
 void real_sock_dirty(struct real_sock *s)
 {
 	if (list_empty(&s->dirty))

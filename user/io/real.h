@@ -13,7 +13,8 @@
 
 #define REAL_IOV_MAX    64           /* pieces per send: 1 MiB of full slabs */
 #define REAL_LINGER_NS  5000000000LL
-#define REAL_SLABS_KEEP 128
+#define REAL_LINGER_LOOK_NS 500000000LL
+#define REAL_SLABS_KEEP 128          /* freed slabs kept per thread: 4 MiB */
 #define REAL_PACK_MIN   4096         /* a shared receive slab with less room than this is left */
 
 struct real_sock;
@@ -56,6 +57,8 @@ struct real_sock {
 	bool out_busy;                   /* the kernel reads from out's slabs (io_uring): they must stay */
 	struct chain out;
 	struct timer linger;
+	size_t linger_left;              /* of out, when it was last seen to shrink */
+	int64_t linger_moved_ns;         /* and when that was */
 };
 
 static inline struct real *real_of(struct io *io)
@@ -87,9 +90,13 @@ void real_refuse(struct io *io, int handle);
 /* A shared slab with room for REAL_PACK_MIN bytes behind its frontier; borrowed. NULL: out of memory. */
 struct slab *real_pack_slab(struct real *r);
 
-/* expire: fires when lingering took too long. */
+/* expire: fires when lingering made no progress. */
 void real_sock_init(struct real_sock *s, struct real *r, const struct sock_events *ev, void *owner, int fd,
 		    void (*expire)(struct timer *t));
+/* After an orderly close: false: out of memory. */
+bool real_sock_linger(struct real_sock *s) __must_check;
+/* When the timer fires: a peer that takes what is left gets the time that it needs. False: it does not. */
+bool real_sock_linger_on(struct real_sock *s) __must_check;
 void real_sock_dirty(struct real_sock *s);
 int real_sock_local(struct sock *s, struct addr *local);
 void real_sock_send(struct sock *s, struct chain *data);

@@ -16,6 +16,7 @@
 #define START_WALL_NS 1700000000000000000LL      /* a fixed day, so that files written by tests are equal */
 #define TURN_NS       1000           /* what a turn takes when nothing is waited for */
 #define LINGER_NS     5000000000LL
+#define LINGER_LOOK_NS 500000000LL
 #define READS_MAX     16             /* pieces of one sock per turn */
 #define SLOW_NAME_NS  20000000000ull
 
@@ -32,6 +33,8 @@ struct sim_sock {
 	bool told_connected, over_high, fin_wanted, fin_sent, paused, in_ended, told_broken;
 	struct chain out;
 	struct timer linger;
+	size_t linger_left;              /* of out, when it was last seen to shrink */
+	int64_t linger_moved_ns;         /* and when that was */
 };
 
 struct sim_listener {
@@ -90,11 +93,25 @@ static void sock_kill(struct sim_sock *s, bool reset)
 	sim->io.stats.socks--;
 }
 
+/* False: no memory, or the peer has taken nothing for too long. */
+static bool sock_wait(struct sim_sock *s)
+{
+	struct io *io = s->base.io;
+
+	if (s->linger_moved_ns == 0 || s->out.len < s->linger_left) {
+		s->linger_left = s->out.len;
+		s->linger_moved_ns = io->now_ns;
+	}
+	return io->now_ns - s->linger_moved_ns < LINGER_NS &&
+	       timer_arm(&io->timers, &s->linger, io->now_ns + LINGER_LOOK_NS) == 0;
+}
+
 static void linger_expired(struct timer *t)
 {
 	struct sim_sock *s = container_of(t, struct sim_sock, linger);
 
-	sock_kill(s, s->out.len != 0);
+	if (!sock_wait(s))
+		sock_kill(s, s->out.len != 0);
 }
 
 static void sock_break(struct sim_sock *s, int err)
@@ -342,7 +359,7 @@ static void op_close(struct sock *base, bool reset)
 	s->phase = LINGERING;
 	s->fin_wanted = true;
 	s->paused = false;
-	if (timer_arm(&base->io->timers, &s->linger, base->io->now_ns + LINGER_NS) < 0) {
+	if (!sock_wait(s)) {
 		sock_kill(s, true);
 		return;
 	}

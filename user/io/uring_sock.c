@@ -59,7 +59,8 @@ static void linger_expired(struct timer *t)
 	struct usock *s = container_of(container_of(t, struct real_sock, linger), struct usock, r);
 
 	/* Bytes that could not be sent in time must not look like a clean end. */
-	usock_end(s, s->r.out.len != 0);
+	if (!real_sock_linger_on(&s->r))
+		usock_end(s, s->r.out.len != 0);
 }
 
 static struct usock *usock_new(struct uring *u, int fd, const struct sock_events *ev, void *owner)
@@ -133,7 +134,7 @@ void usock_close(struct sock *base, bool reset)
 	r->in_ended |= s->held_end;
 	list_del(&s->ready);
 	chain_clear(&s->held);
-	if (timer_arm(&base->io->timers, &r->linger, base->io->now_ns + REAL_LINGER_NS) < 0)
+	if (!real_sock_linger(r))
 		usock_end(s, true);
 	else
 		real_sock_dirty(r);

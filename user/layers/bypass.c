@@ -9,6 +9,7 @@
 struct bypass {
 	struct layer base;
 	struct conn *client, *server;
+	bool client_ended, server_ended; /* as events have told: a connection's state may be ahead of the queue */
 };
 
 static struct conn *other(const struct bypass *r, const struct conn *c)
@@ -20,11 +21,15 @@ static void on_closed(struct bypass *r, struct conn *from, bool reset)
 {
 	struct conn *to = other(r, from);
 
+	if (from == r->client)
+		r->client_ended = true;
+	else
+		r->server_ended = true;
 	if (reset) {
 		layer_reset(&r->base, to);
 		return;
 	}
-	if (to->state & CONN_CAN_READ) {
+	if (!r->client_ended || !r->server_ended) {
 		layer_close_half(&r->base, to);
 		return;
 	}

@@ -25,7 +25,7 @@ struct http1_server {
 	struct flow *flow;               /* its flow, while the stream has it */
 	bool request_keeps, response_keeps;
 	bool paused, pumping, again, held;
-	bool chunked;                    /* the response that is being written */
+	enum http1_framing framing;      /* of the response that is being written */
 	bool page_sent, eof;
 	struct layer *tunnel;
 };
@@ -359,8 +359,10 @@ static uint16_t page_status(enum http_error_code code)
 	abort();
 }
 
-/* A page when nothing was sent yet; else the connection breaks, which is how HTTP/1 says that a message is not
- * whole. */
+/*
+ * A page when nothing was sent yet. Else the message stays as it is, and its framing says that it is not whole; without
+ * framing only a reset says so, at the price of what is still on its way.
+ */
 static void send_error(struct http1_server *s, const struct http_stream *stream, const struct http_event *ev)
 {
 	uint16_t status = page_status(ev->code);
@@ -369,7 +371,7 @@ static void send_error(struct http1_server *s, const struct http_stream *stream,
 		return;
 	if (status && !stream->response_headers_sent)
 		answer_page(s, status, ev->message);
-	else if (stream->response_headers_sent)
+	else if (stream->response_headers_sent && s->framing == HTTP1_UNTIL_EOF)
 		out_of_memory(s);
 	else
 		shut(s);
@@ -379,7 +381,6 @@ static int write_event(struct http1_server *s, const struct http_event *ev, stru
 {
 	struct env *env = layer_of(s)->env;
 	struct http_response *r = &ev->flow->http.response;
-	enum http1_framing framing;
 	char why[HTTP1_ERROR_MAX];
 	uint64_t length;
 
@@ -387,17 +388,16 @@ static int write_event(struct http1_server *s, const struct http_event *ev, stru
 	case HTTP_INFORMATIONAL:
 		return http1_write_response(out, env, r);
 	case HTTP_HEADERS:
-		if (http1_response_framing(&r->base.headers, r->status, ev->flow->http.request.method, &framing,
+		if (http1_response_framing(&r->base.headers, r->status, ev->flow->http.request.method, &s->framing,
 					   &length, why) < 0)
-			framing = HTTP1_UNTIL_EOF;
-		s->response_keeps = framing != HTTP1_UNTIL_EOF &&
+			s->framing = HTTP1_UNTIL_EOF;
+		s->response_keeps = s->framing != HTTP1_UNTIL_EOF &&
 				    http1_keep_alive(&r->base.headers, r->base.version);
-		s->chunked = framing == HTTP1_CHUNKED;
 		return http1_write_response(out, env, r);
 	case HTTP_DATA:
-		return http1_write_data(out, env, ev->data, s->chunked);
+		return http1_write_data(out, env, ev->data, s->framing == HTTP1_CHUNKED);
 	case HTTP_END:
-		return http1_write_end(out, env, &r->base, s->chunked);
+		return http1_write_end(out, env, &r->base, s->framing == HTTP1_CHUNKED);
 	case HTTP_TRAILERS:
 	case HTTP_ERROR:
 		return 0;

@@ -707,6 +707,9 @@ static void enqueue(struct http_stream *s, bool request, const struct http_event
 	struct queued_http *q = mem_zalloc(sizeof(*q));
 
 	if (!q) {
+		/* A gap ends what the flow keeps of this body. */
+		if (ev->data && s->flow)
+			(request ? &s->flow->http.request.base : &s->flow->http.response.base)->body.total += ev->data->len;
 		layer_reset(&s->base, s->http->client);
 		return;
 	}
@@ -786,8 +789,10 @@ void http_request_event(struct http_stream *s, const struct http_event *ev)
 
 void http_response_event(struct http_stream *s, const struct http_event *ev)
 {
-	if (ev->type == HTTP_ERROR)
+	if (ev->type == HTTP_ERROR) {
 		s->upstream = NULL;      /* it may be gone before a waiting stream gets to this */
+		s->upstream_over = false;
+	}
 	if (ev->type == HTTP_INFORMATIONAL && (s->resume || s->queue))
 		return;                  /* its head would be overwritten while it waits; it informs, no more */
 	event(s, false, ev);

@@ -15,6 +15,7 @@ struct tcp {
 	struct flow *flow;               /* NULL once handed over */
 	enum { TCP_STARTING, TCP_OPENING, TCP_RELAYING, TCP_MESSAGE, TCP_OVER } state;
 	enum hook_id last;
+	bool client_ended, server_ended; /* as events have told: a connection's state may be ahead of the queue */
 	uint64_t captured;               /* what the flow holds, with each message's own cost */
 	/* while a hook has the message */
 	struct conn *to;
@@ -98,14 +99,16 @@ static void on_data(struct tcp *t, const struct event *ev)
 static void on_closed(struct tcp *t, const struct event *ev)
 {
 	struct conn *to = other(t, ev->conn);
+	bool *ended = ev->conn == t->client ? &t->client_ended : &t->server_ended;
 
+	*ended = true;
 	if (ev->reset) {
 		if (to->state != CONN_CLOSED)
 			layer_reset(&t->base, to);
 		over(t, HOOK_TCP_END);
 		return;
 	}
-	if (to->state & CONN_CAN_READ) {
+	if (!t->client_ended || !t->server_ended) {
 		layer_close_half(&t->base, to);
 		return;
 	}
