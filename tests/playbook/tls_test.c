@@ -33,6 +33,8 @@ static void eager(void **state)
 	tls_assert_text(r->alpn, "http/1.1");
 	assert_int_equal(r->alpn_offers.count, 2);
 	tls_assert_text(r->alpn_offers.at[0], "h2");
+	assert_int_equal(r->client_hello.ptr[0], 1);    /* RFC 8446 4: client_hello */
+	assert_non_null(memmem(r->client_hello.ptr, r->client_hello.len, "example.com", 11));
 	tls_assert_text(r->tls_version, "TLSv1.3");
 	tls_assert_text(r->cipher, "TLS_AES_128_GCM_SHA256");
 	assert_int_equal(r->tls_setup.kind, STAMP_FLOAT);

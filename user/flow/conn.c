@@ -77,8 +77,9 @@ int conn_record_edit(struct conn_record **r)
 	struct str *const texts[] = {
 		&copy->odd_id,          &copy->peername.host,  &copy->sockname.host, &copy->error,
 		&copy->alpn,            &copy->cipher,         &copy->tls_version,   &copy->sni,
-		&copy->mitmcert,        &copy->proxy_mode,     &copy->process.comm,  &copy->process.exe,
-		&copy->process.cgroup,  &copy->address.host,   &copy->via_scheme,    &copy->via.host,
+		&copy->mitmcert,        &copy->proxy_mode,     &copy->client_hello,  &copy->process.comm,
+		&copy->process.exe,     &copy->process.cgroup, &copy->address.host,  &copy->via_scheme,
+		&copy->via.host,
 	};
 	struct conn_list *const lists[] = { &copy->certificates, &copy->alpn_offers, &copy->cipher_list };
 

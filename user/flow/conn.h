@@ -66,6 +66,7 @@ struct conn_record {
 	/* client only */
 	struct str mitmcert;             /* DER */
 	struct str proxy_mode;
+	struct str client_hello;         /* the raw handshake message; in memory only, files have no place for it */
 	struct process process;
 
 	/* server only */

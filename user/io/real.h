@@ -14,7 +14,7 @@
 #define REAL_IOV_MAX    64           /* pieces per send: 1 MiB of full slabs */
 #define REAL_LINGER_NS  5000000000LL
 #define REAL_LINGER_LOOK_NS 500000000LL
-#define REAL_SLABS_KEEP 128          /* freed slabs kept per thread: 4 MiB */
+#define REAL_SLABS_KEEP 128          /* freed slabs kept per thread: 2 MiB */
 #define REAL_PACK_MIN   4096         /* a shared receive slab with less room than this is left */
 
 struct real_sock;

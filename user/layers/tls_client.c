@@ -66,7 +66,8 @@ static int record_hello(struct tls_client *c)
 
 	if (conn_record_edit(&conn->record) < 0)
 		return -ENOMEM;
-	if (conn_record_text(conn->record, &conn->record->sni, c->hello.sni) < 0)
+	if (conn_record_text(conn->record, &conn->record->sni, c->hello.sni) < 0 ||
+	    conn_record_text(conn->record, &conn->record->client_hello, c->hello.message) < 0)
 		return -ENOMEM;
 	return conn_record_list(conn->record, &conn->record->alpn_offers, c->hello.alpn, c->hello.alpn_count);
 }
