@@ -95,6 +95,11 @@ static void finish(struct driver *d)
  */
 static void settle(struct driver *d)
 {
+	if (d->sink.lost && d->client->state != CONN_CLOSED) {
+		driver_log(d, LOG_WARN, "out of memory: closing this connection");
+		for (struct driver_conn *c = d->conns; c; c = c->next)
+			close_sock(d, &c->base, true);
+	}
 	if (!d->finishing && d->client->state == CONN_CLOSED && list_empty(&d->asks))
 		finish(d);
 }
@@ -102,10 +107,7 @@ static void settle(struct driver *d)
 static void deliver(struct driver *d, const struct event *ev)
 {
 	d->active_ns = io_of(d)->now_ns;
-	if (layer_event(d->top, ev) < 0) {
-		driver_log(d, LOG_WARN, "out of memory: closing this connection");
-		close_sock(d, d->client, true);
-	}
+	layer_event(d->top, ev);
 	settle(d);
 }
 
@@ -263,9 +265,8 @@ static void cmd_open(struct driver *d, struct command *cmd)
 	c->dial = dial_start(d, c, &c->base, dialled);
 	if (!c->dial) {
 		c->opener = NULL;
-		if (layer_event(cmd->from, &(struct event){
-			.type = EV_OPENED, .conn = cmd->conn, .error = "out of memory" }) < 0)
-			close_sock(d, d->client, true);
+		layer_event(cmd->from, &(struct event){
+			.type = EV_OPENED, .conn = cmd->conn, .error = "out of memory" });
 	}
 }
 
@@ -505,7 +506,7 @@ struct driver *driver_new(struct driver_world *w, int handle)
 		return NULL;
 	}
 	d->world = w;
-	d->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free };
+	d->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free, false };
 	list_init(&d->link);
 	list_init(&d->asks);
 	list_init(&d->wakeups);

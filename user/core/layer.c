@@ -61,6 +61,7 @@ static int enqueue(struct layer *l, const struct event *ev)
 	struct queued_event *q = mem_zalloc(sizeof(*q));
 
 	if (!q) {
+		l->sink->lost = true;
 		if (ev->data)
 			chain_clear(ev->data);
 		return -ENOMEM;

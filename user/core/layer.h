@@ -85,6 +85,7 @@ struct sink {
 	 * with the session; conn_free() does so at once and closes what is open. */
 	struct conn *(*conn_new)(struct sink *s);
 	void (*conn_free)(struct sink *s, struct conn *conn);
+	bool lost;                       /* an event found no memory: nothing may be sent any more, the session must end */
 };
 
 struct queued_event;
@@ -112,7 +113,7 @@ static inline void layer_free(struct layer *l)
 
 /*
  * Gives the layer an event: handled at once, or queued while it waits for a completion. Takes ev->data's bytes.
- * -ENOMEM when it could not be queued; the driver then breaks the connection.
+ * -ENOMEM when it could not be queued; then sink->lost is set, and the driver breaks the session.
  */
 int layer_event(struct layer *l, const struct event *ev);
 
