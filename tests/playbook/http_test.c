@@ -400,6 +400,27 @@ static void test_origin_cuts_body(void **state)
 		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhal"),
 		GIVE(EV_CLOSED, SIDE_NEW),
 		WANT(CMD_CLOSE, SIDE_NEW),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	play_end(&p);
+}
+
+static void test_origin_breaks_endless_body(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_regular(&p));
+	PLAYBOOK("a body without a length that breaks off does not end well for the client either", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 200 OK\r\n\r\nhal"),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 200 OK\r\n\r\nhal"),
+		GIVE(EV_CLOSED, SIDE_NEW, .reset = true),
+		WANT(CMD_CLOSE, SIDE_NEW),
 		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true),
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
 	play_end(&p);
@@ -604,6 +625,7 @@ int main(void)
 		cmocka_unit_test(test_smuggling),
 		cmocka_unit_test(test_origin_garbage),
 		cmocka_unit_test(test_origin_cuts_body),
+		cmocka_unit_test(test_origin_breaks_endless_body),
 		cmocka_unit_test(test_stale_connection),
 		cmocka_unit_test(test_client_leaves),
 		cmocka_unit_test(test_backpressure),

@@ -25,7 +25,7 @@ struct http1_server {
 	struct flow *flow;               /* its flow, while the stream has it */
 	bool request_keeps, response_keeps;
 	bool paused, pumping, again, held;
-	bool chunked;                    /* the response that is being written */
+	bool chunked, until_eof;         /* the response that is being written */
 	bool page_sent, eof;
 	struct layer *tunnel;
 };
@@ -359,8 +359,10 @@ static uint16_t page_status(enum http_error_code code)
 	abort();
 }
 
-/* A page when nothing was sent yet; else the connection breaks, which is how HTTP/1 says that a message is not
- * whole. */
+/*
+ * A page when nothing was sent yet; else the connection ends, which is how HTTP/1 says that a message is not whole.
+ * Its framing shows that, so what came of it still goes out; only a body that ends with the connection is broken off.
+ */
 static void send_error(struct http1_server *s, const struct http_stream *stream, const struct http_event *ev)
 {
 	uint16_t status = page_status(ev->code);
@@ -369,7 +371,7 @@ static void send_error(struct http1_server *s, const struct http_stream *stream,
 		return;
 	if (status && !stream->response_headers_sent)
 		answer_page(s, status, ev->message);
-	else if (stream->response_headers_sent)
+	else if (stream->response_headers_sent && s->until_eof)
 		out_of_memory(s);
 	else
 		shut(s);
@@ -392,6 +394,7 @@ static int write_event(struct http1_server *s, const struct http_event *ev, stru
 			framing = HTTP1_UNTIL_EOF;
 		s->response_keeps = framing != HTTP1_UNTIL_EOF &&
 				    http1_keep_alive(&r->base.headers, r->base.version);
+		s->until_eof = framing == HTTP1_UNTIL_EOF;
 		s->chunked = framing == HTTP1_CHUNKED;
 		return http1_write_response(out, env, r);
 	case HTTP_DATA:
