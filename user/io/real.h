@@ -13,7 +13,7 @@
 
 #define REAL_IOV_MAX    64           /* pieces per send: 1 MiB of full slabs */
 #define REAL_LINGER_NS  5000000000LL
-#define REAL_SLABS_KEEP 128
+#define REAL_SLABS_KEEP 256          /* freed slabs kept per thread: 4 MiB */
 #define REAL_PACK_MIN   4096         /* a shared receive slab with less room than this is left */
 
 struct real_sock;
@@ -49,6 +49,7 @@ struct real_sock {
 	int dial_err;                    /* a dial that failed at once; told in the next turn */
 	int broken;                      /* sending failed: 0 or -errno */
 	bool over_high;
+	bool let_go;                     /* close() was called */
 	bool fin_wanted, fin_sent;
 	bool paused;
 	bool in_ended;                   /* ended(0) is due or was told; nothing more to receive */
@@ -108,6 +109,9 @@ void real_sock_out_free(struct real_sock *s);
 
 /* Tells the owner; 0 at most once, an error at most once and last. */
 void real_sock_ended(struct real_sock *s, int err);
+
+/* The owner has called close(): s is counted as closing until it is dead. */
+void real_sock_let_go(struct real_sock *s);
 
 /* Closes the descriptor and moves s to real.dead. Nothing in flight may refer to the descriptor's number any more. */
 void real_sock_kill(struct real_sock *s, bool reset);
