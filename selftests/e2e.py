@@ -258,6 +258,20 @@ class World:
         return self.run("curl", "--disable", "--silent", "--show-error", "--max-time", "10", "--cacert",
                         ca or self.ca, *words, **options)
 
+    def enter(self):
+        """This process is a client, too, until the test is over: its connections are taken if the spec says so."""
+        home = os.path.join(os.path.dirname(self.cgroup), "cgroup.procs")
+        with open("/proc/self/cgroup", encoding="ascii") as f:
+            for line in f:
+                if line.startswith("0::"):
+                    home = os.path.join(os.path.dirname(self.cgroup), line[4:].strip(), "cgroup.procs")
+
+        def move(path):
+            with open(path, "w", encoding="ascii") as procs:
+                procs.write(str(os.getpid()))
+        move(os.path.join(self.cgroup, "cgroup.procs"))
+        self.stack.callback(move, home)
+
     def mount_small(self, size):
         """A file system of its own with so much room; nobody else sees it."""
         folder = tempfile.mkdtemp(prefix="full.", dir=self.tmp)
@@ -386,21 +400,21 @@ class Origin:
     """A listener whose connections run behave(socket, origin) in a thread each. In the origin's namespace
     ("namespace"), or on both loopback addresses beside the clients ("loopback")."""
 
-    def __init__(self, world, tls, where, behave, context=None):
+    def __init__(self, world, tls, where, behave, context=None, port=0):
         self.world, self.where, self.behave = world, where, behave or http
         self.connections, self.requests, self.handshake_errors = 0, [], []
         self.context = context
         if tls and not context:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(*world.certificates.leaf(tls))
-        self.listener = self.listen(world.origin_ns if where == "namespace" else world.client_ns)
+        self.listener = self.listen(world.origin_ns if where == "namespace" else world.client_ns, port)
         self.port = self.listener.getsockname()[1]
         self.host4, self.host6 = (ORIGIN4, ORIGIN6) if where == "namespace" else ("127.0.0.1", "::1")
         self.closed = False
         self.thread = threading.Thread(target=self.accept, daemon=True)
         self.thread.start()
 
-    def listen(self, ns):
+    def listen(self, ns, port):
         made = []
 
         def make():
@@ -408,7 +422,7 @@ class Origin:
             sock = socket.socket(socket.AF_INET6)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-            sock.bind(("::", 0))
+            sock.bind(("::", port))
             sock.listen(4096)
             made.append(sock)
 
@@ -528,6 +542,12 @@ class Proxy:
     def status(self, name):
         with open(f"/proc/{self.pid}/status", encoding="ascii") as f:
             return int(re.search(rf"^{name}:\s+(\d+)", f.read(), re.M).group(1))
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def listen_port(self):
+        return int(re.search(r"listening at \S*:(\d+)", self.log()).group(1))
 
     def stop(self, sig=signal.SIGTERM, seconds=10):
         self.process.send_signal(sig)

@@ -362,7 +362,8 @@ def test_bad_words(w):
                         (("-p", "70000"), "listen_port")):
         refuses(w, *words, status=2, says=(says,))
     for words, says in ((("-w", "/dev/null/flows"), "/dev/null/flows"), (("--mode", "sideways"), "sideways"),
-                        (("--certs", "/no/such.pem"), "/no/such.pem"), (("--listen-host", "10.99.99.99"), "10.99.99.99"),
+                        (("--certs", "/no/such.pem"), "/no/such.pem"),
+                        (("--listen-host", "10.99.99.99"), "10.99.99.99"),
                         (("--set", "ssl_verify_upstream_trusted_ca=/no/ca.pem"), "/no/ca.pem")):
         refuses(w, "-p", "0", *words, trust=words[0] != "--set", says=(says,))
 

@@ -59,7 +59,8 @@ static void leave(struct client *c)
 	stop(c);
 }
 
-/* --- sending ------------------------------------------------------------------------------------------------------- */
+/* --- sending
+ * ------------------------------------------------------------------------------------------------------- */
 
 /* False: the script leaves here. */
 static bool put(struct client *c, const void *bytes, size_t len, size_t body)
@@ -234,7 +235,9 @@ static void go_on(struct client *c)
 
 static void send_garbage(struct client *c)
 {
-	static const char *const starts[] = { "", "GET ", "\x16\x03\x01", "CONNECT ", "POST / HTTP/1.1\r\n", "\r\n\r\n" };
+	static const char *const starts[] = {
+		"", "GET ", "\x16\x03\x01", "CONNECT ", "POST / HTTP/1.1\r\n", "\r\n\r\n",
+	};
 	const char *start = starts[script_below(c->u->script, ARRAY_SIZE(starts))];
 	uint8_t bytes[3000];
 	size_t len = 1 + (size_t)c->t->leave_at % (sizeof(bytes) - 1);
@@ -247,7 +250,8 @@ static void send_garbage(struct client *c)
 	set_timer(c, &c->patience, SECOND_NS / 2);
 }
 
-/* --- receiving: HTTP ------------------------------------------------------------------------------------------------- */
+/* --- receiving: HTTP
+ * ------------------------------------------------------------------------------------------------- */
 
 static bool is_page(const struct client *c)
 {
@@ -343,7 +347,8 @@ static void on_end(struct reader *r)
 		go_on(c);
 }
 
-/* --- receiving: TCP -------------------------------------------------------------------------------------------------- */
+/* --- receiving: TCP
+ * -------------------------------------------------------------------------------------------------- */
 
 static void tcp_received(struct client *c, const uint8_t *bytes, size_t len)
 {
@@ -377,7 +382,8 @@ static void tcp_ended(struct client *c)
 		go_on(c);
 }
 
-/* --- events ---------------------------------------------------------------------------------------------------------- */
+/* --- events
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static void begin_talk(struct client *c)
 {
@@ -494,7 +500,8 @@ static const struct far_events events = {
 	.drained = on_drained,
 };
 
-/* --- timers ---------------------------------------------------------------------------------------------------------- */
+/* --- timers
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static void on_start(struct timer *t)
 {
@@ -586,14 +593,16 @@ size_t client_text(const struct client *c, char *out, size_t size)
 	return MIN((size_t)len, size);
 }
 
-/* --- afterwards -------------------------------------------------------------------------------------------------------- */
+/* --- afterwards
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void judge_exchange(struct universe *u, const struct talk *t, uint32_t n)
 {
 	const struct exchange *x = &u->script->exchanges[t->first + n];
 	bool relayed = t->via != VIA_PROXY && u->script->slow;   /* may have been taken for plain TCP */
 	bool whole = t->kind == SCRIPT_HTTP ? x->answered && !x->page && x->up_whole :
-		     x->up_got == x->up && x->down_got == x->down && (t->leave == LEAVE_WAITS || (x->up_fin && x->down_fin));
+		     x->up_got == x->up && x->down_got == x->down &&
+		     (t->leave == LEAVE_WAITS || (x->up_fin && x->down_fin));
 
 	if (!whole && script_must_work(u->script, t, n))
 		universe_violate(u, "%u: had to work and did not (asked %u, up %llu/%llu%s, down %llu/%llu%s)", x->id,

@@ -245,7 +245,8 @@ void far_start_tls(struct far *f, const char *name)
 	shake(f);
 }
 
-/* --- from the network ---------------------------------------------------------------------------------------------- */
+/* --- from the network
+ * ---------------------------------------------------------------------------------------------- */
 
 static void on_connected(void *owner, int err)
 {
@@ -334,7 +335,8 @@ struct far *far_accept(struct io *io __unused, struct sim_peer *peer, const char
 	return f;
 }
 
-/* --- from scripts -------------------------------------------------------------------------------------------------- */
+/* --- from scripts
+ * -------------------------------------------------------------------------------------------------- */
 
 void *far_owner(const struct far *f)
 {

@@ -16,7 +16,8 @@ enum far_end {
 
 struct far;
 
-/* None comes after far_close() or far_reset(). ended: FAR_FIN may be followed by another, the rest is the last event. */
+/* None comes after far_close() or far_reset(). ended: FAR_FIN may be followed by another, the rest is the last
+ * event. */
 struct far_events {
 	void (*ready)(struct far *f);
 	void (*received)(struct far *f, const uint8_t *bytes, size_t len);

@@ -31,7 +31,8 @@ static struct origin *all;
 
 static void answer_more(struct origin *o);
 
-/* --- sending ------------------------------------------------------------------------------------------------------- */
+/* --- sending
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void finish_sending(struct origin *o)
 {
@@ -74,7 +75,8 @@ static bool put_head(struct origin *o)
 
 	if (x->informs)
 		len = snprintf(head, sizeof(head), "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
-	len += snprintf(head + len, sizeof(head) - (size_t)len, "HTTP/1.1 %u Whatever\r\nX-Id: %u\r\n", x->status, x->id);
+	len += snprintf(head + len, sizeof(head) - (size_t)len, "HTTP/1.1 %u Whatever\r\nX-Id: %u\r\n", x->status,
+			x->id);
 	if (!empty && x->down_framing == READER_LENGTH)
 		len += snprintf(head + len, sizeof(head) - (size_t)len, "Content-Length: %llu\r\n",
 				(unsigned long long)x->down);
@@ -159,7 +161,8 @@ static void answer(struct origin *o)
 	}
 }
 
-/* --- HTTP ---------------------------------------------------------------------------------------------------------- */
+/* --- HTTP
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static const struct talk *talk_of(const struct script *s, const struct exchange *x)
 {
@@ -237,7 +240,8 @@ static void on_end(struct reader *r)
 	r->stopped = o->x != NULL;
 }
 
-/* --- TCP ----------------------------------------------------------------------------------------------------------- */
+/* --- TCP
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void talk_more(struct origin *o)
 {
@@ -323,7 +327,8 @@ static void tcp_ended(struct origin *o, enum far_end how)
 		talk_more(o);
 }
 
-/* --- events -------------------------------------------------------------------------------------------------------- */
+/* --- events
+ * -------------------------------------------------------------------------------------------------------- */
 
 static bool speaks_tcp(const struct origin *o)
 {
@@ -395,7 +400,8 @@ static const struct far_events events = {
 	.drained = on_drained,
 };
 
-/* --- listening ----------------------------------------------------------------------------------------------------- */
+/* --- listening
+ * ----------------------------------------------------------------------------------------------------- */
 
 struct place {
 	struct universe *u;

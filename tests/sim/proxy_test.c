@@ -21,7 +21,8 @@ static void describe(const struct script *s)
 {
 	static const char *const ways[] = { "proxy", "connect", "steered" };
 
-	print_message("seed %" PRIu64 ":%s%s%s%s%s%s\n", s->seed, s->breaking ? " breaking" : "", s->slow ? " slow" : "",
+	print_message("seed %" PRIu64 ":%s%s%s%s%s%s\n", s->seed, s->breaking ? " breaking" : "",
+		      s->slow ? " slow" : "",
 		      s->lazy ? " lazy" : "", s->whole_bodies ? " whole-bodies" : "", s->block_hooks ? " hooks" : "",
 		      s->fail_alloc ? " no-memory" : "");
 	for (uint32_t i = 0; i < s->talk_count; i++) {

@@ -38,7 +38,8 @@ static struct universe *universe_of(struct driver_world *w)
 
 static void say(const struct universe *u, const char *fmt, ...) __printf(2, 3);
 
-/* --- flows and hooks ------------------------------------------------------------------------------------------------- */
+/* --- flows and hooks
+ * ------------------------------------------------------------------------------------------------- */
 
 static bool is_flow_hook(enum hook_id hook)
 {
@@ -162,8 +163,9 @@ static void world_flow(struct driver_world *w, struct driver *d, enum hook_id la
 	if (known->over)
 		universe_violate(u, "a flow was handed over twice");
 	known->over = true;
-	say(u, "%s flow ends at %s: %.*s %.*s", d->prefix, hook_name(last), (int)f->error.len, f->error.ptr ? f->error.ptr : "",
-	    f->type == FLOW_HTTP ? (int)f->http.request.path.len : 0, f->type == FLOW_HTTP ? f->http.request.path.ptr : "");
+	say(u, "%s flow ends at %s: %.*s %.*s", d->prefix, hook_name(last), (int)f->error.len,
+	    f->error.ptr ? f->error.ptr : "", f->type == FLOW_HTTP ? (int)f->http.request.path.len : 0,
+	    f->type == FLOW_HTTP ? f->http.request.path.ptr : "");
 	for (uint32_t i = 0; i < UNIVERSE_ASKS_MAX && !u->freeing; i++)
 		if (u->asks[i].driver && u->asks[i].arg == f)
 			universe_violate(u, "a flow was handed over while a question about it waits");
@@ -199,7 +201,8 @@ static bool world_is_self(struct driver_world *w, const struct endpoint *to)
 	       memcmp(ip.ip, u->at[0].ip, sizeof(ip.ip)) == 0;
 }
 
-/* --- sessions -------------------------------------------------------------------------------------------------------- */
+/* --- sessions
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void world_finished(struct driver_world *w, struct driver *d)
 {
@@ -302,7 +305,8 @@ static void hold_fire(struct timer *t)
 		BUG_ON(timer_arm(&u->io->timers, t, u->io->now_ns + HOLD_NS) < 0);
 }
 
-/* --- beginning --------------------------------------------------------------------------------------------------------- */
+/* --- beginning
+ * --------------------------------------------------------------------------------------------------------- */
 
 static int64_t env_now(const struct env *env)
 {
@@ -363,7 +367,8 @@ static void start_listening(struct universe *u)
 
 	for (uint16_t i = 0; i < 2; i++) {
 		u->at[i] = addr_v4(0x0a000001, (uint16_t)(8080 + i));
-		u->listeners[i] = u->io->ops->listen(u->io, sim_listen(u->io, &u->at[i]), i ? &steered : &regular, u, &e);
+		u->listeners[i] = u->io->ops->listen(u->io, sim_listen(u->io, &u->at[i]), i ? &steered : &regular, u,
+						     &e);
 		BUG_ON(!u->listeners[i]);
 	}
 }
@@ -403,7 +408,8 @@ static void begin(struct universe *u)
 	mem_fail_at(s->fail_alloc);
 }
 
-/* --- the turn ---------------------------------------------------------------------------------------------------------- */
+/* --- the turn
+ * ---------------------------------------------------------------------------------------------------------- */
 
 static bool clients_done(const struct universe *u)
 {

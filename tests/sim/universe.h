@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One seed's universe: the simulated network, the proxy in it (real drivers and layers behind two listeners, as a worker
- * has them), virtual clients and origins that play a script. What breaks a promise is a violation; the first is kept.
+ * One seed's universe: the simulated network, the proxy in it (real drivers and layers behind two listeners, as a
+ * worker has them), virtual clients and origins that play a script. What breaks a promise is a violation; the first
+ * is kept.
  */
 #pragma once
 

@@ -385,6 +385,17 @@ static int start_worker(struct program *p, struct worker_config *config, struct 
 	return master_add_link(p->master, worker_link(w), e);
 }
 
+/* A worker's share of the descriptors, less those for files, rings, programs and maps. */
+static uint64_t sockets_max(uint32_t workers)
+{
+	uint64_t kept = 64 + (uint64_t)workers * 16;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+		return 0;
+	return MAX((limit.rlim_cur > kept ? limit.rlim_cur - kept : 0) / workers, UINT64_C(2));
+}
+
 static int start_workers(struct program *p, struct err *e)
 {
 	struct worker_config config = {
@@ -402,6 +413,7 @@ static int start_workers(struct program *p, struct err *e)
 	};
 	int ret = 0;
 
+	config.sockets_max = sockets_max(config.count);
 	if (RAND_bytes(config.ticket_keys, sizeof(config.ticket_keys)) != 1)
 		return err_set(e, -EIO, "no random numbers for TLS ticket keys");
 	for (uint32_t i = 0; i < config.count && ret == 0; i++) {

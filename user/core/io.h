@@ -51,6 +51,7 @@ struct listener {
 	struct io *io;
 	const struct listener_events *events;
 	void *owner;
+	bool sparing;                    /* the owner's wish: a pause holds from the next connection on, not later */
 };
 
 struct io_dial {
@@ -69,6 +70,7 @@ typedef void (*io_resolved_fn)(void *owner, const struct addr *addrs, uint32_t c
 struct io_stats {
 	uint64_t accepted, dialled, bytes_in, bytes_out;
 	uint64_t socks;                  /* open now, lingering ones included */
+	uint64_t closing;                /* of these, those that close() was called on */
 };
 
 struct io_ops {

@@ -85,7 +85,7 @@ struct sink {
 	 * with the session; conn_free() does so at once and closes what is open. */
 	struct conn *(*conn_new)(struct sink *s);
 	void (*conn_free)(struct sink *s, struct conn *conn);
-	bool lost;                       /* an event found no memory: nothing may be sent any more, the session must end */
+	bool lost;                       /* an event found no memory: nothing may be sent, the session must end */
 };
 
 struct queued_event;

@@ -321,7 +321,7 @@ static struct listener *epoll_listen(struct io *io, int fd, const struct listene
 		return NULL;
 	}
 	l->what = WHAT_LISTENER;
-	l->base = (struct listener){ io, ev, owner };
+	l->base = (struct listener){ .io = io, .events = ev, .owner = owner };
 	l->fd = fd;
 	list_add_tail(&ep->listeners, &l->node);
 	return &l->base;
@@ -419,6 +419,7 @@ static void epoll_close(struct sock *base, bool reset)
 {
 	struct esock *s = esock_of_sock(base);
 
+	real_sock_let_go(&s->r);
 	if (reset || s->r.phase != REAL_OPEN || s->r.broken || s->r.told_broken) {
 		/* Also when broken: bytes that were lost must not look like a clean end. */
 		esock_kill(s, s->r.phase == REAL_OPEN);

@@ -309,6 +309,12 @@ void real_sock_ended(struct real_sock *s, int err)
 		s->base.events->ended(s->base.owner, err == -EPIPE ? -ECONNRESET : err);
 }
 
+void real_sock_let_go(struct real_sock *s)
+{
+	s->let_go = true;
+	s->base.io->stats.closing++;
+}
+
 void real_sock_kill(struct real_sock *s, bool reset)
 {
 	struct real *r = real_of(s->base.io);
@@ -327,4 +333,5 @@ void real_sock_kill(struct real_sock *s, bool reset)
 		close(s->fd);
 	s->fd = -1;
 	r->io.stats.socks--;
+	r->io.stats.closing -= s->let_go;
 }

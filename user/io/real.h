@@ -50,6 +50,7 @@ struct real_sock {
 	int dial_err;                    /* a dial that failed at once; told in the next turn */
 	int broken;                      /* sending failed: 0 or -errno */
 	bool over_high;
+	bool let_go;                     /* close() was called */
 	bool fin_wanted, fin_sent;
 	bool paused;
 	bool in_ended;                   /* ended(0) is due or was told; nothing more to receive */
@@ -118,3 +119,6 @@ void real_sock_ended(struct real_sock *s, int err);
 
 /* Closes the descriptor and moves s to real.dead. Nothing in flight may refer to the descriptor's number any more. */
 void real_sock_kill(struct real_sock *s, bool reset);
+
+/* The owner has called close(): s is counted as closing until it is dead. */
+void real_sock_let_go(struct real_sock *s);

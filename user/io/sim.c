@@ -30,7 +30,7 @@ struct sim_sock {
 	int side;
 	enum phase phase;
 	int broken;
-	bool told_connected, over_high, fin_wanted, fin_sent, paused, in_ended, told_broken;
+	bool told_connected, let_go, over_high, fin_wanted, fin_sent, paused, in_ended, told_broken;
 	struct chain out;
 	struct timer linger;
 	size_t linger_left;              /* of out, when it was last seen to shrink */
@@ -91,6 +91,7 @@ static void sock_kill(struct sim_sock *s, bool reset)
 	sim_leave(sim, s->conn, s->side, reset);
 	s->conn = NULL;
 	sim->io.stats.socks--;
+	sim->io.stats.closing -= s->let_go;
 }
 
 /* False: no memory, or the peer has taken nothing for too long. */
@@ -351,6 +352,8 @@ static void op_close(struct sock *base, bool reset)
 {
 	struct sim_sock *s = sim_sock_of(base);
 
+	s->let_go = true;
+	base->io->stats.closing++;
 	if (reset || s->phase != OPEN || s->broken || s->told_broken) {
 		/* Also when broken: bytes that were lost must not look like a clean end. */
 		sock_kill(s, true);
@@ -409,7 +412,7 @@ static struct listener *op_listen(struct io *io, int handle, const struct listen
 		err_set(e, -ENOMEM, "out of memory while a listener starts");
 		return NULL;
 	}
-	l->base = (struct listener){ io, ev, owner };
+	l->base = (struct listener){ .io = io, .events = ev, .owner = owner };
 	l->ready.process = listener_process;
 	l->bound = b;
 	b->ready = &l->ready;

@@ -217,7 +217,7 @@ static struct listener *uring_listen(struct io *io, int fd, const struct listene
 	}
 	/* The ring waits by itself; on a non-blocking socket it would say EAGAIN instead. */
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-	l->base = (struct listener){ io, ev, owner };
+	l->base = (struct listener){ .io = io, .events = ev, .owner = owner };
 	l->fd = fd;
 	l->slot = (uint32_t)slot;
 	list_init(&l->dirty);
@@ -261,7 +261,11 @@ static void listener_flush(struct ulistener *l)
 			listener_dirty(l);
 			return;
 		}
-		io_uring_prep_multishot_accept(sqe, l->fd, NULL, NULL, SOCK_CLOEXEC);
+		/* A multishot accept takes all that is in the queue before anybody can say stop. */
+		if (l->base.sparing)
+			io_uring_prep_accept(sqe, l->fd, NULL, NULL, SOCK_CLOEXEC);
+		else
+			io_uring_prep_multishot_accept(sqe, l->fd, NULL, NULL, SOCK_CLOEXEC);
 		io_uring_sqe_set_data64(sqe, uring_tag(u, URING_ACCEPT, l->slot));
 		l->armed = true;
 		u->in_flight++;

@@ -120,6 +120,7 @@ void usock_close(struct sock *base, bool reset)
 	struct usock *s = usock_of(base);
 	struct real_sock *r = &s->r;
 
+	real_sock_let_go(r);
 	if (reset || r->phase != REAL_OPEN || r->broken || r->told_broken) {
 		/* Also when broken: bytes that were lost must not look like a clean end. */
 		usock_end(s, r->phase == REAL_OPEN);

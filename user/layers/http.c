@@ -318,7 +318,8 @@ static struct conn *new_server(struct http *h, struct str host, uint16_t port, b
 	return c;
 }
 
-/* What is decided at once comes back as the answer, not through http_stream_upstream(): the stream does not wait yet. */
+/* What is decided at once comes back as the answer, not through http_stream_upstream(): the stream does not wait
+ * yet. */
 static enum upstream_answer start(struct http_upstream *up, struct http_stream *s, const char **why)
 {
 	const struct conn *c = up->conn;

@@ -709,7 +709,8 @@ static void enqueue(struct http_stream *s, bool request, const struct http_event
 	if (!q) {
 		/* A gap ends what the flow keeps of this body. */
 		if (ev->data && s->flow)
-			(request ? &s->flow->http.request.base : &s->flow->http.response.base)->body.total += ev->data->len;
+			(request ? &s->flow->http.request.base : &s->flow->http.response.base)->body.total +=
+				ev->data->len;
 		layer_reset(&s->base, s->http->client);
 		return;
 	}

@@ -2,7 +2,6 @@
 /* From an accepted socket to a session: who it is, where it wanted to go, which first layer it gets. */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,6 +15,8 @@
 
 #define STARVED_NS     INT64_C(100000000)
 #define STARVED_SAY_NS INT64_C(5000000000)
+/* As many connections may be waiting in a listener's queue, or more. */
+#define BURST          4096
 
 /* The v2 path of the process, as /proc says it ("0::/system.slice/x"). Kept by cgroup id: one file read per cgroup. */
 static const char *cgroup_path(struct worker *w, uint64_t id, uint32_t pid)
@@ -107,6 +108,39 @@ static bool take_origin(struct worker *w, int handle, struct steer_origin *out)
 	return steer_take_origin(w->config.steer, (struct sockaddr *)&peer, out);
 }
 
+static void say_starved(struct worker *w, const char *why)
+{
+	char text[256];
+
+	if (w->io->now_ns - w->starved_said_ns < STARVED_SAY_NS && w->starved_said_ns)
+		return;
+	w->starved_said_ns = w->io->now_ns;
+	/* The same words from every worker, so that they are folded into one line. */
+	snprintf(text, sizeof(text), "cannot accept connections (%s): waiting until some close. Raise the limit with "
+		 "ulimit -n or LimitNOFILE=", why);
+	worker_log(w, LOG_WARN, text);
+}
+
+/* Counted as if each session had a server. Sockets that linger after their session are no session's, but open. */
+static bool is_full(const struct worker *w)
+{
+	const struct io_stats *s = &w->io->stats;
+	uint64_t owned = s->socks - s->closing;
+
+	return w->config.sockets_max && MAX(owned, w->stats.sessions * 2) + s->closing + 2 > w->config.sockets_max;
+}
+
+/* Those that are in keep the descriptors that they need for their servers. */
+static void pause_accepting(struct worker *w)
+{
+	w->starved = true;
+	(void)!timer_arm(&w->io->timers, &w->starved_timer, w->io->now_ns + STARVED_NS);
+	for (uint32_t i = 0; i < w->config.listener_count; i++)
+		if (w->listeners[i].handle)
+			w->io->ops->listen_pause(w->listeners[i].handle, true);
+	say_starved(w, "as many are open as the limit of open files allows");
+}
+
 static void on_accepted(void *owner, int handle)
 {
 	struct worker_accept *a = owner;
@@ -131,29 +165,27 @@ static void on_accepted(void *owner, int handle)
 		driver_start(d, top_regular, w);
 	if (w->draining)
 		driver_drain(d);
+	if (is_full(w) && !w->starved)
+		pause_accepting(w);
 }
 
 static void on_starved(void *owner, int err)
 {
 	struct worker_accept *a = owner;
 	struct worker *w = a->worker;
-	char text[200];
 
 	w->starved = true;
 	if (timer_arm(&w->io->timers, &w->starved_timer, w->io->now_ns + STARVED_NS) < 0)
 		worker_accept_resume(w);
-	if (w->io->now_ns - w->starved_said_ns < STARVED_SAY_NS && w->starved_said_ns)
-		return;
-	w->starved_said_ns = w->io->now_ns;
-	snprintf(text, sizeof(text), "cannot accept connections (%s): waiting until some close; %" PRIu64
-		 " are open. Raise the limit with ulimit -n or LimitNOFILE=", strerror(-err), w->stats.sessions);
-	worker_log(w, LOG_WARN, text);
+	say_starved(w, strerror(-err));
 }
 
 void worker_accept_resume(struct worker *w)
 {
-	w->starved = false;
+	if (is_full(w) && timer_arm(&w->io->timers, &w->starved_timer, w->io->now_ns + STARVED_NS) == 0)
+		return;
 	timer_cancel(&w->io->timers, &w->starved_timer);
+	w->starved = false;
 	for (uint32_t i = 0; i < w->config.listener_count; i++)
 		if (w->listeners[i].handle)
 			w->io->ops->listen_pause(w->listeners[i].handle, false);
@@ -177,6 +209,7 @@ int worker_listen(struct worker *w, struct err *e)
 		a->handle = w->io->ops->listen(w->io, a->at->fd, &accept_events, a, e);
 		if (!a->handle)
 			return e->code;
+		a->handle->sparing = w->config.sockets_max && w->config.sockets_max < 4 * BURST;
 	}
 	return 0;
 }

@@ -31,6 +31,7 @@ struct worker_config {
 	const struct options *options;   /* outlives the worker */
 	struct worker_listener *listeners;
 	uint32_t listener_count;
+	uint64_t sockets_max;            /* accepting waits when more sessions could need more; 0: no limit */
 	struct steer *steer;             /* NULL: no LISTEN_LOCAL */
 	uint32_t mark;                   /* SO_MARK of upstream sockets; 0: none */
 	struct leaf_source *leaves;
