@@ -156,7 +156,8 @@ static inline void world_init(struct world *w, uint64_t seed)
 	*w = (struct world){ .seed = seed };
 	slab_pool_init(&w->slabs, 16);
 	options_init(&w->options);
-	w->sink = (struct sink){ world_command, world_forget, world_conn, world_conn_free };
+	w->sink = (struct sink){ .command = world_command, .forget = world_forget, .conn_new = world_conn,
+				 .conn_free = world_conn_free };
 	w->env = (struct env){
 		.slabs = &w->slabs, .options = &w->options, .now_ns = world_now, .wall_ns = world_now,
 		.random = world_random, .world = w,
