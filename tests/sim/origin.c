@@ -25,6 +25,7 @@ struct origin {
 	char line[64];
 	size_t line_len;
 	bool over;
+	struct timer resume;
 };
 
 static struct origin *all;
@@ -353,17 +354,33 @@ static void http_received(struct origin *o, const uint8_t *bytes, size_t len)
 	o->over = true;
 }
 
+static void on_resume(struct timer *t)
+{
+	far_pause(container_of(t, struct origin, resume)->far, false);
+}
+
+static void dawdle(struct origin *o)
+{
+	struct script *s = o->u->script;
+
+	if (!o->x || !script_chance(s, talk_of(s, o->x)->slow_origin_permille))
+		return;
+	far_pause(o->far, true);
+	BUG_ON(timer_arm(&o->u->io->timers, &o->resume, o->u->io->now_ns + (int64_t)script_below(s, 500000000)) < 0);
+}
+
 static void on_received(struct far *f, const uint8_t *bytes, size_t len)
 {
 	struct origin *o = far_owner(f);
 
 	if (o->over)
 		return;
-	if (speaks_tcp(o)) {
+	if (speaks_tcp(o))
 		tcp_received(o, bytes, len);
-		return;
-	}
-	http_received(o, bytes, len);
+	else
+		http_received(o, bytes, len);
+	if (!o->over)
+		dawdle(o);
 }
 
 static void on_ended(struct far *f, enum far_end how)
@@ -424,6 +441,7 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 	o->host = p->host;
 	o->port = p->port;
 	o->reader = (struct reader){ .on_head = on_head, .on_body = on_body, .on_end = on_end, .owner = o };
+	o->resume.fire = on_resume;
 	o->far = far_accept(p->u->io, peer, tls ? script_hosts[p->host].name : NULL, &events, o);
 	if (p->port == SCRIPT_PORT_FIRST)
 		far_send(o->far, "220 hello\r\n", 11);
@@ -458,12 +476,21 @@ void origin_start(struct universe *u)
 	}
 }
 
+bool origin_dawdles(void)
+{
+	for (const struct origin *o = all; o; o = o->next)
+		if (timer_armed(&o->resume))
+			return true;
+	return false;
+}
+
 void origin_free_all(void)
 {
 	while (all) {
 		struct origin *o = all;
 
 		all = o->next;
+		timer_cancel(&o->u->io->timers, &o->resume);
 		free(o->pending);
 		free(o);
 	}

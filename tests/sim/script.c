@@ -129,6 +129,7 @@ static void draw_talk(struct script *s, struct talk *t)
 	t->think_ns = script_chance(s, 500) ? 0 : (int64_t)script_below(s, 2000) * MS;
 	t->piece = script_chance(s, 500) ? 0 : 1 + (uint32_t)script_below(s, 8000);
 	t->slow_permille = script_chance(s, 300) ? (uint32_t)script_below(s, 400) : 0;
+	t->slow_origin_permille = script_chance(s, 200) ? (uint32_t)script_below(s, 400) : 0;
 	draw_leave(s, t);
 	for (uint32_t i = 0; i < t->count; i++) {
 		struct exchange *x = &s->exchanges[s->exchange_count++];

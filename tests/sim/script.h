@@ -69,7 +69,8 @@ struct talk {
 	} leave;
 	uint64_t leave_at;
 	bool leave_reading;
-	uint32_t slow_permille;          /* of pieces received: stops reading for a while */
+	uint32_t slow_permille;          /* of pieces received: the client stops reading for a while */
+	uint32_t slow_origin_permille;   /* so does the origin */
 };
 
 struct script {
@@ -92,6 +93,7 @@ struct script {
 	int64_t drain_ns;                /* 0: never */
 	bool holds;
 	uint64_t capture_max;
+	uint64_t slabs_max;              /* what came of it: the most that the proxy held at once */
 };
 
 struct script_host {

@@ -437,7 +437,8 @@ static bool stalls(const struct universe *u)
 
 static bool over(const struct universe *u)
 {
-	return clients_done(u) && u->session_count == 0 && u->io->stats.socks == 0 && sim_idle(u->io);
+	return clients_done(u) && u->session_count == 0 && u->io->stats.socks == 0 && sim_idle(u->io) &&
+	       !origin_dawdles();
 }
 
 static void violate_stuck(struct universe *u, const char *what)
@@ -471,7 +472,7 @@ static void play(struct universe *u)
 			return;
 		}
 		reap(u);
-		u->slabs_max = MAX(u->slabs_max, u->io->slabs.live);
+		s->slabs_max = MAX(s->slabs_max, u->io->slabs.live);
 		if (mem_fail_hit() && s->fail_again)
 			mem_fail_at(1 + script_below(s, 300));
 	}

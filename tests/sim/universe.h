@@ -46,7 +46,6 @@ struct universe {
 	struct universe_ask asks[UNIVERSE_ASKS_MAX];
 	struct timer starved, drain, hold;
 	bool held, freeing, alloc_failed;
-	uint64_t slabs_max;
 	struct client *clients[SCRIPT_TALKS_MAX];
 	struct sim_peer_listener *origins[64];
 	uint32_t origin_count;
@@ -63,6 +62,8 @@ const char *universe_run(struct script *s, uint64_t *digest);
 /* Listens on all hosts. */
 void origin_start(struct universe *u);
 void origin_free_all(void);
+/* Some origin has not read all, and will. */
+bool origin_dawdles(void);
 
 struct client *client_start(struct universe *u, struct talk *t);
 void client_free(struct client *c);

@@ -13,6 +13,7 @@ struct mode {
 	struct layer base;
 	struct conn *client, *server;    /* server: NULL in regular mode */
 	struct layer *child;
+	bool refused;                    /* the client was reset: what it said meanwhile is nobody's */
 };
 
 /* A connection that never came about is still something that the application tried: it is shown as a failed flow. */
@@ -50,6 +51,7 @@ static void opened(struct mode *m, const struct event *ev)
 		return;
 	}
 	layer_log(&m->base, LOG_INFO, "error establishing server connection: %s", ev->error);
+	m->refused = true;
 	report_refused(m, ev->error);
 	layer_reset(&m->base, m->client);
 }
@@ -58,6 +60,8 @@ static void mode_handle(struct layer *l, const struct event *ev)
 {
 	struct mode *m = container_of(l, struct mode, base);
 
+	if (m->refused)
+		return;
 	switch (ev->type) {
 	case EV_START:
 		start(m, ev);

@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: MIT */
+/* The driver over the simulated network: dialling, time-outs, holding, draining, answers; with a relay on top of it. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "core/driver.h"
+#include "io/sim.h"
+#include "io/sim_peer.h"
+#include "layers/mode.h"
+
+#define SECOND_NS INT64_C(1000000000)
+#define MS_NS     INT64_C(1000000)
+
+struct far_end {
+	struct sim_peer *peer;
+	char got[64];
+	size_t len;
+	bool connected, fin, reset;
+	int64_t at_ns;                   /* of the last event */
+	struct stage *st;
+};
+
+/* One client, one driver with the transparent mode, up to two origins. */
+struct stage {
+	struct io *io;
+	struct env env;
+	struct options options;
+	struct driver_world world;
+	struct addr proxy, to;           /* to: where the client wanted to go; family 0: host */
+	const char *host;
+	struct listener *listener;
+	struct driver *driver;
+	struct far_end client, origins[2];
+	struct sim_peer_listener *listeners[2];
+	uint32_t listening, accepted, flows, hooks[HOOK_COUNT];
+	char error[160];                 /* of the last flow */
+	uint64_t token;                  /* of a question that is held */
+	bool held, refuse_ask, finished;
+};
+
+/* --- far ends --------------------------------------------------------------------------------------------------- */
+
+static void far_connected(void *owner, int err)
+{
+	struct far_end *f = owner;
+
+	f->connected = err == 0;
+	f->reset |= err != 0;
+	f->at_ns = f->st->io->now_ns;
+}
+
+static void far_received(void *owner, const uint8_t *bytes, size_t len)
+{
+	struct far_end *f = owner;
+
+	len = MIN(len, sizeof(f->got) - f->len - 1);
+	memcpy(f->got + f->len, bytes, len);
+	f->len += len;
+	f->at_ns = f->st->io->now_ns;
+}
+
+static void far_ended(void *owner, int err)
+{
+	struct far_end *f = owner;
+
+	f->fin |= err == 0;
+	f->reset |= err != 0;
+	f->at_ns = f->st->io->now_ns;
+}
+
+static const struct sim_peer_events far_events = { far_connected, far_received, far_ended, NULL };
+
+static void origin_accepted(void *owner, struct sim_peer *peer)
+{
+	struct far_end *f = owner;
+
+	f->peer = peer;
+	f->connected = true;
+	f->at_ns = f->st->io->now_ns;
+	f->st->accepted++;
+	sim_peer_handle(peer, &far_events, f);
+}
+
+/* --- the driver's world ------------------------------------------------------------------------------------------ */
+
+static struct stage *stage_of(struct driver_world *w)
+{
+	return container_of(w, struct stage, world);
+}
+
+static void world_notify(struct driver_world *w, struct driver *d __unused, enum hook_id hook, void *arg __unused)
+{
+	stage_of(w)->hooks[hook]++;
+}
+
+static bool world_ask(struct driver_world *w, struct driver *d __unused, enum hook_id hook __unused, void *arg __unused,
+		      uint64_t token)
+{
+	stage_of(w)->token = token;
+	return !stage_of(w)->refuse_ask;
+}
+
+static void world_flow(struct driver_world *w, struct driver *d __unused, enum hook_id last __unused, struct flow *f)
+{
+	struct stage *st = stage_of(w);
+
+	st->flows++;
+	snprintf(st->error, sizeof(st->error), "%.*s", (int)f->error.len, f->error.ptr ? f->error.ptr : "");
+	flow_free(f);
+}
+
+static void world_log(struct driver_world *w __unused, enum log_level level __unused, const char *text __unused)
+{
+}
+
+static bool world_is_self(struct driver_world *w, const struct endpoint *to)
+{
+	return to->port == stage_of(w)->proxy.port;
+}
+
+static void world_finished(struct driver_world *w, struct driver *d __unused)
+{
+	stage_of(w)->finished = true;
+}
+
+static int64_t env_now(const struct env *env)
+{
+	return ((struct io *)env->world)->now_ns;
+}
+
+static int64_t env_wall(const struct env *env)
+{
+	return ((struct io *)env->world)->wall_ns;
+}
+
+static uint64_t env_random(struct env *env)
+{
+	struct io *io = env->world;
+
+	return io->random(io);
+}
+
+static struct layer *make_top(struct driver *d, void *arg)
+{
+	struct stage *st = arg;
+	struct conn *server = d->sink.conn_new(&d->sink);
+
+	if (!server)
+		return NULL;
+	server->origin = st->to;
+	if (st->host ? conn_record_text(server->record, &server->record->address.host, str_of(st->host)) < 0 :
+		       conn_record_endpoint(server->record, &server->record->address, &st->to) < 0)
+		return NULL;
+	if (st->host) {
+		server->origin.family = 0;
+		server->record->address.port = st->to.port;
+	}
+	return mode_transparent_new(&d->sink, &st->env, d->client, server);
+}
+
+static void on_accepted(void *owner, int handle)
+{
+	struct stage *st = owner;
+
+	st->driver = driver_new(&st->world, handle);
+	if (st->driver)
+		driver_start(st->driver, make_top, st);
+}
+
+static void on_starved(void *owner __unused, int err __unused)
+{
+}
+
+/* --- the stage ---------------------------------------------------------------------------------------------------- */
+
+static void stage_init(struct stage *st)
+{
+	static const struct listener_events events = { on_accepted, on_starved };
+	struct err e = { 0 };
+
+	*st = (struct stage){ .to = addr_v4(0xc6336401, 7000), .proxy = addr_v4(0x0a000001, 8080) };
+	assert_int_equal(sim_new(&st->io, 1, NULL, &e), 0);
+	options_init(&st->options);
+	st->env = (struct env){
+		.slabs = &st->io->slabs, .options = &st->options, .notify_hooks = UINT64_MAX, .now_ns = env_now,
+		.wall_ns = env_wall, .random = env_random, .world = st->io,
+	};
+	st->world = (struct driver_world){
+		.io = st->io, .env = &st->env, .notify = world_notify, .ask = world_ask, .flow = world_flow,
+		.log = world_log, .is_self = world_is_self, .finished = world_finished,
+	};
+	st->listener = st->io->ops->listen(st->io, sim_listen(st->io, &st->proxy), &events, st, &e);
+	assert_non_null(st->listener);
+	st->client.st = st->origins[0].st = st->origins[1].st = st;
+}
+
+static void stage_listen(struct stage *st, struct addr at)
+{
+	uint32_t i = st->listening++;
+
+	st->listeners[i] = sim_peer_listen(st->io, &at, origin_accepted, &st->origins[i]);
+}
+
+static void stage_connect(struct stage *st)
+{
+	st->client.peer = sim_peer_connect(st->io, NULL, &st->proxy, &far_events, &st->client);
+}
+
+/* Lets virtual time pass. */
+static void stage_run(struct stage *st, int64_t ns)
+{
+	int64_t until = st->io->now_ns + ns;
+
+	while (st->io->now_ns < until)
+		assert_int_equal(st->io->ops->run(st->io, until - st->io->now_ns), 0);
+}
+
+static void stage_fini(struct stage *st)
+{
+	if (st->driver)
+		driver_free(st->driver);
+	for (uint32_t i = 0; i < st->listening; i++)
+		sim_peer_listener_close(st->listeners[i]);
+	stage_run(st, 10 * SECOND_NS);
+	assert_int_equal(st->io->stats.socks, 0);
+	assert_int_equal(st->io->slabs.live, 0);
+	st->io->ops->free(st->io);
+}
+
+static void say(struct far_end *f, const char *text)
+{
+	sim_peer_send(f->peer, text, strlen(text));
+}
+
+/* --- tests --------------------------------------------------------------------------------------------------------- */
+
+static void dialogue_relay(struct stage *st)
+{
+	stage_listen(st, st->to);
+	stage_connect(st);
+	stage_run(st, SECOND_NS);
+	if (st->client.peer && !st->client.reset)
+		say(&st->client, "\1up");
+	stage_run(st, SECOND_NS);
+	if (st->origins[0].peer && !st->origins[0].reset)
+		say(&st->origins[0], "down");
+	stage_run(st, SECOND_NS);
+}
+
+static void test_relay(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	dialogue_relay(&st);
+	assert_string_equal(st.origins[0].got, "\1up");
+	assert_string_equal(st.client.got, "down");
+	assert_int_equal(st.hooks[HOOK_CLIENT_CONNECTED], 1);
+	assert_int_equal(st.hooks[HOOK_SERVER_CONNECT], 1);
+	assert_int_equal(st.hooks[HOOK_SERVER_CONNECTED], 1);
+	sim_peer_shutdown(st.client.peer);
+	stage_run(&st, SECOND_NS);
+	assert_true(st.origins[0].fin);
+	assert_false(st.finished);              /* half is not all */
+	sim_peer_shutdown(st.origins[0].peer);
+	stage_run(&st, SECOND_NS);
+	assert_true(st.client.fin);
+	assert_true(st.finished);
+	assert_int_equal(st.flows, 1);
+	stage_fini(&st);
+}
+
+static void test_no_memory(void **state)
+{
+	bool hit = true;
+
+	(void)state;
+	for (uint64_t n = 1; hit; n++) {
+		int64_t live = mem_live();
+		struct stage st;
+
+		stage_init(&st);
+		mem_fail_at(n);
+		dialogue_relay(&st);
+		hit = mem_fail_hit();
+		mem_fail_at(0);
+		/* Right, or broken for the client to see. */
+		if (strcmp(st.client.got, "down") != 0)
+			assert_true(st.client.reset || st.client.fin);
+		stage_fini(&st);
+		assert_int_equal(mem_live(), live);
+	}
+}
+
+static struct addr v6(uint8_t last)
+{
+	return (struct addr){ { 0x20, 0x01, 0x0d, 0xb8, [15] = last }, 7000, 6 };
+}
+
+static void test_dial_order(void **state)
+{
+	struct addr addrs[] = { addr_v4(0xc6336401, 0), addr_v4(0xc6336402, 0), v6(1), v6(2) };
+	struct stage st;
+
+	(void)state;
+	/* v4 first, then families alternate: the third in the list is tried second. */
+	stage_init(&st);
+	st.host = "many.test";
+	sim_name(st.io, st.host, addrs, 4);
+	stage_listen(&st, v6(1));
+	stage_listen(&st, addr_v4(0xc6336402, 7000));
+	stage_connect(&st);
+	stage_run(&st, SECOND_NS);
+	assert_true(st.origins[0].connected);
+	assert_false(st.origins[1].connected);
+	stage_fini(&st);
+}
+
+static void test_dial_races(void **state)
+{
+	struct sim_faults lost = { .connect_lost = 1000 };
+	struct addr addrs[] = { addr_v4(0xc6336401, 0), addr_v4(0xc6336402, 0) };
+	struct stage st;
+	int64_t begin;
+
+	(void)state;
+	stage_init(&st);
+	st.host = "two.test";
+	sim_name(st.io, st.host, addrs, 2);
+	stage_listen(&st, addr_v4(0xc6336402, 7000));
+	stage_listen(&st, addr_v4(0xc6336401, 7000));
+	stage_connect(&st);
+	sim_set_faults(st.io, &lost);            /* from here on: the first attempt gets no answer */
+	begin = st.io->now_ns;
+	stage_run(&st, 100 * MS_NS);
+	sim_set_faults(st.io, NULL);
+	assert_int_equal(st.accepted, 0);
+	stage_run(&st, SECOND_NS);
+	assert_true(st.origins[0].connected);
+	assert_in_range(st.origins[0].at_ns - begin, 240 * MS_NS, 260 * MS_NS);
+	assert_false(st.origins[1].connected);
+	stage_fini(&st);
+}
+
+static void test_connect_timeout(void **state)
+{
+	struct sim_faults lost = { .connect_lost = 1000 };
+	struct stage st;
+	int64_t begin;
+
+	(void)state;
+	stage_init(&st);
+	stage_connect(&st);
+	sim_set_faults(st.io, &lost);
+	begin = st.io->now_ns;
+	stage_run(&st, 20 * SECOND_NS);
+	assert_true(st.client.reset);
+	assert_in_range(st.client.at_ns - begin, 10 * SECOND_NS - MS_NS, 10 * SECOND_NS + MS_NS);
+	assert_string_equal(st.error, strerror(ETIMEDOUT));
+	assert_int_equal(st.hooks[HOOK_SERVER_CONNECT_ERROR], 1);
+	assert_int_equal(st.hooks[HOOK_SERVER_CONNECTED], 0);
+	stage_fini(&st);
+}
+
+static void expect_refused(struct stage *st, const char *error)
+{
+	stage_connect(st);
+	stage_run(st, SECOND_NS);
+	assert_true(st->client.reset);
+	assert_string_equal(st->error, error);
+	assert_int_equal(st->hooks[HOOK_SERVER_CONNECT_ERROR], 1);
+	assert_int_equal(st->flows, 1);
+	assert_true(st->finished);
+	stage_fini(st);
+}
+
+static void test_refused(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	expect_refused(&st, strerror(ECONNREFUSED));
+
+	stage_init(&st);
+	st.host = "nobody.test";
+	expect_refused(&st, "Name or service not known");
+
+	stage_init(&st);
+	st.to = st.proxy;
+	expect_refused(&st, "Request destination unknown. Unable to figure out where this request should be forwarded to.");
+}
+
+static void test_idle(void **state)
+{
+	struct stage st;
+	int64_t begin;
+
+	(void)state;
+	stage_init(&st);
+	dialogue_relay(&st);
+	begin = st.io->now_ns - SECOND_NS;
+	stage_run(&st, 400 * SECOND_NS);
+	assert_false(st.finished);
+	say(&st.origins[0], "!");                /* either side's bytes count */
+	begin = st.io->now_ns;
+	stage_run(&st, 599 * SECOND_NS);
+	assert_false(st.finished);
+	stage_run(&st, 2 * SECOND_NS);
+	assert_true(st.finished);
+	assert_in_range(st.client.at_ns - begin, 599 * SECOND_NS, 601 * SECOND_NS);
+	assert_int_equal(st.flows, 1);
+	stage_fini(&st);
+}
+
+static void test_question_holds_idle(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	st.env.block_hooks = hook_bit(HOOK_TCP_MESSAGE);
+	stage_listen(&st, st.to);
+	stage_connect(&st);
+	stage_run(&st, SECOND_NS);
+	say(&st.client, "\1q");
+	stage_run(&st, 2000 * SECOND_NS);
+	assert_false(st.finished);              /* somebody is looking at it */
+	assert_int_equal(st.origins[0].len, 0);
+	driver_answer(st.driver, st.token + 1); /* nobody's */
+	assert_int_equal(st.origins[0].len, 0);
+	driver_answer(st.driver, st.token);
+	driver_answer(st.driver, st.token);
+	stage_run(&st, SECOND_NS);
+	assert_string_equal(st.origins[0].got, "\1q");
+	stage_fini(&st);
+}
+
+/* What came before the client's end is delivered, although it waits for an answer; a reset is passed on, though late. */
+static void test_end_during_question(void **state)
+{
+	(void)state;
+	for (int reset = 0; reset < 2; reset++) {
+		struct stage st;
+
+		stage_init(&st);
+		dialogue_relay(&st);
+		st.env.block_hooks = hook_bit(HOOK_TCP_MESSAGE);
+		sim_peer_shutdown(st.origins[0].peer);
+		stage_run(&st, SECOND_NS);
+		say(&st.client, "q");
+		stage_run(&st, SECOND_NS);
+		if (reset)
+			sim_peer_reset(st.client.peer);
+		else
+			sim_peer_shutdown(st.client.peer);
+		stage_run(&st, SECOND_NS);
+		assert_false(st.finished);
+		assert_false(st.origins[0].fin || st.origins[0].reset);
+		driver_answer(st.driver, st.token);
+		stage_run(&st, SECOND_NS);
+		assert_true(st.finished);
+		assert_true(reset ? st.origins[0].reset : st.origins[0].fin);
+		if (!reset)
+			assert_string_equal(st.origins[0].got, "\1upq");
+		stage_fini(&st);
+	}
+}
+
+static void test_question_of_server_connect(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	st.env.block_hooks = hook_bit(HOOK_SERVER_CONNECT);
+	stage_listen(&st, st.to);
+	stage_connect(&st);
+	stage_run(&st, SECOND_NS);
+	assert_int_equal(st.accepted, 0);
+	driver_answer(st.driver, st.token);
+	stage_run(&st, SECOND_NS);
+	assert_int_equal(st.accepted, 1);
+	stage_fini(&st);
+
+	stage_init(&st);
+	st.env.block_hooks = hook_bit(HOOK_SERVER_CONNECT);
+	st.refuse_ask = true;                    /* it cannot be asked: on it goes */
+	stage_listen(&st, st.to);
+	stage_connect(&st);
+	stage_run(&st, SECOND_NS);
+	assert_int_equal(st.accepted, 1);
+	stage_fini(&st);
+}
+
+static void test_hold(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	dialogue_relay(&st);
+	driver_hold(st.driver, true);
+	say(&st.client, "more");
+	stage_run(&st, SECOND_NS);
+	assert_string_equal(st.origins[0].got, "\1up");
+	driver_hold(st.driver, false);
+	stage_run(&st, SECOND_NS);
+	assert_string_equal(st.origins[0].got, "\1upmore");
+	stage_fini(&st);
+}
+
+static void test_drain(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	stage_listen(&st, st.to);
+	stage_connect(&st);
+	stage_run(&st, SECOND_NS);
+	driver_drain(st.driver);                 /* has said nothing */
+	stage_run(&st, SECOND_NS);
+	assert_true(st.client.fin && st.finished);
+	stage_fini(&st);
+
+	stage_init(&st);
+	dialogue_relay(&st);
+	driver_drain(st.driver);                 /* in flight */
+	say(&st.client, "on");
+	stage_run(&st, SECOND_NS);
+	assert_string_equal(st.origins[0].got, "\1upon");
+	assert_false(st.finished);
+	stage_fini(&st);
+}
+
+/* What a slow reader has not taken when the session closes still reaches it, however long that takes. */
+static void test_linger(void **state)
+{
+	static uint8_t bytes[400000];
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	dialogue_relay(&st);
+	sim_peer_pause(st.client.peer, true);
+	sim_peer_send(st.origins[0].peer, bytes, sizeof(bytes));
+	sim_peer_shutdown(st.origins[0].peer);
+	sim_peer_shutdown(st.client.peer);
+	stage_run(&st, SECOND_NS);
+	for (int i = 0; i < 10 && !st.client.fin; i++) {
+		sim_peer_pause(st.client.peer, false);
+		stage_run(&st, 2000);
+		sim_peer_pause(st.client.peer, true);
+		stage_run(&st, 4 * SECOND_NS);
+	}
+	sim_peer_pause(st.client.peer, false);
+	stage_run(&st, SECOND_NS);
+	assert_true(st.client.fin);
+	assert_false(st.client.reset);
+	stage_fini(&st);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_relay),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_dial_order),
+		cmocka_unit_test(test_dial_races),
+		cmocka_unit_test(test_connect_timeout),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_question_holds_idle),
+		cmocka_unit_test(test_end_during_question),
+		cmocka_unit_test(test_question_of_server_connect),
+		cmocka_unit_test(test_hold),
+		cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_linger),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
