@@ -13,6 +13,7 @@ struct mode {
 	struct layer base;
 	struct conn *client, *server;    /* server: NULL in regular mode */
 	struct layer *child;
+	bool refused;                    /* the child was never started; what comes late is nobody's */
 };
 
 /* A connection that never came about is still something that the application tried: it is shown as a failed flow. */
@@ -49,6 +50,7 @@ static void opened(struct mode *m, const struct event *ev)
 		start(m, ev);
 		return;
 	}
+	m->refused = true;
 	layer_log(&m->base, LOG_INFO, "error establishing server connection: %s", ev->error);
 	report_refused(m, ev->error);
 	layer_reset(&m->base, m->client);
@@ -71,7 +73,8 @@ static void mode_handle(struct layer *l, const struct event *ev)
 	case EV_DRAIN:
 	case EV_HOOK_DONE:
 	case EV_WAKEUP:
-		layer_event(m->child, ev);
+		if (!m->refused)
+			layer_event(m->child, ev);
 		return;
 	}
 	abort();
