@@ -430,10 +430,10 @@ async def ask(i, gate):
 async def run():
     loop = asyncio.get_running_loop()
     holders = [asyncio.ensure_future(hold()) for _ in range(count)]
-    before = -1
-    while len(open_ones) > before or not open_ones:
-        before = len(open_ones)
-        await asyncio.sleep(1)
+    for _ in range(30):
+        await asyncio.sleep(0.2)
+        if len(open_ones) > 4000:
+            break
     print("held", len(open_ones), flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)
     for holder in holders:

@@ -601,6 +601,16 @@ static void test_transparent(void **state)
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_TCP_ERROR),
 		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true));
 	play_end(&p);
+
+	assert_true(play_transparent(&p));
+	PLAYBOOK("what the client said before the destination refused is no request any more", p.l,
+		GIVE(EV_START, NOBODY),
+		WANT(CMD_OPEN, SIDE_SERVER),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		GIVE(EV_OPENED, SIDE_SERVER, .error = "Connection refused"),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_TCP_ERROR),
+		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true));
+	play_end(&p);
 }
 
 int main(void)
