@@ -184,9 +184,7 @@ def test_no_tls_upstream(w):
     """an origin that closes, resets or speaks plain text in the TLS handshake: a readable 502 under our certificate"""
     proxy = w.proxy(intercept="curl")
     for name, behave in (("close", lambda sock, origin: sock.recv(1)), ("reset", lambda sock, origin: e2e.reset(sock)),
-                         # after the ClientHello: a server that speaks first is rightly taken for one, and relayed
-                         ("plain", lambda sock, origin: (sock.recv(9000),
-                                                         sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"))),
+                         ("plain", lambda sock, origin: sock.recv(1) and sock.sendall(b"HTTP/1.1 400 No\r\n\r\n")),
                          ("silent", lambda sock, origin: (sock.settimeout(1), sock.recv(9000), time.sleep(0.1)))):
         origin = w.origin(tls=None, behave=behave)
         done = w.curl("--write-out", "%{http_code}", f"https://{ORIGIN4}:{origin.port}/{name}")
@@ -372,6 +370,9 @@ def test_resumption(w):
 
 def test_memory(w):
     """2,000 failing connections leave less than 8 MiB behind"""
+    with open(e2e.MITM_BPF, "rb") as f:
+        if b"__asan_" in (code := f.read()) or b"__tsan_" in code:
+            raise Skipped("a sanitizer keeps memory that was freed")
     bad = w.origin(tls=None, behave=lambda sock, origin: e2e.reset(sock))
     good = w.origin()
     closed = w.origin()

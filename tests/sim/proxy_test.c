@@ -110,7 +110,8 @@ static void draw_flood(struct script *s, enum script_kind kind, bool up, bool tl
 	*t = (struct talk){ .count = 1, .kind = kind, .via = VIA_CONNECT, .tls = tls, .pipeline = 1,
 			    .slow_permille = up ? 0 : 900, .slow_origin_permille = up ? 900 : 0 };
 	*x = (struct exchange){ .id = 1001, .method = "POST", .status = 200, .up_framing = READER_CHUNKED,
-				.down_framing = READER_LENGTH, .up = up ? FLOOD_BYTES : 10, .down = up ? 10 : FLOOD_BYTES };
+				.down_framing = READER_LENGTH, .up = up ? FLOOD_BYTES : 10,
+				.down = up ? 10 : FLOOD_BYTES };
 }
 
 /* The writer never rests, the reader hardly reads: what the proxy holds is the marks' worth, not the body's. */

@@ -240,7 +240,8 @@ static void say(struct far_end *f, const char *text)
 	sim_peer_send(f->peer, text, strlen(text));
 }
 
-/* --- tests --------------------------------------------------------------------------------------------------------- */
+/* --- tests
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void dialogue_relay(struct stage *st)
 {
@@ -397,7 +398,8 @@ static void test_refused(void **state)
 
 	stage_init(&st);
 	st.to = st.proxy;
-	expect_refused(&st, "Request destination unknown. Unable to figure out where this request should be forwarded to.");
+	expect_refused(&st, "Request destination unknown. Unable to figure out where this request should be "
+			    "forwarded to.");
 }
 
 static void test_idle(void **state)
@@ -445,7 +447,8 @@ static void test_question_holds_idle(void **state)
 	stage_fini(&st);
 }
 
-/* What came before the client's end is delivered, although it waits for an answer; a reset is passed on, though late. */
+/* What came before the client's end is delivered, although it waits for an answer; a reset is passed on, though
+ * late. */
 static void test_end_during_question(void **state)
 {
 	(void)state;
