@@ -208,6 +208,8 @@ static void test_silent(void **state)
 		WANT(CMD_OPEN, SIDE_SERVER),
 		GIVE(EV_OPENED, SIDE_SERVER),
 		GIVE(EV_DRAIN, NOBODY),
+		WANT(CMD_WAKEUP, NOBODY, .delay_ns = 500000000),
+		GIVE(EV_WAKEUP, NOBODY),
 		WANT(CMD_CLOSE, SIDE_CLIENT));
 	play_end(&p);
 
