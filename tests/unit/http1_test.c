@@ -29,7 +29,7 @@ static void assert_str(struct str got, const char *want)
 	assert_memory_equal(got.ptr, want, got.len);
 }
 
-/* --- heads -------------------------------------------------------------------------------------------------------- */
+/* --- heads ------------------------------------------------------------------------------------------------------- */
 
 static void test_request_forms(void **state)
 {
@@ -156,8 +156,8 @@ static void test_fields(void **state)
 	char why[HTTP1_ERROR_MAX];
 
 	(void)state;
-	assert_int_equal(parse_request(&r, &a, "GET / HTTP/1.1\r\nA:1\r\na: \t2 \t\r\nB: x\r\n\t y\r\n  z\r\nC:\r\n\r\n",
-				       why), 0);
+	assert_int_equal(parse_request(&r, &a, "GET / HTTP/1.1\r\nA:1\r\na: \t2 \t\r\nB: x\r\n\t y\r\n"
+				       "  z\r\nC:\r\n\r\n", why), 0);
 	assert_int_equal(r.headers.count, 4);
 	assert_str(r.headers.at[1].name, "a");
 	assert_str(r.headers.at[1].value, "2");
@@ -243,7 +243,8 @@ static void test_leading_blank(void **state)
 		struct chain c = { 0 };
 
 		for (size_t at = 0; cases[i].bytes[at]; at++)
-			assert_int_equal(chain_append(&c, (struct slice){ NULL, (const uint8_t *)cases[i].bytes + at, 1 }), 0);
+			assert_int_equal(chain_append(&c, (struct slice){
+				NULL, (const uint8_t *)cases[i].bytes + at, 1 }), 0);
 		assert_int_equal(http1_leading_blank(&c), cases[i].blank);
 		chain_clear(&c);
 	}
@@ -252,9 +253,11 @@ static void test_leading_blank(void **state)
 static void test_authority(void **state)
 {
 	static const struct { const char *text, *host; uint16_t port; } cases[] = {
-		{ "h", "h", 0 }, { "h:1", "h", 1 }, { "h:65535", "h", 65535 }, { "[::1]", "::1", 0 }, { "[::1]:80", "::1", 80 },
+		{ "h", "h", 0 }, { "h:1", "h", 1 }, { "h:65535", "h", 65535 }, { "[::1]", "::1", 0 },
+		{ "[::1]:80", "::1", 80 },
 		{ "", NULL, 0 }, { ":80", NULL, 0 }, { "h:", NULL, 0 }, { "h:0", NULL, 0 }, { "h:65536", NULL, 0 },
-		{ "h:8x", NULL, 0 }, { "h:1:2", NULL, 0 }, { "[]", NULL, 0 }, { "[::1", NULL, 0 }, { "[::1]80", NULL, 0 },
+		{ "h:8x", NULL, 0 }, { "h:1:2", NULL, 0 }, { "[]", NULL, 0 }, { "[::1", NULL, 0 },
+		{ "[::1]80", NULL, 0 },
 		{ "u@h", NULL, 0 }, { "h/x", NULL, 0 }, { "h x", NULL, 0 }, { "h?", NULL, 0 },
 	};
 
@@ -272,7 +275,7 @@ static void test_authority(void **state)
 	}
 }
 
-/* --- meaning ------------------------------------------------------------------------------------------------------- */
+/* --- meaning ----------------------------------------------------------------------------------------------------- */
 
 #define SMUGGLING(what, who)                                                                                  \
 	"Received " what " from " who ", refusing to prevent request smuggling attacks. Disable the "         \
@@ -305,8 +308,10 @@ static void test_validate(void **state)
 		  SMUGGLING("multiple content-length headers", "client") },
 		{ "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 0, "HTTP/1.1",
 		  SMUGGLING("multiple transfer-encoding headers", "client") },
-		{ "Content-Length: 01\r\n", 0, "HTTP/1.1", SMUGGLING("invalid content-length header: b'01'", "client") },
-		{ "Content-Length: 0x1\r\n", 0, "HTTP/1.1", SMUGGLING("invalid content-length header: b'0x1'", "client") },
+		{ "Content-Length: 01\r\n", 0, "HTTP/1.1",
+		  SMUGGLING("invalid content-length header: b'01'", "client") },
+		{ "Content-Length: 0x1\r\n", 0, "HTTP/1.1",
+		  SMUGGLING("invalid content-length header: b'0x1'", "client") },
 		{ "Content-Length: \r\n", 200, "HTTP/1.1", SMUGGLING("invalid content-length header: b''", "server") },
 		{ "Content-Length: 99999999999999999999\r\n", 0, "HTTP/1.1",
 		  SMUGGLING("invalid content-length header: b'99999999999999999999'", "client") },
@@ -363,9 +368,12 @@ static void test_framing(void **state)
 		{ "Transfer-Encoding: chunked\r\n", 200, "GET", HTTP1_CHUNKED, 0 },
 		{ "Transfer-Encoding: gzip\r\nContent-Length: 3\r\n", 200, "GET", HTTP1_UNTIL_EOF, 0 },
 		{ "Content-Length: 3\r\n", 200, "HEAD", HTTP1_NO_BODY, 0 },
-		{ "Content-Length: 3\r\n", 204, "GET", HTTP1_NO_BODY, 0 }, { "Content-Length: 3\r\n", 304, "GET", HTTP1_NO_BODY, 0 },
-		{ "Content-Length: 3\r\n", 101, "GET", HTTP1_NO_BODY, 0 }, { "Content-Length: 3\r\n", 200, "CONNECT", HTTP1_NO_BODY, 0 },
-		{ "Content-Length: 3\r\n", 502, "CONNECT", HTTP1_LENGTH, 3 }, { "Content-Length: x\r\n", 200, "GET", -1, 0 },
+		{ "Content-Length: 3\r\n", 204, "GET", HTTP1_NO_BODY, 0 },
+		{ "Content-Length: 3\r\n", 304, "GET", HTTP1_NO_BODY, 0 },
+		{ "Content-Length: 3\r\n", 101, "GET", HTTP1_NO_BODY, 0 },
+		{ "Content-Length: 3\r\n", 200, "CONNECT", HTTP1_NO_BODY, 0 },
+		{ "Content-Length: 3\r\n", 502, "CONNECT", HTTP1_LENGTH, 3 },
+		{ "Content-Length: x\r\n", 200, "GET", -1, 0 },
 	};
 
 	(void)state;
@@ -375,9 +383,13 @@ static void test_framing(void **state)
 		enum http1_framing framing = HTTP1_NO_BODY;
 		char why[HTTP1_ERROR_MAX];
 		uint64_t length = 77;
-		int ret = cases[i].status ? http1_response_framing(&h, cases[i].status, str_of(cases[i].method), &framing,
-								   &length, why) :
-					    http1_request_framing(&h, &framing, &length, why);
+		int ret;
+
+		if (cases[i].status)
+			ret = http1_response_framing(&h, cases[i].status, str_of(cases[i].method), &framing, &length,
+						     why);
+		else
+			ret = http1_request_framing(&h, &framing, &length, why);
 
 		assert_int_equal(ret, cases[i].framing < 0 ? -EPROTO : 0);
 		if (ret == 0)
@@ -392,7 +404,8 @@ static void test_keep_alive(void **state)
 {
 	static const struct { const char *fields, *version; bool keeps; } cases[] = {
 		{ "", "HTTP/1.1", true }, { "Connection: x, Close\r\n", "HTTP/1.1", false }, { "", "HTTP/1.0", false },
-		{ "Connection: Keep-Alive\r\n", "HTTP/1.0", true }, { "Connection: keep-alive, close\r\n", "HTTP/1.0", false },
+		{ "Connection: Keep-Alive\r\n", "HTTP/1.0", true },
+		{ "Connection: keep-alive, close\r\n", "HTTP/1.0", false },
 		{ "", "HTTP/2.0", true }, { "", "HTTP/1.2", false },
 	};
 
@@ -414,7 +427,7 @@ static void test_reasons(void **state)
 	assert_string_equal(http1_reason(599), "");
 }
 
-/* --- bodies -------------------------------------------------------------------------------------------------------- */
+/* --- bodies ------------------------------------------------------------------------------------------------------ */
 
 struct body_case {
 	const char *bytes, *body, *rest;
@@ -429,7 +442,8 @@ static const struct body_case bodies[] = {
 	{ "hel", "hel", "", HTTP1_LENGTH, 5, 0, 0 },
 	{ "all", "all", "", HTTP1_UNTIL_EOF, 0, 0, 0 },
 	{ "5\r\nhello\r\n0\r\n\r\nGET", "hello", "GET", HTTP1_CHUNKED, 0, 1, 0 },
-	{ "000a;x=\"y\"\r\n0123456789\r\nA\r\nabcdefghij\r\n00\r\n\r\n", "0123456789abcdefghij", "", HTTP1_CHUNKED, 0, 1, 0 },
+	{ "000a;x=\"y\"\r\n0123456789\r\nA\r\nabcdefghij\r\n00\r\n\r\n",
+	  "0123456789abcdefghij", "", HTTP1_CHUNKED, 0, 1, 0 },
 	{ "1\r\na\r\n0\r\nX-A: 1\r\nX-B:  two \r\n\r\nrest", "a", "rest", HTTP1_CHUNKED, 0, 1, 2 },
 	{ "0\r\n\r\n", "", "", HTTP1_CHUNKED, 0, 1, 0 },
 	{ "3\r\nab", "ab", NULL, HTTP1_CHUNKED, 0, 0, 0 },
