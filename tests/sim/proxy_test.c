@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whole sessions over the simulated network. SIM_SEEDS: how many seeds (default 1500); SIM_SEED=n: this one only, with
+ * Whole sessions over the simulated network. SIM_SEEDS: how many seeds (default 1000); SIM_SEED=n: this one only, with
  * what it does. Whatever a seed finds is found again by that seed.
  */
 #include <inttypes.h>
@@ -15,7 +15,7 @@
 
 #include "universe.h"
 
-#define SEEDS 1500
+#define SEEDS 1000
 #define FLOOD_BYTES     (4u << 20)
 #define FLOOD_SLABS_MAX 64              /* 1 MiB: both marks, what one turn reads, what the flow keeps */
 
