@@ -10,7 +10,7 @@
 
 #define HOST_LABEL_MAX 63
 #define HOST_NAME_BYTES_MAX 255
-#define SHOWN_MAX 300
+#define SHOWN_MAX 1000                   /* whoever shows it has a limit of its own */
 
 enum data_rule { DATA_NONE, DATA_SERVER, DATA_TEXT };
 

@@ -43,11 +43,11 @@ static void answer(struct upstream_proxy *p, const char *error)
 		layer_reset(&p->base, p->client);
 }
 
+/* Not for good: the next who asks makes the proxy be asked again. */
 static void note_error(struct conn *c, const char *error)
 {
-	c->failed = true;
-	if (conn_record_edit(&c->record) < 0 || conn_record_text(c->record, &c->record->error, str_of(error)) < 0)
-		return;
+	if (conn_record_edit(&c->record) == 0)
+		(void)!conn_record_text(c->record, &c->record->error, str_of(error));
 }
 
 static void failed(struct upstream_proxy *p, const char *error)
