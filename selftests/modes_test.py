@@ -143,8 +143,8 @@ def echo(sock, _):
 def talk_tls(w, port, greeting):
     context = ssl.create_default_context(cafile=w.ca)
     with socket.create_connection(("127.0.0.1", port), 5) as raw, \
-            context.wrap_socket(raw, server_hostname="localhost") as client:
-        stream = client.makefile("rwb", buffering=0)
+            context.wrap_socket(raw, server_hostname="localhost") as client, \
+            client.makefile("rwb", buffering=0) as stream:
         same(stream.readline() if greeting else b"", greeting)
         stream.write(b"hello\n")
         same(stream.readline(), b"hello\n")
@@ -156,8 +156,7 @@ def test_reverse_tcp(w):
         origin = w.origin(tls=tls, behave=greet)
         target = f"{'tls' if tls else 'tcp'}://{origin.host4}:{origin.port}"
         proxy, port = start(w, f"reverse:{target}", f"reverse proxy to {target}")
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
-            stream = client.makefile("rwb", buffering=0)
+        with socket.create_connection(("127.0.0.1", port), 5) as client, client.makefile("rwb", buffering=0) as stream:
             same(stream.readline(), b"220 ready\r\n")
             stream.write(b"GET / HTTP/1.1\r\n")
             same(stream.readline(), b"GET / HTTP/1.1\r\n")
