@@ -65,13 +65,13 @@ def test_upstream(w):
     behind, behind_port = start(w, "regular", "HTTP(S) proxy")
     for scheme in ("http", "https"):
         for io in ("epoll", "uring"):
-            proxy, port = start(w, f"upstream:{scheme}://127.0.0.1:{behind_port}", "HTTP(S) proxy (upstream mode)", "-k",
-                                io=io)
+            proxy, port = start(w, f"upstream:{scheme}://127.0.0.1:{behind_port}", "HTTP(S) proxy (upstream mode)",
+                                "-k", io=io)
             for where in (origin, plain):
                 for host in (where.host4, where.host6):
                     path = f"/{scheme}/{io}/{where.port}?{host}"
                     same(w.curl("-x", f"127.0.0.1:{port}", where.url(path, host)).well(), says(where, path))
-                    same(behind.flow(path)["server_conn"]["address"][:2], [host, where.port], "the other proxy's server")
+                    same(behind.flow(path)["server_conn"]["address"][:2], [host, where.port], "the other's server")
                     own = proxy.flow(path)["server_conn"]
                     same(own["address"][:2], [host, where.port], "the server's address")
                     same(own["via"], [scheme, ["127.0.0.1", behind_port]], "the way there")
@@ -224,7 +224,7 @@ def test_several(w):
          ["regular@127.0.0.1:0", "socks5@[::1]:0", f"reverse:http://{plain.host4}:{plain.port}@127.0.0.2:0"], "modes")
     check(w.curl(f"http://127.0.0.3:{port_of(proxy, 'Transparent Proxy')}/").status != 0, "an answer from nowhere")
     proxy.said("Transparent mode failure: the connection was made to the proxy itself")
-    for modes, text in ((["regular", "transparent"], "Cannot spawn multiple servers on the same address: 127.0.0.1:8080"),
+    for modes, text in ((["regular", "transparent"], "multiple servers on the same address: 127.0.0.1:8080"),
                         (["socks"], "Invalid proxy mode specification: socks (unknown mode)"),
                         (["reverse:tcp://a"], "(Port specification missing.)"),
                         (["dns"], "dns mode is not implemented")):
@@ -248,7 +248,8 @@ def test_large(w):
     proxy, port = start(w, "regular", "HTTP(S) proxy", "--set", "body_streaming=never", "--set",
                         "stream_large_bodies=1m")
     for size in (1 << 19, 4 << 20):
-        done = w.curl("-x", f"127.0.0.1:{port}", "-o", "/dev/null", "-w", "%{size_download}", plain.url(f"/bytes/{size}"))
+        done = w.curl("-x", f"127.0.0.1:{port}", "-o", "/dev/null", "-w", "%{size_download}",
+                      plain.url(f"/bytes/{size}"))
         same(done.well(), str(size))
     same(len(proxy.flow(f"/bytes/{1 << 19}")["response"]["content"]), 1 << 19, "what is kept of the small one")
     same(proxy.flow(f"/bytes/{4 << 20}")["response"]["content"], None, "what is kept of the large one")
@@ -281,7 +282,8 @@ def test_transparent_foreign(w):
     """transparent: a connection to an address that is not ours, as TPROXY hands it over (IPv4, IPv6)"""
     origin = w.origin(tls=None)
     for address, link in ((FAR4 + "/32", ()), (FAR6 + "/128", ("nodad",))):
-        e2e.netlink(*(("-6",) if ":" in address else ()), "addr", "add", address, "dev", "mbB", *link, netns=w.origin_ns)
+        e2e.netlink(*(("-6",) if ":" in address else ()), "addr", "add", address, "dev", "mbB", *link,
+                    netns=w.origin_ns)
     inside = forwarded_client(w)
     for family in ("-4", "-6"):
         e2e.netlink(family, "rule", "add", "iif", "mbC", "lookup", "77")

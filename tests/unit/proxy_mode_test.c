@@ -10,7 +10,7 @@
 #include "core/proxy_mode.h"
 #include "vectors.h"
 
-/* Ours differs on purpose: [v6] loses its brackets, ASCII digits only, local and tun have no port, local data of its own. */
+/* Ours differs on purpose: [v6] loses its brackets, ASCII digits only, local and tun have no port. */
 static bool on_purpose(struct str spec)
 {
 	static const char *const specs[] = { "regular@1_000", "regular@\xef\xbc\x91\xef\xbc\x92", "local:curl@8080",

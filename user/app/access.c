@@ -68,6 +68,6 @@ int access_load(struct options *o, struct proxy_auth **auth, const struct settin
 	if (upstream && (upstream[0] == ':' || !strchr(upstream, ':')))
 		return err_set(e, -EINVAL, "Invalid upstream auth specification: it must be user:password");
 	if (from && from[0] && !addr_parse(&o->connect_addr, str_of(from)))
-		return err_set(e, -EINVAL, "Invalid value for connect_addr: %.100s is no IP address of this machine", from);
+		return err_set(e, -EINVAL, "Invalid value for connect_addr: %.100s is no IP address", from);
 	return proxyauth && proxyauth[0] ? load_proxyauth(o, auth, proxyauth, e) : 0;
 }

@@ -63,7 +63,8 @@ static void rewrite(struct strbuf *out, struct str value, uint16_t port)
 			strbuf_addf(out, ":%u", port);
 		} else {
 			/* A service begins where a name does, not inside of one. */
-			while (is_host_char(value.ptr[plain - 1]) && plain < value.len && is_host_char(value.ptr[plain]))
+			while (plain < value.len && is_host_char(value.ptr[plain - 1]) &&
+			       is_host_char(value.ptr[plain]))
 				plain++;
 			strbuf_add(out, value.ptr, plain);
 			n = plain;

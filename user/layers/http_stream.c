@@ -342,7 +342,8 @@ static const char *set_destination(struct http_stream *s)
 		r->host = arena_copy(&s->flow->arena, server->record->address.host);
 		r->port = server->record->address.port;
 		r->scheme = server->record->tls ? STR("https") : STR("http");
-		if (arena_copy_failed(r->host) || (s->http->mode == HTTP_REVERSE && http_reverse_host(s->http, s->flow) < 0))
+		if (arena_copy_failed(r->host) ||
+		    (s->http->mode == HTTP_REVERSE && http_reverse_host(s->http, s->flow) < 0))
 			return "out of memory";
 		return NULL;
 	}

@@ -26,7 +26,7 @@ struct layer *mode_socks5_new(struct sink *sink, struct env *env, struct conn *c
 struct layer *mode_transparent_new(struct sink *sink, struct env *env, struct conn *client,
 				   struct conn *server) __must_check;
 
-/* --- for mode*.c only ---------------------------------------------------------------------------------------------- */
+/* --- for mode*.c only ------------------------------------------------------------------------------------------ */
 
 /* A connection that never came about is still something that the client tried: it is shown as a failed flow. */
 void mode_report_refused(struct layer *l, struct conn *client, struct conn *server, const char *error);

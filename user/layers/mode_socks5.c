@@ -61,8 +61,9 @@ static int greeting(struct mode_socks5 *m, struct str in)
 			  (uint8_t)in.ptr[0]);
 		over(m);
 	} else if (len > 0 && !offered) {
-		refuse(m, SOCKS5_NO_METHOD, login ? "Client does not support SOCKS5 with user/password authentication." :
-						    "Client does not support SOCKS5 with no authentication.");
+		refuse(m, SOCKS5_NO_METHOD,
+		       login ? "Client does not support SOCKS5 with user/password authentication." :
+			       "Client does not support SOCKS5 with no authentication.");
 	} else if (len > 0) {
 		layer_send_bytes(&m->base, m->client, answer, sizeof(answer));
 		m->state = login ? SOCKS5_LOGIN : SOCKS5_REQUEST;

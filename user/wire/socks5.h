@@ -30,8 +30,8 @@ struct socks5_request {
 
 /*
  * Each reads one message: > 0 is its length, 0 that bytes are missing. Of socks5_read_greeting() -EPROTO says that this
- * is another version, and *offered whether method is among the client's. Of socks5_read_request() -EOPNOTSUPP is another
- * command than CONNECT, -EAFNOSUPPORT an address type that does not exist.
+ * is another version, and *offered whether method is among the client's. Of socks5_read_request() -EOPNOTSUPP is
+ * another command than CONNECT, -EAFNOSUPPORT an address type that does not exist.
  */
 int socks5_read_greeting(struct str in, enum socks5_method method, bool *offered) __must_check;
 int socks5_read_credentials(struct str in, struct socks5_credentials *out) __must_check;

@@ -151,7 +151,7 @@ static bool take_redirected(struct worker *w, int handle, struct arrival *from)
 	if (w->io->ops->addresses(w->io, handle, &at, &local) < 0)
 		return false;
 	snprintf(text, sizeof(text), "%s: Transparent mode failure: %s", addr_text(&at, peer),
-		 ret == -ENOENT ? "the connection was made to the proxy itself; a firewall rule must redirect others here" :
+		 ret == -ENOENT ? "the connection was made to the proxy itself; firewall rules must redirect others" :
 				  strerror(-ret));
 	worker_log(w, LOG_ERROR, text);
 	return false;
