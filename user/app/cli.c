@@ -54,6 +54,8 @@ static const struct flag flags[] = {
 	{ 0, "rawtcp", FLAG_TRUE, "rawtcp" },
 	{ 0, "no-rawtcp", FLAG_FALSE, "rawtcp" },
 	{ 0, "certs", FLAG_LIST, "certs" },
+	{ 0, "proxyauth", FLAG_VALUE, "proxyauth" },
+	{ 0, "upstream-auth", FLAG_VALUE, "upstream_auth" },
 	{ 0, "confdir", FLAG_VALUE, "confdir" },
 	{ 0, "io", FLAG_VALUE, "io" },
 	{ 0, "workers", FLAG_VALUE, "workers" },
@@ -325,9 +327,12 @@ void cli_help(struct strbuf *out)
 "  --intercept SPEC       processes by name or pid, with their children: curl,1234,!5678\n"
 "                         (the same as --mode local:SPEC; root)\n"
 "  --cgroup PATH          only processes in this cgroup v2, named from its mount\n"
-"  -m, --mode MODE        regular[@[host:]port] or local[:SPEC]; can be repeated\n"
+"  -m, --mode MODE        regular, local[:SPEC], transparent, socks5, upstream:URL or\n"
+"                         reverse:URL, with @[host:]port; can be repeated\n"
 "  -p, --listen-port N    port of modes that name none (8080)\n"
 "      --listen-host HOST address of modes that name none (127.0.0.1; empty: every interface)\n"
+"      --proxyauth SPEC   who may use it: user:password, any, @HTPASSWD\n"
+"      --upstream-auth USER:PASSWORD   for the proxy or server behind\n"
 "  -n, --no-server        no proxy at all: only read and print a file\n"
 "\n"
 "Flows\n"

@@ -16,10 +16,12 @@
 
 #include "addons/dumper.h"
 #include "addons/save.h"
+#include "app/access.h"
 #include "app/listen.h"
 #include "app/term_log.h"
 #include "base/mem.h"
 #include "core/proxy_mode.h"
+#include "crypto/proxy_auth.h"
 #include "flow/http_url.h"
 #include "io/socket.h"
 #include "master/ca_files.h"
@@ -37,6 +39,7 @@
 struct program {
 	const struct settings *settings;
 	struct options options;
+	struct proxy_auth *proxyauth;
 	struct proxy_mode modes[MODES_MAX];
 	struct listen_plan plans[MODES_MAX];
 	uint32_t mode_count;
@@ -121,6 +124,8 @@ static int parse_modes(struct program *p, struct err *e)
 		struct proxy_mode *m = &p->modes[p->mode_count];
 		int ret = proxy_mode_parse(m, str_of(texts[i]), e);
 
+		if (ret == 0)
+			ret = proxy_mode_supported(m, e);
 		if (ret == 0 && m->kind == MODE_LOCAL)
 			ret = intercept_spec_parse(&p->spec, m->data, e);
 		if (ret < 0) {
@@ -143,12 +148,13 @@ static int plan_listeners(struct program *p, struct err *e)
 
 	for (uint32_t i = 0; i < p->mode_count; i++) {
 		const struct proxy_mode *m = &p->modes[i];
+		char text[MODE_TEXT_MAX];
 		int ret;
 
 		if (m->kind == MODE_LOCAL)
 			ret = listen_plan_loopback(&p->plans[i], e);
 		else
-			ret = listen_plan(&p->plans[i], proxy_mode_description(m), proxy_mode_host(m, host),
+			ret = listen_plan(&p->plans[i], proxy_mode_description(m, text), proxy_mode_host(m, host),
 					  (uint16_t)proxy_mode_port(m, listen_port(p)), e);
 		if (ret < 0)
 			return ret;
@@ -160,8 +166,9 @@ static void say_listening(const struct program *p)
 {
 	for (uint32_t i = 0; i < p->mode_count; i++) {
 		struct strbuf text = { 0 };
+		char description[MODE_TEXT_MAX];
 
-		strbuf_addf(&text, "%s", proxy_mode_description(&p->modes[i]));
+		strbuf_addf(&text, "%s", proxy_mode_description(&p->modes[i], description));
 		for (uint32_t k = 0; k < p->plans[i].count && p->modes[i].kind != MODE_LOCAL; k++) {
 			char ip[ADDR_TEXT_MAX];
 			struct endpoint at = { str_of(addr_ip_text(&p->plans[i].at[k], ip)), p->plans[i].at[k].port };
@@ -350,16 +357,20 @@ static int open_listeners(struct program *p, struct worker_listener *out, uint32
 {
 	for (uint32_t i = 0; i < p->mode_count; i++) {
 		for (uint32_t k = 0; k < p->plans[i].count; k++) {
-			int fd = socket_listen(&p->plans[i].at[k], true, e);
+			int fd = socket_listen(&p->plans[i].at[k], true, e), ret = 0;
 
 			if (fd < 0)
 				return fd;
 			out[(*count)++] = (struct worker_listener){
 				.fd = fd,
-				.mode = p->modes[i].kind == MODE_LOCAL ? LISTEN_LOCAL : LISTEN_REGULAR,
+				.mode = &p->modes[i],
 				.at = p->plans[i].at[k],
-				.spec = p->modes[i].spec.ptr,
 			};
+			/* Without the privilege, REDIRECT rules still work. */
+			if (p->modes[i].kind == MODE_TRANSPARENT)
+				ret = socket_set_transparent(fd);
+			if (ret < 0)
+				log_line(LOG_DEBUG, "program", "no TPROXY: %s", strerror(-ret));
 		}
 	}
 	return 0;
@@ -460,6 +471,8 @@ static int program_up(struct program *p, struct err *e)
 	int ret = parse_modes(p, e);
 
 	if (ret == 0)
+		ret = access_load(&p->options, &p->proxyauth, p->settings, e);
+	if (ret == 0)
 		ret = load_tls(p, e);
 	if (ret == 0)
 		ret = plan_listeners(p, e);
@@ -481,6 +494,7 @@ static void program_down(struct program *p)
 	steer_free(p->steer);
 	intercept_spec_free(p->spec);
 	leaf_store_free(p->leaves);
+	proxy_auth_free(p->proxyauth);
 	trust_fini(&p->trust);
 	ca_files_fini(&p->ca);
 	if (p->keylog_fd >= 0)

@@ -71,6 +71,12 @@ static void fail_soon(struct dial *dial, const char *error)
 
 static void try_next(struct dial *dial);
 
+/* connect_addr, for servers of its own family. */
+static struct addr own_address(const struct options *o, const struct addr *to)
+{
+	return o->connect_addr.family == to->family ? o->connect_addr : (struct addr){ 0 };
+}
+
 static void attempt_connected(void *owner, int err)
 {
 	struct attempt *a = owner;
@@ -121,6 +127,7 @@ static void try_next(struct dial *dial)
 		struct attempt *a = &dial->attempts[dial->next];
 		struct io_dial how = {
 			.to = dial->addrs[dial->next],
+			.from = own_address(w->env->options, &dial->addrs[dial->next]),
 			.mark = w->mark,
 			.bound_if = dial->conn->bound_if,
 			.netns_fd = -1,

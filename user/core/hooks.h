@@ -17,7 +17,8 @@
 	X(REQUEST, request)                               X(RESPONSEHEADERS, responseheaders)                 \
 	X(RESPONSE, response)                             X(ERROR, error)                                     \
 	X(TCP_START, tcp_start)                           X(TCP_MESSAGE, tcp_message)                         \
-	X(TCP_END, tcp_end)                               X(TCP_ERROR, tcp_error)
+	X(TCP_END, tcp_end)                               X(TCP_ERROR, tcp_error)                             \
+	X(HTTP_CONNECT_UPSTREAM, http_connect_upstream)
 
 enum hook_id {
 #define X(upper, lower) HOOK_##upper,

@@ -5,7 +5,10 @@
  */
 #pragma once
 
+#include "base/addr.h"
 #include "base/str.h"
+
+struct proxy_auth;
 
 enum tls_version_bound { TLS_UNBOUNDED = 0, TLS_SSL3 = 0x300, TLS_1_0, TLS_1_1, TLS_1_2, TLS_1_3 };
 
@@ -17,6 +20,7 @@ struct options {
 	bool validate_inbound_headers;
 	bool http_connect_send_host_header;
 	bool keep_host_header;
+	bool keep_alt_svc_header;
 	bool body_streaming;             /* auto (true) or never */
 	bool store_streamed_bodies;
 	enum tls_version_bound tls_version_client_min, tls_version_client_max;
@@ -26,6 +30,10 @@ struct options {
 	int64_t connect_timeout_ns;      /* per upstream connection, all addresses together */
 	uint64_t body_capture_max;       /* bytes kept of one body; the rest passes and is counted */
 	uint64_t body_size_limit;        /* 0: none */
+	uint64_t stream_large_bodies;    /* larger ones are not waited for, nor kept; 0: none */
+	const char *upstream_auth;       /* "user:password" for the proxy or server behind us; NULL: none */
+	const struct proxy_auth *proxyauth;      /* who may use us; NULL: everybody */
+	struct addr connect_addr;        /* own address of upstream connections; family 0: any */
 	uint32_t header_bytes_max;       /* of one message head */
 	uint32_t header_count_max;
 };

@@ -13,6 +13,10 @@
 #define SO_BINDTOIFINDEX 62
 #endif
 
+#ifndef SO_ORIGINAL_DST              /* linux/netfilter_ipv4.h, which does not go with netinet/in.h everywhere */
+#define SO_ORIGINAL_DST 80
+#endif
+
 #define SOCKET_BACKLOG 4096          /* the kernel lowers it to net.core.somaxconn */
 
 socklen_t socket_addr_write(const struct addr *a, struct sockaddr_storage *out)
@@ -102,6 +106,64 @@ static int listen_failed(int code, const struct addr *at, struct err *e)
 	default:
 		return err_set(e, code, "cannot listen on %s: %m", text);
 	}
+}
+
+int socket_set_transparent(int fd)
+{
+	struct addr at;
+	int ret = socket_local(fd, &at);
+
+	if (ret < 0)
+		return ret;
+	return at.family == 4 ? set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1) :
+				set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1);
+}
+
+/* Only addresses of this machine can be bound to. */
+static bool is_own(const struct addr *a)
+{
+	struct sockaddr_storage ss;
+	struct addr any_port = *a;
+	socklen_t len;
+	bool own;
+	int fd;
+
+	any_port.port = 0;
+	len = socket_addr_write(&any_port, &ss);
+	fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	own = fd >= 0 && bind(fd, (struct sockaddr *)&ss, len) == 0;
+	if (fd >= 0)
+		close(fd);
+	return own;
+}
+
+static bool is_any(const struct addr *a)
+{
+	static const struct addr any6 = { .family = 6 };
+	const struct addr any4 = addr_v4(INADDR_ANY, 0);
+
+	return memcmp(a->ip, any4.ip, sizeof(a->ip)) == 0 || memcmp(a->ip, any6.ip, sizeof(a->ip)) == 0;
+}
+
+int socket_original(int fd, const struct addr *at, struct addr *out)
+{
+	struct sockaddr_storage ss = { 0 };
+	socklen_t len = sizeof(ss);
+	struct addr local;
+	int ret = socket_local(fd, &local);
+
+	if (ret < 0)
+		return ret;
+	/* SO_ORIGINAL_DST of IPv4 and IP6T_SO_ORIGINAL_DST are the same number. */
+	ret = getsockopt(fd, local.family == 4 ? IPPROTO_IP : IPPROTO_IPV6, SO_ORIGINAL_DST, &ss, &len);
+	if (ret == 0 && socket_addr_parse(&ss, out) && !addr_eq(out, &local))
+		return 0;
+	*out = local;
+	if (local.port != at->port)
+		return 0;
+	if (memcmp(local.ip, at->ip, sizeof(local.ip)) == 0 || (is_any(at) && is_own(&local)))
+		return -ENOENT;
+	return 0;
 }
 
 int socket_listen(const struct addr *at, bool reuseport, struct err *e)

@@ -25,6 +25,15 @@ int socket_peer(int fd, struct addr *out);
  */
 int socket_listen(const struct addr *at, bool reuseport, struct err *e) __must_check;
 
+/* Lets a listener take connections to addresses that are not this machine's (TPROXY). Returns 0 or -errno (-EPERM). */
+int socket_set_transparent(int fd) __must_check;
+
+/*
+ * Where an accepted connection was going before a firewall rule sent it to the listener at `at`: REDIRECT keeps it in
+ * conntrack, TPROXY leaves it as our own end. Returns 0; -ENOENT when it was made to the listener itself; -errno.
+ */
+int socket_original(int fd, const struct addr *at, struct addr *out) __must_check;
+
 /*
  * A socket made as dial asks: namespace, mark, interface, own address, TCP_NODELAY; not yet connected. home: a
  * descriptor of the thread's own namespace, opened when first needed (-1 until then; the caller closes it).

@@ -8,6 +8,7 @@
 #include "layers/next.h"
 #include "layers/tcp.h"
 #include "layers/tls.h"
+#include "layers/upstream_proxy.h"
 
 /* Idle upstream connections kept for one client. */
 #define UPSTREAM_IDLE_MAX 8
@@ -19,6 +20,8 @@ static void upstream_free(struct http_upstream *up)
 	layer_free(up->stack);
 	if (up->own && h)
 		h->base.sink->conn_free(h->base.sink, up->conn);
+	if (up->proxy && h)
+		h->base.sink->conn_free(h->base.sink, up->proxy);
 	mem_free(up);
 }
 
@@ -46,7 +49,7 @@ static void reap(struct http *h)
 static struct http_upstream *upstream_of(struct http *h, const struct conn *c)
 {
 	for (struct http_upstream *up = h->upstreams; up; up = up->next)
-		if (up->conn == c)
+		if (up->conn == c || up->proxy == c)
 			return up;
 	return NULL;
 }
@@ -216,6 +219,36 @@ void http_upstream_release(struct http_upstream *up)
 	up->fresh = false;
 }
 
+/*
+ * What a connection of this layer's own needs below its codec: the way through a proxy, TLS. What a proxy is to read
+ * itself, it is not asked for a tunnel for. *bottom: the codec's parent. 0 or -ENOMEM.
+ */
+static int add_stack(struct http *h, struct http_upstream *up, struct layer **bottom)
+{
+	bool tunnel = up->tls || h->mode != HTTP_UPSTREAM;
+	struct upstream_proxy_stack via = { 0 };
+	struct layer *tls;
+
+	if (up->conn->record->via_scheme.ptr) {
+		if (upstream_proxy_new(&via, &h->base, h->client, up->conn, tunnel) < 0)
+			return -ENOMEM;
+		up->proxy = via.proxy;
+		up->stack = via.top;
+		*bottom = via.bottom;
+	}
+	if (!up->tls)
+		return 0;
+	tls = tls_server_new(*bottom, up->conn, h->client);
+	if (!tls)
+		return -ENOMEM;
+	if (via.bottom)
+		upstream_proxy_set_child(via.bottom, tls);
+	else
+		up->stack = tls;
+	*bottom = tls;
+	return 0;
+}
+
 static struct http_upstream *upstream_add(struct http *h, struct conn *conn, bool own, bool tls)
 {
 	struct http_upstream *up = mem_zalloc(sizeof(*up));
@@ -227,24 +260,24 @@ static struct http_upstream *upstream_add(struct http *h, struct conn *conn, boo
 	up->own = own;
 	up->fresh = true;
 	up->tls = tls;
-	if (own && tls) {
-		up->stack = tls_server_new(&h->base, conn, h->client);
-		if (!up->stack)
-			goto fail;
-		parent = up->stack;
-	}
+	if (own && add_stack(h, up, &parent) < 0)
+		goto fail;
 	up->codec = http1_client_new(h, up, parent);
 	if (!up->codec)
 		goto fail;
-	if (parent == up->stack)
-		tls_set_child(up->stack, &up->codec->base);
-	else
+	if (parent == &h->base)
 		up->stack = &up->codec->base;
+	else if (tls)
+		tls_set_child(parent, &up->codec->base);
+	else
+		upstream_proxy_set_child(parent, &up->codec->base);
 	up->next = h->upstreams;
 	h->upstreams = up;
 	return up;
 fail:
 	layer_free(up->stack);
+	if (up->proxy)
+		h->base.sink->conn_free(h->base.sink, up->proxy);
 	mem_free(up);
 	return NULL;
 }
@@ -289,6 +322,21 @@ static struct str server_name(const struct http *h, struct str host, uint16_t po
 	return h->client->record->sni.len ? h->client->record->sni : host;
 }
 
+/* Whoever is reached through a proxy, so are all that the client asks for here. */
+static int copy_via(const struct http *h, struct conn_record *to)
+{
+	const struct conn_record *from = h->server ? h->server->record : NULL;
+	int ret;
+
+	if (!from || !from->via_scheme.ptr)
+		return 0;
+	ret = conn_record_text(to, &to->via_scheme, from->via_scheme);
+	if (ret == 0)
+		ret = conn_record_text(to, &to->via.host, from->via.host);
+	to->via.port = from->via.port;
+	return ret;
+}
+
 static struct conn *new_server(struct http *h, struct str host, uint16_t port, bool tls)
 {
 	struct sink *sink = h->base.sink;
@@ -302,6 +350,10 @@ static struct conn *new_server(struct http *h, struct str host, uint16_t port, b
 		return NULL;
 	}
 	if (tls && conn_record_text(c->record, &c->record->sni, server_name(h, host, port)) < 0) {
+		sink->conn_free(sink, c);
+		return NULL;
+	}
+	if (copy_via(h, c->record) < 0) {
 		sink->conn_free(sink, c);
 		return NULL;
 	}
@@ -398,9 +450,30 @@ struct conn *http_server_for_connect(struct http *h, struct str host, uint16_t p
 	return new_server(h, host, port, false);
 }
 
+/* What comes through the tunnel of a CONNECT, itself through the proxy behind us. */
+static struct layer *tunnel_via(struct http *h, struct conn *server)
+{
+	struct upstream_proxy_stack via;
+	struct layer *child;
+
+	if (upstream_proxy_new(&via, &h->base, h->client, server, true) < 0)
+		return NULL;
+	child = next_new(via.bottom, NEXT_TUNNEL, h->client, server);
+	if (!child) {
+		layer_free(via.top);
+		return NULL;
+	}
+	upstream_proxy_set_child(via.bottom, child);
+	return via.top;
+}
+
 struct layer *http_tunnel_new(struct http *h, struct conn *server, bool next_layer, struct layer *parent)
 {
-	h->tunnel = next_layer ? next_new(parent, NEXT_TUNNEL, h->client, server)
-			       : tcp_new(parent, h->client, server);
+	if (!next_layer)
+		h->tunnel = tcp_new(parent, h->client, server);
+	else if (server->record->via_scheme.ptr)
+		h->tunnel = tunnel_via(h, server);
+	else
+		h->tunnel = next_new(parent, NEXT_TUNNEL, h->client, server);
 	return h->tunnel;
 }

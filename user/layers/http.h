@@ -11,7 +11,9 @@
 
 enum http_mode {
 	HTTP_REGULAR,                    /* the client knows that we are a proxy */
+	HTTP_UPSTREAM,                   /* the same; server's record only says which proxy is behind us (via) */
 	HTTP_TRANSPARENT,                /* the destination is server's address */
+	HTTP_REVERSE,                    /* the same, and the client thinks that we are it */
 };
 
 /* server: the connection that the layers above already know; NULL in regular mode. NULL: out of memory. */
@@ -75,6 +77,7 @@ struct http_upstream {
 	struct http_upstream *next;
 	enum upstream_state state;
 	struct conn *conn;
+	struct conn *proxy;              /* through which conn is reached; NULL: none, or not this layer's */
 	bool own;                        /* conn and stack were made for this layer alone */
 	bool fresh;                      /* nothing was sent on it yet */
 	struct layer *stack;             /* top of its layers; the codec itself without TLS */
@@ -133,6 +136,7 @@ struct http_stream {
 	bool upstream_over, client_over;                 /* over the high-water mark */
 	uint32_t queued_request, queued_response;        /* body events in the queue */
 	bool retried, ended;
+	bool answered;                   /* the response is ours and in the flow: nobody else is asked */
 	struct conn *connect;            /* CONNECT: the destination */
 };
 

@@ -9,6 +9,8 @@
 
 #include "base/mem.h"
 #include "layers/http.h"
+#include "layers/http_auth.h"
+#include "layers/http_reverse.h"
 #include "wire/http1.h"
 
 struct queued_http {
@@ -158,7 +160,7 @@ static void maybe_finish(struct http_stream *s)
 
 static size_t room(const struct http_stream *s, const struct body *b)
 {
-	uint64_t max = options_of(s)->body_capture_max;
+	uint64_t max = b->missing ? 0 : options_of(s)->body_capture_max;
 
 	return b->data.len >= max ? 0 : (size_t)(max - b->data.len);
 }
@@ -188,6 +190,30 @@ static bool announces_too_much(const struct http_stream *s, const struct http_me
 	       length > options_of(s)->body_size_limit;
 }
 
+/* Spec 8.5: what is larger than the option says is neither waited for nor kept, unless that is wanted, too. */
+static bool too_large_to_wait(const struct http_stream *s, const struct http_message *m)
+{
+	uint64_t max = options_of(s)->stream_large_bodies, length = 0;
+
+	if (!max || s->answered)
+		return false;
+	if (m->body.total)
+		return m->body.total > max;
+	return str_to_u64(headers_find(&m->headers, STR("content-length")), INT64_MAX, &length) && length > max;
+}
+
+static void stream_large(struct http_stream *s, struct http_message *m)
+{
+	const struct http_request *r = &s->flow->http.request;
+
+	layer_log(&s->base, LOG_INFO, "Streaming %s %.*s.", m == &r->base ? "request to" : "response from",
+		  (int)MIN(r->host.len, (size_t)255), r->host.ptr);
+	if (options_of(s)->store_streamed_bodies)
+		return;
+	m->body.missing = true;
+	chain_clear(&m->body.data);
+}
+
 /* --- the request ----------------------------------------------------------------------------------------------- */
 
 static void request_headers_up(struct http_stream *s)
@@ -210,11 +236,11 @@ static void upstream_ready(struct http_stream *s)
 {
 	note_server(s, s->upstream->conn);
 	request_headers_up(s);
-	if (s->request == MESSAGE_STREAMING || s->ended)
-		return;
 	if (s->request_body.len)
 		send_up(s, (struct http_event){ .type = HTTP_DATA, .data = &s->request_body });
 	chain_clear(&s->request_body);
+	if (s->request == MESSAGE_STREAMING)
+		return;
 	if (!s->ended && s->request != MESSAGE_FAILED)
 		request_end_up(s);
 }
@@ -235,10 +261,16 @@ static void upstream_answered(struct http_stream *s)
 		upstream_ready(s);
 }
 
+static void respond(struct http_stream *s);
+
 static void get_upstream(struct http_stream *s)
 {
 	const char *why = "";
 
+	if (s->answered) {
+		respond(s);
+		return;
+	}
 	switch (http_upstream_for(s->http, s, s->retried, &why)) {
 	case UPSTREAM_NOW:
 		upstream_ready(s);
@@ -288,7 +320,9 @@ static void after_requestheaders(struct http_stream *s)
 {
 	if (s->request == MESSAGE_DONE)
 		return;
-	if (wants_whole(s, HOOK_REQUEST)) {
+	if (too_large_to_wait(s, &s->flow->http.request.base)) {
+		stream_large(s, &s->flow->http.request.base);
+	} else if (s->answered || wants_whole(s, HOOK_REQUEST)) {
 		s->request = MESSAGE_BUFFERING;
 		expect_continue(s);
 		return;
@@ -304,11 +338,14 @@ static const char *set_destination(struct http_stream *s)
 	struct str host, header;
 	uint16_t port;
 
-	if (s->http->mode == HTTP_TRANSPARENT) {
+	if (s->http->mode == HTTP_TRANSPARENT || s->http->mode == HTTP_REVERSE) {
 		r->host = arena_copy(&s->flow->arena, server->record->address.host);
 		r->port = server->record->address.port;
 		r->scheme = server->record->tls ? STR("https") : STR("http");
-		return arena_copy_failed(r->host) ? "out of memory" : NULL;
+		if (arena_copy_failed(r->host) ||
+		    (s->http->mode == HTTP_REVERSE && http_reverse_host(s->http, s->flow) < 0))
+			return "out of memory";
+		return NULL;
 	}
 	if (r->host.len == 0) {
 		header = headers_find(&r->base.headers, STR("host"));
@@ -320,7 +357,11 @@ static const char *set_destination(struct http_stream *s)
 	} else if (!str_eq(r->scheme, STR("http")) && !str_eq(r->scheme, STR("https"))) {
 		return "Invalid request scheme.";
 	}
-	r->authority = STR("");
+	/* A proxy behind us is asked in absolute form for what it is to read itself. */
+	if (s->http->mode != HTTP_UPSTREAM || str_eq(r->scheme, STR("https")))
+		r->authority = STR("");
+	else if (r->authority.len == 0)
+		r->authority = headers_find(&r->base.headers, STR("host"));
 	return NULL;
 }
 
@@ -348,6 +389,15 @@ static void refuse(struct http_stream *s, const char *why)
 
 static void on_connect(struct http_stream *s);
 
+/* Who may not is answered by us. False: memory is out. */
+static bool may_use_us(struct http_stream *s)
+{
+	int ret = http_auth_check(s->http, s->flow, &s->response_body);
+
+	s->answered = ret == -EACCES;
+	return ret != -ENOMEM;
+}
+
 static void on_request_headers(struct http_stream *s, bool end_stream)
 {
 	struct http_request *r = &s->flow->http.request;
@@ -361,7 +411,7 @@ static void on_request_headers(struct http_stream *s, bool end_stream)
 		return;
 	}
 	if (str_eq(r->method, STR("CONNECT"))) {
-		if (s->http->mode == HTTP_REGULAR)
+		if (s->http->mode == HTTP_REGULAR || s->http->mode == HTTP_UPSTREAM)
 			on_connect(s);
 		else
 			refuse(s, "mitm-bpf received an HTTP CONNECT request even though it is not running in "
@@ -375,6 +425,10 @@ static void on_request_headers(struct http_stream *s, bool end_stream)
 		flow_free(s->flow);
 		s->flow = NULL;
 		finish(s, HOOK_ERROR);
+		return;
+	}
+	if (!may_use_us(s) || http_auth_upstream(s->http, s->flow) < 0) {
+		fail(s, HTTP_ERROR_SERVER, "out of memory");
 		return;
 	}
 	if (end_stream) {
@@ -402,8 +456,15 @@ static void on_request_data(struct http_stream *s, struct chain *data)
 		send_up(s, (struct http_event){ .type = HTTP_DATA, .data = data });
 		return;
 	}
-	if (chain_join(&s->request_body, data) < 0)
+	if (s->answered)
+		return;
+	if (chain_join(&s->request_body, data) < 0) {
 		fail(s, HTTP_ERROR_SERVER, "out of memory");
+	} else if (too_large_to_wait(s, &s->flow->http.request.base)) {
+		stream_large(s, &s->flow->http.request.base);
+		s->request = MESSAGE_STREAMING;
+		get_upstream(s);
+	}
 }
 
 static void on_request_end(struct http_stream *s)
@@ -427,7 +488,9 @@ static void response_headers_down(struct http_stream *s)
 
 static void after_responseheaders(struct http_stream *s)
 {
-	if (wants_whole(s, HOOK_RESPONSE)) {
+	if (too_large_to_wait(s, &s->flow->http.response.base)) {
+		stream_large(s, &s->flow->http.response.base);
+	} else if (wants_whole(s, HOOK_RESPONSE)) {
 		s->response = MESSAGE_BUFFERING;
 		return;
 	}
@@ -485,6 +548,10 @@ static void on_response_headers(struct http_stream *s, bool end_stream)
 	struct http_response *r = &s->flow->http.response;
 
 	s->response = MESSAGE_HEAD;
+	if (s->http->mode == HTTP_REVERSE && http_reverse_alt_svc(s->http, s->flow) < 0) {
+		fail(s, HTTP_ERROR_SERVER, "out of memory");
+		return;
+	}
 	if (end_stream || r->status == 101) {
 		s->response = MESSAGE_BUFFERING;
 		if (!layer_hook(&s->base, HOOK_RESPONSEHEADERS, s->flow))
@@ -511,8 +578,15 @@ static void on_response_data(struct http_stream *s, struct chain *data)
 		send_down(s, (struct http_event){ .type = HTTP_DATA, .data = data });
 		return;
 	}
-	if (chain_join(&s->response_body, data) < 0)
+	if (chain_join(&s->response_body, data) < 0) {
 		fail(s, HTTP_ERROR_SERVER, "out of memory");
+	} else if (too_large_to_wait(s, &s->flow->http.response.base)) {
+		stream_large(s, &s->flow->http.response.base);
+		s->response = MESSAGE_STREAMING;
+		response_headers_down(s);
+		send_down(s, (struct http_event){ .type = HTTP_DATA, .data = &s->response_body });
+		chain_clear(&s->response_body);
+	}
 }
 
 static void on_response_end(struct http_stream *s)
@@ -521,6 +595,19 @@ static void on_response_end(struct http_stream *s)
 		return;
 	s->flow->http.response.base.end = env_stamp(s->base.env);
 	hook(s, HOOK_RESPONSE, after_response);
+}
+
+/* Hooks see an answer of our own as they would see a server's. */
+static void respond_headers_seen(struct http_stream *s)
+{
+	hook(s, HOOK_RESPONSE, after_response);
+}
+
+static void respond(struct http_stream *s)
+{
+	s->request = MESSAGE_DONE;
+	s->response = MESSAGE_BUFFERING;
+	hook(s, HOOK_RESPONSEHEADERS, respond_headers_seen);
 }
 
 /* RFC 9110 9.2.2: a stale connection that closed unused says nothing about the request; once, on a new connection. */
@@ -629,16 +716,32 @@ static void connect_opened(struct http_stream *s)
 	wait_for(s, connect_confirmed);
 }
 
+/* The connection stays: the client may ask again, with a password. */
+static void connect_forbidden(struct http_stream *s)
+{
+	s->response = MESSAGE_DONE;
+	s->response_headers_sent = true;
+	send_down(s, (struct http_event){ .type = HTTP_HEADERS });
+	send_down(s, (struct http_event){ .type = HTTP_DATA, .data = &s->response_body });
+	chain_clear(&s->response_body);
+	send_down(s, (struct http_event){ .type = HTTP_END });
+	hook(s, HOOK_HTTP_CONNECT_ERROR, connect_refused);
+}
+
 static void connect_asked(struct http_stream *s)
 {
 	const struct http_request *r = &s->flow->http.request;
 
+	if (s->answered) {
+		connect_forbidden(s);
+		return;
+	}
 	s->connect = http_server_for_connect(s->http, r->host, r->port);
 	if (!s->connect) {
 		connect_failed(s, "out of memory.");
 		return;
 	}
-	if (!options_of(s)->connection_eager) {
+	if (!options_of(s)->connection_eager || s->http->mode == HTTP_UPSTREAM) {
 		hook(s, HOOK_HTTP_CONNECTED, connect_tunnel);
 		return;
 	}
@@ -649,7 +752,10 @@ static void connect_asked(struct http_stream *s)
 static void on_connect(struct http_stream *s)
 {
 	s->request = MESSAGE_DONE;
-	hook(s, HOOK_HTTP_CONNECT, connect_asked);
+	if (may_use_us(s))
+		hook(s, HOOK_HTTP_CONNECT, connect_asked);
+	else
+		fail(s, HTTP_ERROR_SERVER, "out of memory");
 }
 
 /* --- events ----------------------------------------------------------------------------------------------------- */

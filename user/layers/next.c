@@ -73,6 +73,21 @@ static bool alpn_is_http1(const struct conn *client)
 			    str_eq(alpn, STR("http/0.9")));
 }
 
+static bool speaks_to_proxy(enum next_role role)
+{
+	return role == NEXT_PROXY || role == NEXT_UPSTREAM;
+}
+
+static bool reverses_http(enum next_role role)
+{
+	return role == NEXT_REVERSE_HTTP || role == NEXT_REVERSE_HTTPS;
+}
+
+static bool reverses_tls(enum next_role role)
+{
+	return role == NEXT_REVERSE_HTTPS || role == NEXT_REVERSE_TLS;
+}
+
 /* final: no more bytes will come, or they took too long. */
 static enum verdict judge(struct next *n, bool final)
 {
@@ -85,8 +100,10 @@ static enum verdict judge(struct next *n, bool final)
 	v = len ? judge_tls(head, len) : VERDICT_TCP;
 	if (v == VERDICT_TLS || (v == VERDICT_WAIT && !final))
 		return v;
-	if (n->role == NEXT_PROXY)
-		return VERDICT_HTTP;
+	if (speaks_to_proxy(n->role) || reverses_http(n->role))
+		return len ? VERDICT_HTTP : VERDICT_WAIT;
+	if (n->role != NEXT_TUNNEL)
+		return VERDICT_TCP;
 	if (alpn_is_http1(n->client))
 		return VERDICT_HTTP;
 	if (n->from_server.len)
@@ -97,24 +114,52 @@ static enum verdict judge(struct next *n, bool final)
 	return v;
 }
 
-/* TLS towards us; with a server, TLS towards it around that, so that it can be asked first. */
+static struct layer *new_plain(struct next *n, struct layer *parent, enum verdict v)
+{
+	switch (n->role) {
+	case NEXT_PROXY:
+		return v == VERDICT_HTTP ? http_new(parent, HTTP_REGULAR, n->client, n->server) : NULL;
+	case NEXT_UPSTREAM:
+		return v == VERDICT_HTTP ? http_new(parent, HTTP_UPSTREAM, n->client, n->server) : NULL;
+	case NEXT_TUNNEL:
+		return v == VERDICT_HTTP ? http_new(parent, HTTP_TRANSPARENT, n->client, n->server) :
+					   tcp_new(parent, n->client, n->server);
+	case NEXT_REVERSE_HTTP:
+	case NEXT_REVERSE_HTTPS:
+		return http_new(parent, HTTP_REVERSE, n->client, n->server);
+	case NEXT_REVERSE_TCP:
+	case NEXT_REVERSE_TLS:
+		return tcp_new(parent, n->client, n->server);
+	}
+	abort();
+}
+
+/* What is inside of TLS with the client: decided anew, but where the mode says it. */
+static struct layer *new_inner(struct next *n, struct layer *tls)
+{
+	if (n->role == NEXT_TUNNEL || speaks_to_proxy(n->role))
+		return next_new(tls, n->role, n->client, n->server);
+	return new_plain(n, tls, VERDICT_TCP);
+}
+
+/* TLS towards us; where the server speaks it too, TLS towards it around that, so that it can be asked first. */
 static struct layer *new_tls(struct next *n)
 {
 	struct layer *outer = NULL, *tls, *inner;
 
-	if (n->role == NEXT_TUNNEL) {
+	if (n->role == NEXT_TUNNEL || reverses_tls(n->role)) {
 		outer = tls_server_new(&n->base, n->server, n->client);
 		if (!outer)
 			return NULL;
 	}
-	tls = tls_client_new(outer ? outer : &n->base, n->client, n->role == NEXT_TUNNEL ? n->server : NULL);
+	tls = tls_client_new(outer ? outer : &n->base, n->client, speaks_to_proxy(n->role) ? NULL : n->server);
 	if (!tls) {
 		layer_free(outer);
 		return NULL;
 	}
 	if (outer)
 		tls_set_child(outer, tls);
-	inner = next_new(tls, n->role, n->client, n->server);
+	inner = new_inner(n, tls);
 	if (!inner) {
 		layer_free(outer ? outer : tls);
 		return NULL;
@@ -125,17 +170,22 @@ static struct layer *new_tls(struct next *n)
 
 static struct layer *new_child(struct next *n, enum verdict v)
 {
-	switch (v) {
-	case VERDICT_TLS:
+	struct layer *outer, *inner;
+
+	if (v == VERDICT_TLS)
 		return new_tls(n);
-	case VERDICT_HTTP:
-		return http_new(&n->base, n->role == NEXT_PROXY ? HTTP_REGULAR : HTTP_TRANSPARENT, n->client,
-				n->server);
-	case VERDICT_TCP:
-	case VERDICT_WAIT:
-		return n->role == NEXT_PROXY ? NULL : tcp_new(&n->base, n->client, n->server);
+	if (!reverses_tls(n->role))
+		return new_plain(n, &n->base, v);
+	outer = tls_server_new(&n->base, n->server, n->client);
+	if (!outer)
+		return NULL;
+	inner = new_plain(n, outer, v);
+	if (!inner) {
+		layer_free(outer);
+		return NULL;
 	}
-	abort();
+	tls_set_child(outer, inner);
+	return outer;
 }
 
 static void replay(struct next *n)
@@ -230,6 +280,12 @@ static void next_handle(struct layer *l, const struct event *ev)
 		drain(n);
 		return;
 	case EV_START:
+		/* A client of a TLS server that waits to be greeted: only behind our handshake there is a greeting. */
+		if (n->role == NEXT_REVERSE_TLS) {
+			n->waiting = true;
+			layer_wakeup(l, DECIDE_NS_MAX);
+		}
+		return;
 	case EV_OPENED:
 	case EV_HOOK_DONE:
 	case EV_WRITABLE:

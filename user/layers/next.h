@@ -6,7 +6,13 @@
 
 enum next_role {
 	NEXT_PROXY,                      /* what a client says to an explicit proxy: TLS to us, or HTTP */
+	NEXT_UPSTREAM,                   /* the same; server only says which proxy is behind us */
 	NEXT_TUNNEL,                     /* traffic meant for server */
+	/* What a client says to us as if we were server, in TLS or not; and how server is spoken to (5.2). */
+	NEXT_REVERSE_HTTP,
+	NEXT_REVERSE_HTTPS,
+	NEXT_REVERSE_TCP,
+	NEXT_REVERSE_TLS,
 };
 
 /* server: NULL for NEXT_PROXY. NULL: out of memory. */

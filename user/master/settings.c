@@ -442,6 +442,8 @@ void settings_snapshot(const struct settings *s, struct options *out)
 	out->validate_inbound_headers = settings_bool(s, "validate_inbound_headers");
 	out->http_connect_send_host_header = settings_bool(s, "http_connect_send_host_header");
 	out->keep_host_header = settings_bool(s, "keep_host_header");
+	out->keep_alt_svc_header = settings_bool(s, "keep_alt_svc_header");
+	out->upstream_auth = settings_text(s, "upstream_auth");
 	out->body_streaming = strcmp(settings_text(s, "body_streaming"), "auto") == 0;
 	out->store_streamed_bodies = settings_bool(s, "store_streamed_bodies");
 	out->tls_version_client_min = tls_bound(s, "tls_version_client_min");
@@ -454,6 +456,7 @@ void settings_snapshot(const struct settings *s, struct options *out)
 	out->connect_timeout_ns = settings_int(s, "connect_timeout") * second_ns;
 	out->body_capture_max = settings_size(s, "body_capture_max");
 	out->body_size_limit = settings_size(s, "body_size_limit");
+	out->stream_large_bodies = settings_size(s, "stream_large_bodies");
 	out->header_bytes_max = (uint32_t)MIN(settings_size(s, "header_bytes_max"), (uint64_t)UINT32_MAX);
 	out->header_count_max = (uint32_t)settings_int(s, "header_count_max");
 }

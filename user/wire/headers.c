@@ -38,6 +38,26 @@ void headers_remove(struct headers *h, struct str name)
 	h->count = kept;
 }
 
+int headers_set(struct headers *h, struct arena *a, struct str name, struct str value)
+{
+	uint32_t kept = 0;
+	bool done = false;
+
+	for (uint32_t i = 0; i < h->count; i++) {
+		bool match = str_eq_nocase(h->at[i].name, name);
+
+		if (match && done)
+			continue;
+		h->at[kept] = h->at[i];
+		if (match)
+			h->at[kept].value = value;
+		done |= match;
+		kept++;
+	}
+	h->count = kept;
+	return done ? 0 : headers_add(h, a, name, value);
+}
+
 bool headers_has_token(const struct headers *h, struct str name, struct str token)
 {
 	for (uint32_t i = 0; i < h->count; i++) {

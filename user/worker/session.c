@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -66,38 +67,65 @@ static int note_process(struct worker *w, struct conn_record *r, const struct st
 	return ret;
 }
 
-struct destination {
+/* What a first layer is made from; each mode looks at what is its own. */
+struct arrival {
 	struct worker *worker;
-	struct steer_origin origin;
+	const struct worker_listener *at;
+	struct steer_origin steered;     /* local mode */
+	struct addr origin;              /* local and transparent mode: where the client wanted to go */
 };
 
-static struct layer *top_regular(struct driver *d, void *arg)
+/* The client thinks that it is connected to its destination: so do its flows. */
+static struct layer *top_known(struct driver *d, struct arrival *from)
 {
-	struct worker *w = arg;
+	struct conn *server = d->sink.conn_new(&d->sink);
 
-	return mode_regular_new(&d->sink, &w->env, d->client);
+	if (!server)
+		return NULL;
+	server->origin = from->origin;
+	server->bound_if = d->client->bound_if;
+	if (conn_record_endpoint(server->record, &server->record->address, &from->origin) < 0 ||
+	    conn_record_endpoint(d->client->record, &d->client->record->sockname, &from->origin) < 0)
+		return NULL;
+	return mode_transparent_new(&d->sink, &from->worker->env, d->client, server);
 }
 
-static struct layer *top_local(struct driver *d, void *arg)
+static struct layer *top_local(struct driver *d, struct arrival *from)
 {
-	struct destination *to = arg;
-	struct conn *server = d->sink.conn_new(&d->sink);
-	struct addr origin;
+	d->client->bound_if = from->steered.bound_if;
+	if (note_process(from->worker, d->client->record, &from->steered) < 0)
+		return NULL;
+	return top_known(d, from);
+}
 
-	if (!server || !socket_addr_parse(&to->origin.dst, &origin))
-		return NULL;
-	server->origin = origin;
-	server->bound_if = to->origin.bound_if;
-	d->client->bound_if = to->origin.bound_if;
-	if (conn_record_endpoint(server->record, &server->record->address, &origin) < 0 ||
-	    conn_record_endpoint(d->client->record, &d->client->record->sockname, &origin) < 0 ||
-	    note_process(to->worker, d->client->record, &to->origin) < 0)
-		return NULL;
-	return mode_transparent_new(&d->sink, &to->worker->env, d->client, server);
+static struct layer *top_layer(struct driver *d, void *arg)
+{
+	struct arrival *from = arg;
+	struct env *env = &from->worker->env;
+
+	switch (from->at->mode->kind) {
+	case MODE_REGULAR:
+		return mode_regular_new(&d->sink, env, d->client);
+	case MODE_UPSTREAM:
+		return mode_upstream_new(&d->sink, env, d->client, from->at->mode);
+	case MODE_REVERSE:
+		return mode_reverse_new(&d->sink, env, d->client, from->at->mode);
+	case MODE_SOCKS5:
+		return mode_socks5_new(&d->sink, env, d->client);
+	case MODE_TRANSPARENT:
+		return top_known(d, from);
+	case MODE_LOCAL:
+		return top_local(d, from);
+	case MODE_DNS:
+	case MODE_WIREGUARD:
+	case MODE_TUN:
+		break;
+	}
+	abort();
 }
 
 /* False: nobody was steered here; somebody found the port by hand. */
-static bool take_origin(struct worker *w, int handle, struct steer_origin *out)
+static bool take_steered(struct worker *w, int handle, struct arrival *from)
 {
 	struct sockaddr_storage peer;
 	struct addr at, local;
@@ -105,7 +133,37 @@ static bool take_origin(struct worker *w, int handle, struct steer_origin *out)
 	if (w->io->ops->addresses(w->io, handle, &at, &local) < 0)
 		return false;
 	socket_addr_write(&at, &peer);
-	return steer_take_origin(w->config.steer, (struct sockaddr *)&peer, out);
+	if (steer_take_origin(w->config.steer, (struct sockaddr *)&peer, &from->steered))
+		return socket_addr_parse(&from->steered.dst, &from->origin);
+	w->stats.unknown++;
+	return false;
+}
+
+/* Handles of the backends that a worker runs on are descriptors. */
+static bool take_redirected(struct worker *w, int handle, struct arrival *from)
+{
+	char text[200], peer[ADDR_TEXT_MAX];
+	struct addr at, local;
+	int ret = socket_original(handle, &from->at->at, &from->origin);
+
+	if (ret == 0)
+		return true;
+	if (w->io->ops->addresses(w->io, handle, &at, &local) < 0)
+		return false;
+	snprintf(text, sizeof(text), "%s: Transparent mode failure: %s", addr_text(&at, peer),
+		 ret == -ENOENT ? "the connection was made to the proxy itself; firewall rules must redirect others" :
+				  strerror(-ret));
+	worker_log(w, LOG_ERROR, text);
+	return false;
+}
+
+static bool destination_known(struct worker *w, int handle, struct arrival *from)
+{
+	if (from->at->mode->kind == MODE_LOCAL)
+		return take_steered(w, handle, from);
+	if (from->at->mode->kind == MODE_TRANSPARENT)
+		return take_redirected(w, handle, from);
+	return true;
 }
 
 static void say_starved(struct worker *w, const char *why)
@@ -145,11 +203,10 @@ static void on_accepted(void *owner, int handle)
 {
 	struct worker_accept *a = owner;
 	struct worker *w = a->worker;
-	struct destination to = { .worker = w };
+	struct arrival from = { .worker = w, .at = a->at };
 	struct driver *d;
 
-	if (a->at->mode == LISTEN_LOCAL && !take_origin(w, handle, &to.origin)) {
-		w->stats.unknown++;
+	if (!destination_known(w, handle, &from)) {
 		w->io->ops->refuse(w->io, handle);
 		return;
 	}
@@ -158,11 +215,8 @@ static void on_accepted(void *owner, int handle)
 		return;
 	w->stats.sessions++;
 	list_add_tail(&w->sessions, &d->link);
-	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode, str_of(a->at->spec));
-	if (a->at->mode == LISTEN_LOCAL)
-		driver_start(d, top_local, &to);
-	else
-		driver_start(d, top_regular, w);
+	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode, a->at->mode->spec);
+	driver_start(d, top_layer, &from);
 	if (w->draining)
 		driver_drain(d);
 	if (is_full(w) && !w->starved)

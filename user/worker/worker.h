@@ -7,6 +7,7 @@
 
 #include "core/link.h"
 #include "core/options.h"
+#include "core/proxy_mode.h"
 #include "crypto/leaf.h"
 #include "io/io.h"
 #include "layers/tls_env.h"
@@ -14,15 +15,12 @@
 struct steer;
 struct worker;
 
-enum listener_mode { LISTEN_REGULAR, LISTEN_LOCAL };
-
 /* fd: a listening socket of this worker alone (SO_REUSEPORT spreads clients); the worker owns it from
  * worker_start() on. */
 struct worker_listener {
 	int fd;
-	enum listener_mode mode;
+	const struct proxy_mode *mode;   /* outlives the worker; its spec, terminated, is what flows show */
 	struct addr at;                  /* the bound address */
-	const char *spec;                /* "regular@127.0.0.1:8080": what flows show as proxy_mode */
 };
 
 struct worker_config {
@@ -32,7 +30,7 @@ struct worker_config {
 	struct worker_listener *listeners;
 	uint32_t listener_count;
 	uint64_t sockets_max;            /* accepting waits when more sessions could need more; 0: no limit */
-	struct steer *steer;             /* NULL: no LISTEN_LOCAL */
+	struct steer *steer;             /* NULL: no MODE_LOCAL */
 	uint32_t mark;                   /* SO_MARK of upstream sockets; 0: none */
 	struct leaf_source *leaves;
 	X509_STORE *trust;
