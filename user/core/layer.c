@@ -41,6 +41,9 @@ static void dequeued(struct layer *l, struct queued_event *q)
 void layer_fini(struct layer *l)
 {
 	BUG_ON(l->handling);
+	for (struct layer *up = l->parent; up; up = up->parent)
+		if (up->ops->forget)
+			up->ops->forget(up, l);
 	l->sink->forget(l->sink, l);
 	while (l->queue) {
 		struct queued_event *q = l->queue;

@@ -72,6 +72,8 @@ struct layer_ops {
 	void (*handle)(struct layer *l, const struct event *ev);
 	/* NULL: every command of a child goes on to the parent. Returns as layer_command(). */
 	bool (*command)(struct layer *l, struct command *cmd);
+	/* A layer below is about to be freed; for who keeps one for a completion of its own. May be NULL. */
+	void (*forget)(struct layer *l, const struct layer *below);
 	/* Frees the layer and its children. */
 	void (*free)(struct layer *l);
 };

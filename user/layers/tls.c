@@ -530,6 +530,14 @@ static void tls_handle(struct layer *l, const struct event *ev)
 	abort();
 }
 
+static void tls_forget(struct layer *l, const struct layer *below)
+{
+	struct tls_layer *t = tls_of(l);
+
+	if (t->opener == below)
+		t->opener = NULL;
+}
+
 static void tls_free(struct layer *l)
 {
 	struct tls_layer *t = tls_of(l);
@@ -550,6 +558,7 @@ static const struct layer_ops tls_ops = {
 	.name = "tls",
 	.handle = tls_handle,
 	.command = tls_command,
+	.forget = tls_forget,
 	.free = tls_free,
 };
 
