@@ -17,6 +17,7 @@ struct options {
 	bool ssl_insecure;
 	bool upstream_cert;
 	bool rawtcp;
+	bool websocket;                  /* a WebSocket is taken for one, not for raw TCP */
 	bool validate_inbound_headers;
 	bool http_connect_send_host_header;
 	bool keep_host_header;

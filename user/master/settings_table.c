@@ -89,6 +89,8 @@ const struct setting settings_table[] = {
 	  "Connect to the server first and copy names from its certificate." },
 	{ "validate_inbound_headers", SETTING_BOOL, "true", 0, 0, NULL,
 	  "Reject HTTP messages that are malformed in ways used for request smuggling." },
+	{ "websocket", SETTING_BOOL, "true", 0, 0, NULL,
+	  "Show the messages of WebSockets; off: they are relayed as raw TCP." },
 	{ "workers", SETTING_INT, "0", 0, 256, NULL, "(ours) Worker threads; 0: one per core." },
 };
 
@@ -111,7 +113,7 @@ const char *const settings_later[] = {
 	"server_replay_reuse", "server_replay_use_headers", "show_ignored_hosts", "stickyauth", "stickycookie",
 	"strip_ech", "tcp_hosts", "tls_ecdh_curve_client", "tls_ecdh_curve_server",
 	"udp_hosts", "view_filter", "view_order", "view_order_reversed", "web_columns", "web_debug",
-	"web_host", "web_open_browser", "web_password", "web_port", "web_static_viewer", "web_theme", "websocket",
+	"web_host", "web_open_browser", "web_password", "web_port", "web_static_viewer", "web_theme",
 };
 
 const size_t settings_later_count = ARRAY_SIZE(settings_later);
