@@ -88,8 +88,10 @@ static void hand_over(struct websocket *ws)
 	ws->state = WS_OVER;
 	if (!f)
 		return;
-	if (record_of(ws)->end.kind == STAMP_NONE)
-		record_of(ws)->end = env_stamp(ws->base.env);
+	if (f->http.messages->end.kind == STAMP_NONE)
+		f->http.messages->end = env_stamp(ws->base.env);
+	conn_record_put(f->server);
+	f->server = conn_record_get(ws->server->record);
 	layer_flow(&ws->base, HOOK_WEBSOCKET_END, f);
 }
 
