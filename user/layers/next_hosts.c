@@ -28,6 +28,15 @@ static bool is_letter(char c)
 	return (c | 32) >= 'a' && (c | 32) <= 'z';
 }
 
+/* A first line that is not over may become a request's. */
+static bool may_expect_host(struct str bytes)
+{
+	for (size_t i = 0; i < bytes.len; i++)
+		if (i < 3 ? !is_letter(bytes.ptr[i]) : (uint8_t)bytes.ptr[i] < 32 && bytes.ptr[i] != '\r')
+			return false;
+	return bytes.len;
+}
+
 /* "GET … HTTP/" in the first line. */
 static bool expects_host(struct str bytes)
 {
@@ -81,7 +90,7 @@ static bool add_host(struct names *n, struct str bytes, uint16_t port)
 	struct str host;
 
 	if (!expects_host(bytes))
-		return true;
+		return !may_expect_host(bytes);
 	if (!find_host(bytes, &host))
 		return false;
 	if (host.len && has_port(host) && host.len < NAME_MAX_LEN)
