@@ -131,13 +131,13 @@ static struct layer *new_plain(struct next *n, struct layer *parent, enum verdic
 		return v == VERDICT_HTTP ? http_new(parent, HTTP_UPSTREAM, n->client, n->server) : NULL;
 	case NEXT_TUNNEL:
 		return v == VERDICT_HTTP ? http_new(parent, HTTP_TRANSPARENT, n->client, n->server) :
-					   tcp_new(parent, n->client, n->server);
+					   tcp_new_starttls(parent, n->client, n->server);
 	case NEXT_REVERSE_HTTP:
 	case NEXT_REVERSE_HTTPS:
 		return http_new(parent, HTTP_REVERSE, n->client, n->server);
 	case NEXT_REVERSE_TCP:
 	case NEXT_REVERSE_TLS:
-		return tcp_new(parent, n->client, n->server);
+		return tcp_new_starttls(parent, n->client, n->server);
 	}
 	abort();
 }
