@@ -26,6 +26,8 @@ enum addon_moment {
 	ADDON_ERROR,                 /* HTTP: broken, with or without a response; the last moment of such a flow */
 	ADDON_CONNECT_ERROR,         /* HTTP: a CONNECT that was refused */
 	ADDON_TCP_END, ADDON_TCP_ERROR,  /* TCP and UDP */
+	ADDON_WEBSOCKET_START,       /* HTTP: answered, and goes on as a WebSocket; without bodies */
+	ADDON_WEBSOCKET_END,
 	ADDON_DNS,                   /* from a file only */
 	ADDON_UNFINISHED,            /* the program ends before the flow does */
 };
@@ -41,6 +43,9 @@ struct addon_ops {
 	/* One message of a TCP (or UDP) flow, as it passes. */
 	int (*tcp_message)(struct addon *a, bool udp, const struct conn_record *client,
 			   const struct conn_record *server, const struct tcp_message *m, struct err *e);
+	/* One message of a WebSocket, as it passes. path: of its request. */
+	int (*websocket_message)(struct addon *a, const struct conn_record *client, const struct conn_record *server,
+				 const char *path, bool text, const struct tcp_message *m, struct err *e);
 	/* Nothing follows but free(). */
 	int (*done)(struct addon *a, struct err *e);
 	void (*free)(struct addon *a);

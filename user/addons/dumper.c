@@ -108,6 +108,12 @@ static int dumper_flow(struct addon *a, const struct flow *f, enum addon_moment 
 		if (f->type == FLOW_HTTP && f->http.websocket.ptr)
 			flow_text_websocket(&text, f, &d->look);
 		break;
+	case ADDON_WEBSOCKET_START:
+		flow_text_http(&text, f, &d->look);
+		break;
+	case ADDON_WEBSOCKET_END:
+		flow_text_websocket_end(&text, f, &d->look);
+		break;
 	case ADDON_TCP_END:
 		break;
 	}
@@ -126,6 +132,19 @@ static int dumper_tcp_message(struct addon *a, bool udp, const struct conn_recor
 	return print(d, &text, e);
 }
 
+static int dumper_websocket_message(struct addon *a, const struct conn_record *client,
+				    const struct conn_record *server, const char *path, bool is_text,
+				    const struct tcp_message *m, struct err *e)
+{
+	struct dumper *d = container_of(a, struct dumper, base);
+	struct strbuf text = { 0 };
+
+	if (d->look.detail == 0)
+		return 0;
+	flow_text_websocket_message(&text, client, server, path, is_text, m, &d->look);
+	return print(d, &text, e);
+}
+
 static void dumper_free(struct addon *a)
 {
 	mem_free(container_of(a, struct dumper, base));
@@ -136,6 +155,7 @@ static const struct addon_ops dumper_ops = {
 	.configure = dumper_configure,
 	.flow = dumper_flow,
 	.tcp_message = dumper_tcp_message,
+	.websocket_message = dumper_websocket_message,
 	.free = dumper_free,
 };
 

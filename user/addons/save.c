@@ -173,9 +173,9 @@ static int save_flow(struct addon *a, const struct flow *f, enum addon_moment mo
 	int ret;
 
 	/* A flow that has both a response and an error is complete, and written, with the error. */
-	bool early = moment == ADDON_RESPONSE && f->error.ptr && !f->http.websocket.ptr;
+	bool early = moment == ADDON_RESPONSE && f->error.ptr && !http_flow_is_websocket(&f->http);
 
-	if (!s->pattern || moment == ADDON_CONNECT_ERROR || early)
+	if (!s->pattern || moment == ADDON_CONNECT_ERROR || moment == ADDON_WEBSOCKET_START || early)
 		return 0;
 	ret = open_current(s, e);
 	if (ret < 0)

@@ -545,6 +545,8 @@ int program_run(const struct settings *settings)
 {
 	const char *rfile = settings_text(settings, "rfile");
 	struct program p = { .settings = settings, .keylog_fd = -1 };
+	struct err e = { 0 };
+	int status;
 
 	settings_snapshot(settings, &p.options);
 	if (rfile)
@@ -553,5 +555,11 @@ int program_run(const struct settings *settings)
 		log_line(LOG_ERROR, "program", "Nothing to do: without a server (-n) a file is needed, -r FILE.");
 		return 1;
 	}
-	return serve(&p);
+	if (settings_compile(settings, &p.options, &e) < 0) {
+		log_line(LOG_ERROR, "program", "%s", e.text);
+		return 1;
+	}
+	status = serve(&p);
+	settings_discard(&p.options);
+	return status;
 }

@@ -54,3 +54,54 @@ bool utf8_valid(struct str s)
 	}
 	return true;
 }
+
+static bool scan_first(struct utf8_scan *u, uint8_t byte)
+{
+	u->low = 0x80;
+	u->high = 0xbf;
+	if (byte >= 0xc2 && byte <= 0xdf) {
+		u->missing = 1;
+	} else if ((byte & 0xf0) == 0xe0) {
+		u->missing = 2;
+		u->low = byte == 0xe0 ? 0xa0 : 0x80;
+		u->high = byte == 0xed ? 0x9f : 0xbf;
+	} else if (byte >= 0xf0 && byte <= 0xf4) {
+		u->missing = 3;
+		u->low = byte == 0xf0 ? 0x90 : 0x80;
+		u->high = byte == 0xf4 ? 0x8f : 0xbf;
+	} else {
+		return false;
+	}
+	return true;
+}
+
+bool utf8_scan(struct utf8_scan *u, struct str piece)
+{
+	const uint8_t *p = (const uint8_t *)piece.ptr, *end = p + piece.len;
+	uint64_t eight;
+
+	while (p < end) {
+		if (u->missing) {
+			if (*p < u->low || *p > u->high)
+				return false;
+			u->low = 0x80;
+			u->high = 0xbf;
+			u->missing--;
+			p++;
+			continue;
+		}
+		/* most text is ASCII */
+		while (end - p >= 8) {
+			memcpy(&eight, p, 8);
+			if (eight & UINT64_C(0x8080808080808080))
+				break;
+			p += 8;
+		}
+		if (p == end)
+			break;
+		if (*p >= 0x80 && !scan_first(u, *p))
+			return false;
+		p++;
+	}
+	return true;
+}

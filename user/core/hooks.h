@@ -18,7 +18,8 @@
 	X(RESPONSE, response)                             X(ERROR, error)                                     \
 	X(TCP_START, tcp_start)                           X(TCP_MESSAGE, tcp_message)                         \
 	X(TCP_END, tcp_end)                               X(TCP_ERROR, tcp_error)                             \
-	X(HTTP_CONNECT_UPSTREAM, http_connect_upstream)
+	X(HTTP_CONNECT_UPSTREAM, http_connect_upstream)   X(WEBSOCKET_START, websocket_start)                 \
+	X(WEBSOCKET_MESSAGE, websocket_message)           X(WEBSOCKET_END, websocket_end)
 
 enum hook_id {
 #define X(upper, lower) HOOK_##upper,

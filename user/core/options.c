@@ -10,6 +10,7 @@ void options_init(struct options *o)
 		.connection_eager = true,
 		.upstream_cert = true,
 		.rawtcp = true,
+		.websocket = true,
 		.validate_inbound_headers = true,
 		.http_connect_send_host_header = true,
 		.body_streaming = true,

@@ -9,6 +9,7 @@
 #include "base/str.h"
 
 struct proxy_auth;
+struct patterns;
 
 enum tls_version_bound { TLS_UNBOUNDED = 0, TLS_SSL3 = 0x300, TLS_1_0, TLS_1_1, TLS_1_2, TLS_1_3 };
 
@@ -17,6 +18,7 @@ struct options {
 	bool ssl_insecure;
 	bool upstream_cert;
 	bool rawtcp;
+	bool websocket;                  /* a WebSocket is taken for one, not for raw TCP */
 	bool validate_inbound_headers;
 	bool http_connect_send_host_header;
 	bool keep_host_header;
@@ -36,6 +38,9 @@ struct options {
 	struct addr connect_addr;        /* own address of upstream connections; family 0: any */
 	uint32_t header_bytes_max;       /* of one message head */
 	uint32_t header_count_max;
+	/* NULL: not set. The program's, which outlives the workers. */
+	const struct patterns *ignore_hosts, *allow_hosts, *tcp_hosts;
+	bool show_ignored_hosts;
 };
 
 /* The defaults. */

@@ -12,6 +12,8 @@
 enum report_kind {
 	REPORT_FLOW,                     /* a flow that ended at .hook: kept by the master until it drops it */
 	REPORT_TCP_MESSAGE,              /* one message of a TCP flow that is still open */
+	REPORT_WEBSOCKET_START,          /* the heads of an HTTP flow that goes on as a WebSocket; a copy */
+	REPORT_WEBSOCKET_MESSAGE,        /* one message of it */
 	REPORT_LOG,
 };
 
@@ -20,11 +22,12 @@ struct report {
 	struct report *next;             /* the holder's list */
 	uint32_t worker;
 	enum hook_id hook;
-	struct flow *flow;               /* REPORT_FLOW */
-	struct conn_record *client, *server;     /* REPORT_TCP_MESSAGE */
+	struct flow *flow;               /* REPORT_FLOW, REPORT_WEBSOCKET_START */
+	struct conn_record *client, *server;     /* of a message */
 	struct tcp_message message;
+	bool websocket_text;             /* REPORT_WEBSOCKET_MESSAGE: it is text */
 	int level;                       /* REPORT_LOG: enum log_level */
-	char *text;                      /* REPORT_LOG: mem_alloc'ed */
+	char *text;                      /* REPORT_LOG; REPORT_WEBSOCKET_MESSAGE: the path. mem_alloc'ed */
 };
 
 /* Frees it and all it holds; NULL is fine. Thread: the worker that made it. */

@@ -25,6 +25,14 @@ struct flow *flow_new(enum flow_type type, const uint8_t id[16], struct conn_rec
 	return f;
 }
 
+static void websocket_fini(struct websocket_flow *w)
+{
+	for (uint32_t i = 0; w && i < w->count; i++)
+		chain_clear(&w->messages[i].data);
+	if (w)
+		chain_clear(&w->unkept.data);
+}
+
 void flow_free(struct flow *f)
 {
 	if (!f)
@@ -33,6 +41,7 @@ void flow_free(struct flow *f)
 	case FLOW_HTTP:
 		chain_clear(&f->http.request.base.body.data);
 		chain_clear(&f->http.response.base.body.data);
+		websocket_fini(f->http.messages);
 		break;
 	case FLOW_TCP:
 	case FLOW_UDP:
@@ -83,6 +92,8 @@ size_t flow_bytes(const struct flow *f)
 	case FLOW_HTTP:
 		bytes += chain_bytes(&f->http.request.base.body.data);
 		bytes += chain_bytes(&f->http.response.base.body.data);
+		for (uint32_t i = 0; f->http.messages && i < f->http.messages->count; i++)
+			bytes += chain_bytes(&f->http.messages->messages[i].data);
 		break;
 	case FLOW_TCP:
 	case FLOW_UDP:
@@ -185,6 +196,74 @@ int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, str
 	t->dropped += data->len - keep;
 	t->messages[t->count++] = m;
 	return 0;
+}
+
+int flow_websocket_add(struct flow *f, const struct websocket_message *m, const struct chain *data, size_t room)
+{
+	struct websocket_flow *w = f->http.messages;
+	size_t keep = MIN(room, data->len);
+	uint32_t spare = 0;
+	int ret = 0;
+
+	chain_clear(&w->unkept.data);
+	w->current = &w->unkept;
+	if (room) {
+		ret = arena_grow(&f->arena, &w->messages, &w->cap, w->count + 1, sizeof(*m));
+		if (ret == 0)
+			w->current = &w->messages[w->count++];
+	}
+	*w->current = *m;
+	w->current->data = (struct chain){ 0 };
+	w->current->total = data->len;
+	if (ret == 0)
+		ret = room ? capture(f, &w->current->data, &spare, data, keep)
+			   : chain_share(&w->current->data, data, data->len);
+	w->lost += data->len - (ret == 0 ? keep : 0);
+	return ret;
+}
+
+static int copy_headers(struct flow *to, struct headers *out, const struct headers *in)
+{
+	for (uint32_t i = 0; i < in->count; i++)
+		if (flow_header_add(to, out, in->at[i].name, in->at[i].value) < 0)
+			return -ENOMEM;
+	return 0;
+}
+
+static int copy_head(struct flow *to, struct http_message *out, const struct http_message *in)
+{
+	out->start = in->start;
+	out->end = in->end;
+	out->body.missing = in->body.total || in->body.missing;
+	out->version = arena_copy(&to->arena, in->version);
+	return arena_copy_failed(out->version) ? -ENOMEM : copy_headers(to, &out->headers, &in->headers);
+}
+
+struct flow *flow_http_heads(const struct flow *f)
+{
+	struct flow *to = flow_new(FLOW_HTTP, f->id, f->client, f->server);
+	const struct http_request *r = &f->http.request;
+	struct http_request *q = to ? &to->http.request : NULL;
+
+	if (!to)
+		return NULL;
+	to->worker = f->worker;
+	to->created = f->created;
+	*q = (struct http_request){
+		.host = arena_copy(&to->arena, r->host), .port = r->port,
+		.method = arena_copy(&to->arena, r->method), .scheme = arena_copy(&to->arena, r->scheme),
+		.authority = arena_copy(&to->arena, r->authority), .path = arena_copy(&to->arena, r->path),
+	};
+	to->http.has_response = f->http.has_response;
+	to->http.response.status = f->http.response.status;
+	to->http.response.reason = arena_copy(&to->arena, f->http.response.reason);
+	if (!arena_copy_failed(q->host) && !arena_copy_failed(q->method) && !arena_copy_failed(q->scheme) &&
+	    !arena_copy_failed(q->authority) && !arena_copy_failed(q->path) &&
+	    !arena_copy_failed(to->http.response.reason) && copy_head(to, &q->base, &r->base) == 0 &&
+	    copy_head(to, &to->http.response.base, &f->http.response.base) == 0)
+		return to;
+	flow_free(to);
+	return NULL;
 }
 
 static struct metadata *metadata_add(struct flow *f, const char *key)

@@ -48,12 +48,39 @@ struct http_response {
 	struct str reason;
 };
 
+struct websocket_message {
+	bool text, from_client, injected;
+	bool dropped;                    /* a hook's to set: it is not forwarded */
+	bool changed;                    /* a hook's to set: data is sent instead of what came */
+	struct chain data;               /* its beginning, up to the capture limit */
+	uint64_t total;
+	struct stamp at;
+};
+
+struct websocket_flow {
+	struct websocket_message *messages;      /* in the arena */
+	uint32_t count, cap;
+	uint64_t lost;                   /* bytes that passed and are not kept */
+	struct websocket_message *current;       /* in a websocket_message hook: the one it is about */
+	struct websocket_message unkept; /* current, when there was no room to keep it */
+	bool closed, closed_by_client;
+	uint16_t close_code;
+	struct str close_reason;         /* none: the connection was lost */
+	struct stamp end;
+};
+
 struct http_flow {
 	struct http_request request;
 	struct http_response response;
 	bool has_response;
+	struct websocket_flow *messages; /* in the arena; NULL: no WebSocket, or one of a file */
 	struct str websocket;            /* of a file: kept as the tnetstring it was; none: no WebSocket */
 };
+
+static inline bool http_flow_is_websocket(const struct http_flow *h)
+{
+	return h->messages || h->websocket.ptr;
+}
 
 struct tcp_message {
 	bool from_client;
@@ -129,6 +156,16 @@ int flow_header_add(struct flow *f, struct headers *h, struct str name, struct s
 int flow_capture(struct flow *f, struct body *b, const struct chain *data, size_t room) __must_check;
 /* One message of up to room bytes; what is beyond room is counted as dropped, and so is everything when it fails. */
 int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, struct stamp at, size_t room) __must_check;
+
+/*
+ * m's flags and time, and up to room bytes of data, become flow's messages->current: kept while there is room, else only
+ * until the next one. -ENOMEM: as before, but for the bytes that count as lost.
+ */
+int flow_websocket_add(struct flow *f, const struct websocket_message *m, const struct chain *data,
+		       size_t room) __must_check;
+
+/* For showing what a flow that goes on is about: its HTTP messages without their bodies. NULL when memory is out. */
+struct flow *flow_http_heads(const struct flow *f) __must_check;
 
 int flow_metadata_text(struct flow *f, const char *key, struct str text) __must_check;
 int flow_metadata_int(struct flow *f, const char *key, int64_t number) __must_check;

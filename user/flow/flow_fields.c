@@ -83,7 +83,7 @@ static const struct field http_fields[] = {
 	FLOW_FIELDS,
 	{ "request", FIELD_PART, PART_REQUEST, 0, false },
 	{ "response", FIELD_PART, PART_RESPONSE, 0, false },
-	{ "websocket", FIELD_OPAQUE, FLOW(http.websocket), 0, true },
+	{ "websocket", FIELD_PART, PART_WEBSOCKET, 0, true },
 };
 
 static const struct field stream_fields[] = {

@@ -574,6 +574,10 @@ static int read_part(struct reader *r, enum part_kind part, void *object, const 
 		return read_response(r, &f->http, item);
 	case PART_MESSAGES:
 		return read_messages(r, &f->tcp, item);
+	case PART_WEBSOCKET:
+		if (is_none(item))
+			return 0;
+		return item->tag == '}' ? keep(r, &f->http.websocket, item->raw) : wrong(r, "websocket", item);
 	}
 	return damaged(r);
 }

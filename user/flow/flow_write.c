@@ -149,6 +149,11 @@ static void put_body_total(struct tnet_writer *w, const char *key, const struct 
 	put_own_int(w, key, b->total, f->type == FLOW_HTTP && b->total && (b->missing || body_truncated(b)));
 }
 
+static uint64_t websocket_lost(const struct flow *f)
+{
+	return f->type == FLOW_HTTP && f->http.messages ? f->http.messages->lost : 0;
+}
+
 static void put_own_metadata(struct tnet_writer *w, const struct flow *f, const struct own_metadata *own)
 {
 	const struct process *p = &(f->client ? f->client : &no_record)->process;
@@ -180,7 +185,8 @@ static void put_own_metadata(struct tnet_writer *w, const struct flow *f, const 
 		put_body_total(w, own->key, f, &f->http.response.base.body);
 		break;
 	case OWN_DROPPED:
-		put_own_int(w, own->key, f->tcp.dropped, stream && f->tcp.dropped);
+		put_own_int(w, own->key, stream ? f->tcp.dropped : websocket_lost(f),
+			    stream ? f->tcp.dropped : websocket_lost(f));
 		break;
 	}
 }
@@ -227,6 +233,55 @@ static void put_messages(struct tnet_writer *w, const struct tcp_flow *t)
 		tnet_close(w, message);
 	}
 	tnet_close(w, list);
+}
+
+static void put_websocket_messages(struct tnet_writer *w, const struct websocket_flow *ws)
+{
+	size_t list = tnet_open(w, ']');
+
+	for (uint32_t i = ws->count; i--;) {
+		const struct websocket_message *m = &ws->messages[i];
+		size_t message = tnet_open(w, ']');
+
+		tnet_put_bool(w, m->injected);
+		tnet_put_bool(w, m->dropped);
+		put_stamp(w, m->at, FIELD_STAMP);
+		tnet_put_chain(w, &m->data);
+		tnet_put_bool(w, m->from_client);
+		tnet_put_int(w, m->text ? 1 : 2);
+		tnet_close(w, message);
+	}
+	tnet_close(w, list);
+}
+
+/* One of ours, or one of a file as it was. */
+static void put_websocket(struct tnet_writer *w, const struct http_flow *h)
+{
+	const struct websocket_flow *ws = h->messages;
+	size_t dict;
+
+	if (!ws) {
+		put_or_none(w, h->websocket, tnet_put_raw);
+		return;
+	}
+	dict = tnet_open(w, '}');
+	put_websocket_messages(w, ws);
+	tnet_put_text(w, STR("messages"));
+	if (ws->closed)
+		tnet_put_bool(w, ws->closed_by_client);
+	else
+		tnet_put_none(w);
+	tnet_put_text(w, STR("closed_by_client"));
+	if (ws->closed)
+		tnet_put_int(w, ws->close_code);
+	else
+		tnet_put_none(w);
+	tnet_put_text(w, STR("close_code"));
+	put_or_none(w, ws->close_reason, tnet_put_text);
+	tnet_put_text(w, STR("close_reason"));
+	put_stamp(w, ws->end, FIELD_FLOAT_OR_NONE);
+	tnet_put_text(w, STR("timestamp_end"));
+	tnet_close(w, dict);
 }
 
 static void put_via(struct tnet_writer *w, const struct conn_record *r)
@@ -313,6 +368,9 @@ static void put_part(struct tnet_writer *w, enum part_kind part, const void *obj
 		return;
 	case PART_MESSAGES:
 		put_messages(w, &f->tcp);
+		return;
+	case PART_WEBSOCKET:
+		put_websocket(w, &f->http);
 		return;
 	}
 }

@@ -11,6 +11,7 @@
 #include "layers/http.h"
 #include "layers/http_auth.h"
 #include "layers/http_reverse.h"
+#include "layers/websocket.h"
 #include "wire/http1.h"
 
 struct queued_http {
@@ -498,19 +499,41 @@ static void after_responseheaders(struct http_stream *s)
 	response_headers_down(s);
 }
 
+/* Known before the `response` hook, so that who sees the flow there can tell what follows. */
+static bool note_websocket(struct http_stream *s)
+{
+	struct flow *f = s->flow;
+
+	if (f->http.response.status != 101 || !options_of(s)->websocket ||
+	    !str_eq_nocase(headers_find(&f->http.response.base.headers, STR("upgrade")), STR("websocket")) ||
+	    !str_eq(headers_find(&f->http.request.base.headers, STR("sec-websocket-version")), STR("13")))
+		return true;
+	f->http.messages = arena_zalloc(&f->arena, sizeof(*f->http.messages));
+	return f->http.messages != NULL;
+}
+
 static void upgraded(struct http_stream *s)
 {
 	struct http *h = s->http;
 	struct http_upstream *up = s->upstream;
 	struct flow *f = s->flow;
-	struct layer *child = up ? http_tunnel_new(h, up->conn, false, &up->codec->base) : NULL;
+	struct layer *child = NULL;
 
 	s->flow = NULL;
 	s->upstream = NULL;
 	if (up)
 		up->stream = NULL;
 	s->ended = true;
-	layer_flow(&s->base, HOOK_RESPONSE, f);
+	if (up && f->http.messages) {
+		child = h->tunnel = websocket_new(&up->codec->base, h->client, up->conn, f);
+	} else {
+		layer_flow(&s->base, HOOK_RESPONSE, f);
+		if (up && options_of(s)->rawtcp)
+			child = http_tunnel_new(h, up->conn, false, &up->codec->base);
+		else
+			layer_log(&h->base, LOG_WARN,
+				  "Sent HTTP 101 response, but no protocol is enabled to upgrade to.");
+	}
 	http_stream_retire(h, s);
 	if (!child) {
 		layer_reset(&h->base, h->client);
@@ -594,7 +617,10 @@ static void on_response_end(struct http_stream *s)
 	if (s->response == MESSAGE_FAILED || s->response == MESSAGE_DONE)
 		return;
 	s->flow->http.response.base.end = env_stamp(s->base.env);
-	hook(s, HOOK_RESPONSE, after_response);
+	if (note_websocket(s))
+		hook(s, HOOK_RESPONSE, after_response);
+	else
+		fail(s, HTTP_ERROR_SERVER, "out of memory");
 }
 
 /* Hooks see an answer of our own as they would see a server's. */

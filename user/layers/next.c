@@ -10,7 +10,9 @@
 
 #include "base/mem.h"
 #include "core/env.h"
+#include "layers/bypass.h"
 #include "layers/http.h"
+#include "layers/next_hosts.h"
 #include "layers/tcp.h"
 #include "layers/tls.h"
 
@@ -19,7 +21,7 @@
 /* How long a client that has said nothing yet may take to begin, once the proxy is stopping. */
 #define DRAIN_NS_MAX     INT64_C(500000000)
 
-enum verdict { VERDICT_WAIT, VERDICT_TLS, VERDICT_HTTP, VERDICT_TCP };
+enum verdict { VERDICT_WAIT, VERDICT_TLS, VERDICT_HTTP, VERDICT_TCP, VERDICT_BYPASS };
 
 struct next {
 	struct layer base;
@@ -93,16 +95,22 @@ static enum verdict judge(struct next *n, bool final)
 {
 	uint8_t head[DECIDE_BYTES_MAX];
 	size_t len = chain_peek(&n->from_client, 0, head, sizeof(head));
+	enum next_hosts_verdict ignored;
 	enum verdict v;
 
 	if (len == 0 && n->from_server.len == 0)
 		return final ? VERDICT_TCP : VERDICT_WAIT;
+	ignored = next_hosts_ignored(n->base.env, n->client, speaks_to_proxy(n->role) ? NULL : n->server,
+				     (struct str){ (char *)head, len }, n->from_server.len,
+				     final || len == sizeof(head));
+	if (ignored != NEXT_HOSTS_NO)
+		return ignored == NEXT_HOSTS_YES ? VERDICT_BYPASS : VERDICT_WAIT;
 	v = len ? judge_tls(head, len) : VERDICT_TCP;
 	if (v == VERDICT_TLS || (v == VERDICT_WAIT && !final))
 		return v;
 	if (speaks_to_proxy(n->role) || reverses_http(n->role))
 		return len ? VERDICT_HTTP : VERDICT_WAIT;
-	if (n->role != NEXT_TUNNEL)
+	if (n->role != NEXT_TUNNEL || next_hosts_is_tcp(n->base.env, n->client, n->server))
 		return VERDICT_TCP;
 	if (alpn_is_http1(n->client))
 		return VERDICT_HTTP;
@@ -123,13 +131,13 @@ static struct layer *new_plain(struct next *n, struct layer *parent, enum verdic
 		return v == VERDICT_HTTP ? http_new(parent, HTTP_UPSTREAM, n->client, n->server) : NULL;
 	case NEXT_TUNNEL:
 		return v == VERDICT_HTTP ? http_new(parent, HTTP_TRANSPARENT, n->client, n->server) :
-					   tcp_new(parent, n->client, n->server);
+					   tcp_new_starttls(parent, n->client, n->server);
 	case NEXT_REVERSE_HTTP:
 	case NEXT_REVERSE_HTTPS:
 		return http_new(parent, HTTP_REVERSE, n->client, n->server);
 	case NEXT_REVERSE_TCP:
 	case NEXT_REVERSE_TLS:
-		return tcp_new(parent, n->client, n->server);
+		return tcp_new_starttls(parent, n->client, n->server);
 	}
 	abort();
 }
@@ -174,6 +182,10 @@ static struct layer *new_child(struct next *n, enum verdict v)
 
 	if (v == VERDICT_TLS)
 		return new_tls(n);
+	if (v == VERDICT_BYPASS && !n->base.env->options->show_ignored_hosts)
+		return bypass_new(&n->base, n->client, n->server);
+	if (v == VERDICT_BYPASS)
+		return tcp_new(&n->base, n->client, n->server);
 	if (!reverses_tls(n->role))
 		return new_plain(n, &n->base, v);
 	outer = tls_server_new(&n->base, n->server, n->client);

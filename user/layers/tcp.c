@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "core/env.h"
 #include "flow/flow.h"
+#include "layers/starttls.h"
+#include "layers/tls.h"
 
 struct tcp {
 	struct layer base;
@@ -20,6 +22,11 @@ struct tcp {
 	/* while a hook has the message */
 	struct conn *to;
 	struct chain held;
+	struct starttls *starttls;       /* NULL: nothing of the kind will come */
+	bool agreed;                     /* both sides go on with TLS, once what is held is out */
+	struct conn *rest_from;
+	struct chain rest;               /* what has come of that already */
+	struct layer *child;             /* TLS and, inside it, a relay that goes on with the flow */
 };
 
 static struct conn *other(const struct tcp *t, const struct conn *c)
@@ -37,6 +44,8 @@ static void hand_over(struct tcp *t)
 		return;
 	conn_record_put(f->server);
 	f->server = conn_record_get(t->server->record);
+	conn_record_put(f->client);
+	f->client = conn_record_get(t->client->record);
 	layer_flow(&t->base, t->last, f);
 }
 
@@ -75,6 +84,68 @@ static void forward(struct tcp *t, struct conn *to, struct chain *data)
 		layer_pause(&t->base, other(t, to), PAUSE_PEER);
 }
 
+static struct tcp *tcp_alloc(struct layer *parent, struct conn *client, struct conn *server);
+
+/* What both sides say from now on is inside TLS. The flow goes on with what that holds. */
+static void begin_tls(struct tcp *t)
+{
+	struct layer *outer = tls_server_new(&t->base, t->server, t->client), *tls = NULL;
+	struct tcp *inner = NULL;
+
+	t->agreed = false;
+	if (outer)
+		tls = tls_client_new(outer, t->client, t->server);
+	if (tls) {
+		tls_set_child(outer, tls);
+		inner = tcp_alloc(tls, t->client, t->server);
+	}
+	if (!inner) {
+		layer_free(outer);
+		failed(t, "out of memory");
+		return;
+	}
+	tls_set_child(tls, &inner->base);
+	inner->flow = t->flow;
+	inner->captured = t->captured;
+	inner->state = TCP_RELAYING;
+	t->flow = NULL;
+	t->child = outer;
+	layer_resume(&t->base, t->client, PAUSE_PEER);
+	layer_resume(&t->base, t->server, PAUSE_PEER);
+	layer_event(outer, &(struct event){ .type = EV_START });
+	if (t->rest.len)
+		layer_event(outer, &(struct event){ .type = EV_DATA, .conn = t->rest_from, .data = &t->rest });
+}
+
+/* Leaves of ev's data what is plain text. */
+static int watch(struct tcp *t, const struct event *ev)
+{
+	size_t plain = starttls_watch(t->starttls, ev->conn == t->client, ev->data, &t->agreed);
+	int ret = 0;
+
+	if (t->agreed) {
+		struct chain first = { 0 };
+
+		ret = chain_move(&first, ev->data, plain);
+		t->rest = chain_take(ev->data);
+		t->rest_from = ev->conn;
+		*ev->data = first;
+	}
+	if (t->starttls->off) {
+		mem_free(t->starttls);
+		t->starttls = NULL;
+	}
+	return ret;
+}
+
+static void forward_held(struct tcp *t)
+{
+	t->state = TCP_RELAYING;
+	forward(t, t->to, &t->held);
+	if (t->agreed)
+		begin_tls(t);
+}
+
 static void on_data(struct tcp *t, const struct event *ev)
 {
 	bool from_client = ev->conn == t->client;
@@ -82,6 +153,10 @@ static void on_data(struct tcp *t, const struct event *ev)
 	struct conn *to = other(t, ev->conn);
 	size_t room = t->captured >= max ? 0 : (size_t)(max - t->captured);
 
+	if (t->starttls && watch(t, ev) < 0) {
+		failed(t, "out of memory");
+		return;
+	}
 	t->captured += ev->data->len + sizeof(struct tcp_message);
 	if (flow_tcp_add(t->flow, from_client, ev->data, env_stamp(t->base.env), room) < 0) {
 		failed(t, "out of memory");
@@ -90,10 +165,8 @@ static void on_data(struct tcp *t, const struct event *ev)
 	t->state = TCP_MESSAGE;
 	t->to = to;
 	t->held = chain_take(ev->data);
-	if (!layer_hook(&t->base, HOOK_TCP_MESSAGE, t->flow))
-		return;
-	t->state = TCP_RELAYING;
-	forward(t, to, &t->held);
+	if (layer_hook(&t->base, HOOK_TCP_MESSAGE, t->flow))
+		forward_held(t);
 }
 
 static void on_closed(struct tcp *t, const struct event *ev)
@@ -134,8 +207,7 @@ static void hook_done(struct tcp *t)
 		started(t);
 		return;
 	case TCP_MESSAGE:
-		t->state = TCP_RELAYING;
-		forward(t, t->to, &t->held);
+		forward_held(t);
 		return;
 	case TCP_OVER:
 		hand_over(t);
@@ -151,9 +223,13 @@ static void tcp_handle(struct layer *l, const struct event *ev)
 {
 	struct tcp *t = container_of(l, struct tcp, base);
 
+	if (t->child) {
+		layer_event(t->child, ev);
+		return;
+	}
 	switch (ev->type) {
 	case EV_START:
-		if (layer_hook(l, HOOK_TCP_START, t->flow))
+		if (t->state == TCP_STARTING && layer_hook(l, HOOK_TCP_START, t->flow))
 			started(t);
 		return;
 	case EV_OPENED:
@@ -191,31 +267,58 @@ static void tcp_free(struct layer *l)
 		t->last = HOOK_TCP_END;
 		hand_over(t);
 	}
+	layer_free(t->child);
+	mem_free(t->starttls);
 	chain_clear(&t->held);
+	chain_clear(&t->rest);
 	layer_fini(l);
 	mem_free(t);
 }
 
 static const struct layer_ops tcp_ops = { .name = "tcp", .handle = tcp_handle, .free = tcp_free };
 
-struct layer *tcp_new(struct layer *parent, struct conn *client, struct conn *server)
+static struct tcp *tcp_alloc(struct layer *parent, struct conn *client, struct conn *server)
 {
 	struct tcp *t = mem_zalloc(sizeof(*t));
-	uint8_t id[16];
 
 	if (!t)
 		return NULL;
 	layer_init(&t->base, &tcp_ops, parent, NULL, NULL);
 	t->client = client;
 	t->server = server;
+	return t;
+}
+
+struct layer *tcp_new(struct layer *parent, struct conn *client, struct conn *server)
+{
+	struct tcp *t = tcp_alloc(parent, client, server);
+	uint8_t id[16];
+
+	if (!t)
+		return NULL;
 	env_uuid(t->base.env, id);
 	t->flow = flow_new(FLOW_TCP, id, client->record, server->record);
 	if (!t->flow) {
-		layer_fini(&t->base);
-		mem_free(t);
+		tcp_free(&t->base);
 		return NULL;
 	}
 	t->flow->worker = t->base.env->worker;
 	t->flow->created = env_stamp(t->base.env);
 	return &t->base;
+}
+
+struct layer *tcp_new_starttls(struct layer *parent, struct conn *client, struct conn *server)
+{
+	struct layer *l = tcp_new(parent, client, server);
+	struct tcp *t = l ? container_of(l, struct tcp, base) : NULL;
+
+	if (!l || client->record->tls || server->record->tls || !l->env->tls)
+		return l;
+	t->starttls = mem_zalloc(sizeof(*t->starttls));
+	if (t->starttls)
+		return l;
+	flow_free(t->flow);
+	t->flow = NULL;
+	tcp_free(l);
+	return NULL;
 }

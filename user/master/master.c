@@ -176,12 +176,28 @@ static void show_message(struct master *m, bool udp, const struct conn_record *c
 	}
 }
 
+static void show_websocket_message(struct master *m, const struct report *r)
+{
+	for (size_t i = 0; i < m->config.addon_count; i++) {
+		struct addon *a = m->config.addons[i];
+		struct err e = { 0 };
+		int ret = m->gone[i] || !a->ops->websocket_message ? 0 :
+				  a->ops->websocket_message(a, r->client, r->server, r->text, r->websocket_text,
+							    &r->message, &e);
+
+		if (ret < 0)
+			addon_failed(m, i, ret, &e);
+	}
+}
+
 static enum addon_moment moment_of(enum hook_id hook, const struct flow *f)
 {
 	if (hook == HOOK_ERROR || (hook == HOOK_RESPONSE && f->error.ptr))
 		return ADDON_ERROR;
 	if (hook == HOOK_RESPONSE)
 		return ADDON_RESPONSE;
+	if (hook == HOOK_WEBSOCKET_END)
+		return ADDON_WEBSOCKET_END;
 	if (hook == HOOK_HTTP_CONNECT_ERROR)
 		return ADDON_CONNECT_ERROR;
 	if (hook == HOOK_TCP_END)
@@ -205,6 +221,14 @@ static void take_report(struct master *m, struct report *r)
 		return;
 	case REPORT_TCP_MESSAGE:
 		show_message(m, r->client->udp, r->client, r->server, &r->message);
+		give_back(m, r);
+		return;
+	case REPORT_WEBSOCKET_START:
+		show_flow(m, r->flow, ADDON_WEBSOCKET_START);
+		give_back(m, r);
+		return;
+	case REPORT_WEBSOCKET_MESSAGE:
+		show_websocket_message(m, r);
 		give_back(m, r);
 		return;
 	case REPORT_LOG:
@@ -431,7 +455,7 @@ uint64_t master_notify_hooks(const struct master *m)
 {
 	bool shown = settings_int(m->config.settings, "flow_detail") > 0;
 
-	return shown ? hook_bit(HOOK_TCP_MESSAGE) : 0;
+	return shown ? hook_bit(HOOK_TCP_MESSAGE) | hook_bit(HOOK_WEBSOCKET_START) | hook_bit(HOOK_WEBSOCKET_MESSAGE) : 0;
 }
 
 static void no_order(void *owner __unused)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "core/patterns.h"
 
 struct value {
 	bool given;
@@ -439,6 +440,7 @@ void settings_snapshot(const struct settings *s, struct options *out)
 	out->ssl_insecure = settings_bool(s, "ssl_insecure");
 	out->upstream_cert = settings_bool(s, "upstream_cert");
 	out->rawtcp = settings_bool(s, "rawtcp");
+	out->websocket = settings_bool(s, "websocket");
 	out->validate_inbound_headers = settings_bool(s, "validate_inbound_headers");
 	out->http_connect_send_host_header = settings_bool(s, "http_connect_send_host_header");
 	out->keep_host_header = settings_bool(s, "keep_host_header");
@@ -459,4 +461,37 @@ void settings_snapshot(const struct settings *s, struct options *out)
 	out->stream_large_bodies = settings_size(s, "stream_large_bodies");
 	out->header_bytes_max = (uint32_t)MIN(settings_size(s, "header_bytes_max"), (uint64_t)UINT32_MAX);
 	out->header_count_max = (uint32_t)settings_int(s, "header_count_max");
+	out->show_ignored_hosts = settings_bool(s, "show_ignored_hosts");
+}
+
+static int compile_hosts(const struct settings *s, const char *name, const struct patterns **out, struct err *e)
+{
+	const char *const *texts;
+	size_t count = settings_texts(s, name, &texts);
+	struct patterns *compiled = NULL;
+	int ret = count ? patterns_new(&compiled, texts, count, e) : 0;
+
+	*out = compiled;
+	return ret;
+}
+
+int settings_compile(const struct settings *s, struct options *out, struct err *e)
+{
+	int ret = compile_hosts(s, "ignore_hosts", &out->ignore_hosts, e);
+
+	if (ret == 0)
+		ret = compile_hosts(s, "allow_hosts", &out->allow_hosts, e);
+	if (ret == 0)
+		ret = compile_hosts(s, "tcp_hosts", &out->tcp_hosts, e);
+	if (ret < 0)
+		settings_discard(out);
+	return ret;
+}
+
+void settings_discard(struct options *out)
+{
+	patterns_free((struct patterns *)out->ignore_hosts);
+	patterns_free((struct patterns *)out->allow_hosts);
+	patterns_free((struct patterns *)out->tcp_hosts);
+	out->ignore_hosts = out->allow_hosts = out->tcp_hosts = NULL;
 }

@@ -62,3 +62,7 @@ const char *settings_type_name(enum setting_type type);
 
 /* What workers run with. Texts belong to s. */
 void settings_snapshot(const struct settings *s, struct options *out);
+/* The regular expressions of a snapshot. -EINVAL: one of them is wrong, and e says which. */
+int settings_compile(const struct settings *s, struct options *out, struct err *e) __must_check;
+/* Frees them; no worker uses out any more. */
+void settings_discard(struct options *out);

@@ -9,6 +9,8 @@ static const char *const streaming[] = { "auto", "never", NULL };
 static const char *const backends[] = { "auto", "uring", "epoll", NULL };
 
 const struct setting settings_table[] = {
+	{ "allow_hosts", SETTING_TEXTS, NULL, 0, 0, NULL,
+	  "Only what goes to these (regular expressions for host:port) is looked at; the rest is relayed untouched." },
 	{ "body_capture_max", SETTING_SIZE, "32m", 0, 0, NULL,
 	  "(ours) How much of one body a flow keeps; the rest passes and is counted." },
 	{ "body_size_limit", SETTING_SIZE_OR_NONE, NULL, 0, 0, NULL,
@@ -42,6 +44,8 @@ const struct setting settings_table[] = {
 	{ "header_count_max", SETTING_INT, "1000", 1, 100000, NULL, "(ours) Most header fields of one HTTP message." },
 	{ "http_connect_send_host_header", SETTING_BOOL, "true", 0, 0, NULL,
 	  "Put a Host header into CONNECT requests sent to upstream proxies." },
+	{ "ignore_hosts", SETTING_TEXTS, NULL, 0, 0, NULL,
+	  "What goes to these (regular expressions for host:port) is relayed untouched." },
 	{ "io", SETTING_TEXT, "auto", 0, 0, backends, "(ours) I/O backend: auto takes io_uring where it can." },
 	{ "keep_alt_svc_header", SETTING_BOOL, "false", 0, 0, NULL,
 	  "Reverse mode: keep Alt-Svc headers, although they lead clients past the proxy." },
@@ -60,6 +64,8 @@ const struct setting settings_table[] = {
 	{ "save_stream_file", SETTING_TEXT_OR_NONE, NULL, 0, 0, NULL,
 	  "Write finished flows to this file; + in front appends; strftime codes start a new file." },
 	{ "server", SETTING_BOOL, "true", 0, 0, NULL, "Run the listeners; off: no proxy at all." },
+	{ "show_ignored_hosts", SETTING_BOOL, "false", 0, 0, NULL,
+	  "Show what is not looked at because of ignore_hosts or allow_hosts as TCP flows." },
 	{ "showhost", SETTING_BOOL, "false", 0, 0, NULL,
 	  "Show URLs with the name in the Host header instead of the address connected to." },
 	{ "ssl_insecure", SETTING_BOOL, "false", 0, 0, NULL, "Do not verify upstream certificates." },
@@ -89,29 +95,31 @@ const struct setting settings_table[] = {
 	  "Connect to the server first and copy names from its certificate." },
 	{ "validate_inbound_headers", SETTING_BOOL, "true", 0, 0, NULL,
 	  "Reject HTTP messages that are malformed in ways used for request smuggling." },
+	{ "websocket", SETTING_BOOL, "true", 0, 0, NULL,
+	  "Show the messages of WebSockets; off: they are relayed as raw TCP." },
 	{ "workers", SETTING_INT, "0", 0, 256, NULL, "(ours) Worker threads; 0: one per core." },
 };
 
 const size_t settings_count = ARRAY_SIZE(settings_table);
 
 const char *const settings_later[] = {
-	"add_upstream_certs_to_client_chain", "allow_hosts", "anticache", "anticomp", "block_global", "block_list",
+	"add_upstream_certs_to_client_chain", "anticache", "anticomp", "block_global", "block_list",
 	"block_private", "client_certs", "client_replay", "client_replay_concurrency", "command_history",
 	"console_default_contentview", "console_eventlog_verbosity", "console_flowlist_layout",
 	"console_focus_follow", "console_layout", "console_layout_headers", "console_mouse", "console_palette",
 	"console_palette_transparent", "console_quickhelp_visible", "console_strip_trailing_newlines",
 	"dns_name_servers", "dns_use_hosts_file", "dumper_default_contentview", "dumper_filter",
-	"export_preserve_original_ip", "hardump", "http2", "http2_ping_keepalive", "http3", "ignore_hosts",
+	"export_preserve_original_ip", "hardump", "http2", "http2_ping_keepalive", "http3",
 	"intercept", "intercept_active", "keepserving", "map_local", "map_remote",
 	"modify_body", "modify_headers", "normalize_outbound_headers", "onboarding", "onboarding_host",
 	"protobuf_definitions", "proxy_debug", "readfile_filter", "request_client_cert",
 	"save_stream_filter", "scripts", "server_replay", "server_replay_extra", "server_replay_ignore_content",
 	"server_replay_ignore_host", "server_replay_ignore_params", "server_replay_ignore_payload_params",
 	"server_replay_ignore_port", "server_replay_kill_extra", "server_replay_nopop", "server_replay_refresh",
-	"server_replay_reuse", "server_replay_use_headers", "show_ignored_hosts", "stickyauth", "stickycookie",
-	"strip_ech", "tcp_hosts", "tls_ecdh_curve_client", "tls_ecdh_curve_server",
+	"server_replay_reuse", "server_replay_use_headers", "stickyauth", "stickycookie",
+	"strip_ech", "tls_ecdh_curve_client", "tls_ecdh_curve_server",
 	"udp_hosts", "view_filter", "view_order", "view_order_reversed", "web_columns", "web_debug",
-	"web_host", "web_open_browser", "web_password", "web_port", "web_static_viewer", "web_theme", "websocket",
+	"web_host", "web_open_browser", "web_password", "web_port", "web_static_viewer", "web_theme",
 };
 
 const size_t settings_later_count = ARRAY_SIZE(settings_later);

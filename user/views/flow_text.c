@@ -426,22 +426,28 @@ static struct tnet member(struct str dict, struct str name)
 	return (struct tnet){ 0 };
 }
 
+static void websocket_line(struct strbuf *out, const struct conn_record *client, const struct conn_record *server,
+			   struct str path, bool from_client, bool text)
+{
+	const char *arrow = from_client ? "->" : "<-";
+
+	add_client(out, client);
+	strbuf_addf(out, " %s WebSocket %s message %s ", arrow, text ? "text" : "binary", arrow);
+	add_server(out, server);
+	text_line(out, path);
+	strbuf_add_str(out, STR("\n"));
+}
+
 static void websocket_message(struct strbuf *out, const struct flow *f, struct str message,
 			      const struct text_look *look)
 {
 	struct tnet type, from_client, content;
-	const char *arrow;
 	int64_t opcode;
 
 	if (tnet_next(&message, &type) < 0 || type.tag != '#' || !tnet_int(&type, &opcode) ||
 	    tnet_next(&message, &from_client) < 0 || from_client.tag != '!' || tnet_next(&message, &content) < 0)
 		return;
-	arrow = tnet_bool(&from_client) ? "->" : "<-";
-	add_client(out, f->client);
-	strbuf_addf(out, " %s WebSocket %s message %s ", arrow, opcode == 1 ? "text" : "binary", arrow);
-	add_server(out, f->server);
-	text_line(out, f->http.request.path);
-	strbuf_add_str(out, STR("\n"));
+	websocket_line(out, f->client, f->server, f->http.request.path, tnet_bool(&from_client), opcode == 1);
 	if (look->detail >= 3)
 		bytes_lines(out, content.payload, (struct str){ 0 }, look);
 }
@@ -472,6 +478,18 @@ static void websocket_error(struct strbuf *out, const struct flow *f, int64_t co
 	strbuf_fini(&text);
 }
 
+static void websocket_closed(struct strbuf *out, const struct flow *f, int64_t code, bool by_client, struct str reason,
+			     const struct text_look *look)
+{
+	if (code != 1000 && code != 1001 && code != 1005) {
+		websocket_error(out, f, code, reason, look);
+		return;
+	}
+	strbuf_addf(out, "WebSocket connection closed by %s: %lld ", by_client ? "client" : "server", (long long)code);
+	text_line(out, reason.ptr ? reason : STR("None"));
+	strbuf_add_str(out, STR("\n"));
+}
+
 void flow_text_websocket(struct strbuf *out, const struct flow *f, const struct text_look *look)
 {
 	struct str dict = f->http.websocket;
@@ -483,14 +501,25 @@ void flow_text_websocket(struct strbuf *out, const struct flow *f, const struct 
 		websocket_message(out, f, message.payload, look);
 	if (code_item.tag != '#' || !tnet_int(&code_item, &code))
 		return;
-	if (code != 1000 && code != 1001 && code != 1005) {
-		websocket_error(out, f, code, reason.tag == ';' ? reason.payload : STR(""), look);
-		return;
-	}
-	strbuf_addf(out, "WebSocket connection closed by %s: %lld ",
-		    closer.tag == '!' && tnet_bool(&closer) ? "client" : "server", (long long)code);
-	text_line(out, reason.tag == ';' ? reason.payload : STR("None"));
-	strbuf_add_str(out, STR("\n"));
+	websocket_closed(out, f, code, closer.tag == '!' && tnet_bool(&closer),
+			 reason.tag == ';' ? reason.payload : (struct str){ 0 }, look);
+}
+
+void flow_text_websocket_message(struct strbuf *out, const struct conn_record *client,
+				 const struct conn_record *server, const char *path, bool text,
+				 const struct tcp_message *m, const struct text_look *look)
+{
+	websocket_line(out, client, server, str_of(path), m->from_client, text);
+	if (look->detail >= 3)
+		content_lines(out, &m->data, (struct str){ 0 }, look);
+}
+
+void flow_text_websocket_end(struct strbuf *out, const struct flow *f, const struct text_look *look)
+{
+	const struct websocket_flow *w = f->http.messages;
+
+	if (w && w->closed)
+		websocket_closed(out, f, w->close_code, w->closed_by_client, w->close_reason, look);
 }
 
 /* --- streams -------------------------------------------------------------------------------------------------- */

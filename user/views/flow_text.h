@@ -22,6 +22,12 @@ void flow_text_http(struct strbuf *out, const struct flow *f, const struct text_
 /* The messages and the end of a WebSocket that a file holds. */
 void flow_text_websocket(struct strbuf *out, const struct flow *f, const struct text_look *look);
 
+/* One message of a WebSocket that is going on, and how it ended. */
+void flow_text_websocket_message(struct strbuf *out, const struct conn_record *client,
+				 const struct conn_record *server, const char *path, bool text,
+				 const struct tcp_message *m, const struct text_look *look);
+void flow_text_websocket_end(struct strbuf *out, const struct flow *f, const struct text_look *look);
+
 /* One message of a TCP or UDP flow. */
 void flow_text_message(struct strbuf *out, enum flow_type type, const struct conn_record *client,
 		       const struct conn_record *server, const struct tcp_message *m, const struct text_look *look);

@@ -162,12 +162,53 @@ static void tcp_message(struct worker *w, struct driver *d, const struct flow *f
 		report_push(w, d, r);
 }
 
+static void websocket_start(struct worker *w, struct driver *d, const struct flow *f)
+{
+	struct report *r = mem_zalloc(sizeof(*r));
+
+	if (!r)
+		return;
+	r->kind = REPORT_WEBSOCKET_START;
+	r->hook = HOOK_WEBSOCKET_START;
+	r->flow = flow_http_heads(f);
+	if (r->flow)
+		report_push(w, d, r);
+	else
+		report_free(r);
+}
+
+static void websocket_message(struct worker *w, struct driver *d, const struct flow *f)
+{
+	const struct websocket_message *m = f->http.messages->current;
+	struct str path = f->http.request.path;
+	struct report *r = mem_zalloc(sizeof(*r));
+
+	if (!r)
+		return;
+	r->kind = REPORT_WEBSOCKET_MESSAGE;
+	r->hook = HOOK_WEBSOCKET_MESSAGE;
+	r->client = conn_record_get(f->client);
+	r->server = conn_record_get(f->server);
+	r->message.from_client = m->from_client;
+	r->message.at = m->at;
+	r->websocket_text = m->text;
+	r->text = mem_strndup(path.ptr ? path.ptr : "", path.len);
+	if (!r->text || chain_share(&r->message.data, &m->data, m->data.len) < 0)
+		report_free(r);
+	else
+		report_push(w, d, r);
+}
+
 static void world_notify(struct driver_world *world, struct driver *d, enum hook_id hook, void *arg)
 {
 	struct worker *w = container_of(world, struct worker, world);
 
 	if (hook == HOOK_TCP_MESSAGE)
 		tcp_message(w, d, arg);
+	else if (hook == HOOK_WEBSOCKET_START)
+		websocket_start(w, d, arg);
+	else if (hook == HOOK_WEBSOCKET_MESSAGE)
+		websocket_message(w, d, arg);
 	if (!w->config.log_connections)
 		return;
 	if (hook == HOOK_CLIENT_CONNECTED)

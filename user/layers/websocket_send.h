@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* The writing half of a WebSocket's way: payloads become frames, deflated and masked as its receiver expects them. */
+#pragma once
+
+#include "core/conn.h"
+#include "wire/websocket.h"
+
+struct message_deflater;
+
+struct websocket_sender {
+	struct layer *layer;
+	struct conn *to;
+	bool mask;                       /* towards a server; fresh random keys */
+	bool deflate;                    /* was negotiated; with these */
+	uint8_t bits;
+	bool no_takeover;
+	struct message_deflater *deflater;
+	bool unable;                     /* zlib cannot make such a window: messages go as they are */
+	bool inside;                     /* a message has begun and is not over */
+	struct chain out;                /* frames until the next flush */
+};
+
+/* One data frame; payload is used up. fin: the message's last. Returns 0 or -ENOMEM. */
+int websocket_send_data(struct websocket_sender *s, bool text, bool fin, struct chain *payload) __must_check;
+int websocket_send_control(struct websocket_sender *s, enum websocket_opcode opcode, const void *bytes,
+			   size_t len) __must_check;
+/* A close of that code; one that stands for a lack of code becomes an empty close or 1000 (spec/layers 12). */
+int websocket_send_close(struct websocket_sender *s, uint16_t code, struct str reason) __must_check;
+/* True: the receiver is over its high-water mark. */
+bool websocket_send_flush(struct websocket_sender *s);
+void websocket_sender_fini(struct websocket_sender *s);
