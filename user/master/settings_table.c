@@ -78,6 +78,8 @@ const struct setting settings_table[] = {
 	{ "store_streamed_bodies", SETTING_BOOL, "false", 0, 0, NULL, "Keep a copy of bodies that are streamed." },
 	{ "stream_large_bodies", SETTING_SIZE_OR_NONE, NULL, 0, 0, NULL,
 	  "Forward bodies larger than this as they arrive, and do not keep them (suffix b/k/m/g/t)." },
+	{ "tcp_hosts", SETTING_TEXTS, NULL, 0, 0, NULL,
+	  "What goes to these hosts (regular expressions) is shown as raw TCP, once TLS is taken off." },
 	{ "tcp_timeout", SETTING_INT, "600", 1, 100000000, NULL,
 	  "Seconds without activity after which a TCP connection is closed." },
 	{ "termlog_verbosity", SETTING_TEXT, "info", 0, 0, verbosities, "Least severe log level that is printed." },
