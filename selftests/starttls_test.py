@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""TLS that starts late, in each protocol that is known for it: what is said inside becomes part of the same TCP flow."""
+"""TLS that starts late, in each protocol that is known for it: what is said inside becomes part of the TCP flow."""
 import json
 import ssl
 

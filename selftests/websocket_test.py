@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""WebSockets of a steered program: plain and over TLS, deflated, long, many; what is printed and what is in the file."""
+"""WebSockets of a steered program: plain and over TLS, deflated, long; what is printed and what is in the file."""
 import os
 import struct
 import zlib

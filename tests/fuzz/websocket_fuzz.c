@@ -5,7 +5,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char request[] = "GET http://h/ HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n";
+static const char request[] =
+	"GET http://h/ HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 static const char *const answers[] = {
 	"HTTP/1.1 101 -\r\nUpgrade: websocket\r\n\r\n",

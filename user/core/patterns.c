@@ -33,7 +33,8 @@ static int compile(struct patterns *p, pcre2_compile_context *context, const cha
 	PCRE2_SIZE at;
 	int code;
 
-	p->codes[p->count] = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, PCRE2_CASELESS, &code, &at, context);
+	p->codes[p->count] = pcre2_compile((PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, PCRE2_CASELESS, &code, &at,
+					   context);
 	if (p->codes[p->count]) {
 		p->count++;
 		return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A list of regular expressions (PCRE2, searched for anywhere, without case), compiled once by the master and matched by
- * workers. Immutable: matching takes memory of its own and no locks.
+ * A list of regular expressions (PCRE2, searched for anywhere, without case), compiled once by the master and matched
+ * by workers. Immutable: matching takes memory of its own and no locks.
  */
 #pragma once
 

@@ -158,8 +158,8 @@ int flow_capture(struct flow *f, struct body *b, const struct chain *data, size_
 int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, struct stamp at, size_t room) __must_check;
 
 /*
- * m's flags and time, and up to room bytes of data, become flow's messages->current: kept while there is room, else only
- * until the next one. -ENOMEM: as before, but for the bytes that count as lost.
+ * m's flags and time, and up to room bytes of data, become flow's messages->current: kept while there is room, else
+ * only until the next one. -ENOMEM: as before, but for the bytes that count as lost.
  */
 int flow_websocket_add(struct flow *f, const struct websocket_message *m, const struct chain *data,
 		       size_t room) __must_check;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Which connections are left alone, and which are relayed as TCP whatever they say, by where they go (spec/layers 5). */
+/* Which connections are left alone, and which are relayed as TCP whatever they say, by where they go (spec/layers 5).
+ */
 #pragma once
 
 #include "core/conn.h"

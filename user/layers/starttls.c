@@ -60,7 +60,8 @@ static bool is_mysql(const struct starttls *s)
 	static const uint8_t head[4] = { 32, 0, 0, 1 };
 
 	return s->client.total == 36 && memcmp(s->client.first, head, sizeof(head)) == 0 &&
-	       (s->client.first[5] & 0x08) && s->server.total > 5 && s->server.first[3] == 0 && s->server.first[4] == 10;
+	       (s->client.first[5] & 0x08) && s->server.total > 5 && s->server.first[3] == 0 &&
+	       s->server.first[4] == 10;
 }
 
 static bool client_byte(struct starttls *s, uint8_t byte)

@@ -206,7 +206,8 @@ static int repair_text(struct websocket *ws, struct chain *content)
 		while (rest.len && ret == 0) {
 			size_t len = utf8_next(rest, NULL);
 
-			ret = chain_write(&repaired, ws->base.env->slabs, len ? rest.ptr : "\xef\xbf\xbd", len ? len : 3);
+			ret = chain_write(&repaired, ws->base.env->slabs, len ? rest.ptr : "\xef\xbf\xbd",
+					  len ? len : 3);
 			len = MAX(len, (size_t)1);
 			rest.ptr += len;
 			rest.len -= len;
@@ -472,7 +473,8 @@ static int read_control(struct websocket *ws, struct way *w)
 		websocket_mask(bytes, len, w->head.key, 0);
 	if (w->head.opcode != WEBSOCKET_CLOSE) {
 		layer_log(&ws->base, LOG_DEBUG, "Received WebSocket %s from %s (%zu bytes)",
-			  w->head.opcode == WEBSOCKET_PING ? "ping" : "pong", w->from_client ? "client" : "server", len);
+			  w->head.opcode == WEBSOCKET_PING ? "ping" : "pong", w->from_client ? "client" : "server",
+			  len);
 		bad = websocket_send_control(&w->out, (enum websocket_opcode)w->head.opcode, bytes, len);
 		return bad < 0 ? bad : 1;
 	}

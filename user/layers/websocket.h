@@ -18,8 +18,8 @@ struct layer *websocket_new(struct layer *parent, struct conn *client, struct co
 			    struct flow *flow) __must_check;
 
 /*
- * One message more, as if the other side had sent it: it passes the hook, then goes to the client or to the server. Takes
- * over data, also when it fails: -EPIPE when the WebSocket is over, -EAGAIN when many wait already, -ENOMEM. Must not be
- * called from inside an event. Thread: the worker's.
+ * One message more, as if the other side had sent it: it passes the hook, then goes to the client or to the server.
+ * Takes over data, also when it fails: -EPIPE when the WebSocket is over, -EAGAIN when many wait already, -ENOMEM. Must
+ * not be called from inside an event. Thread: the worker's.
  */
 int websocket_inject(struct layer *l, bool to_client, bool text, struct chain *data) __must_check;

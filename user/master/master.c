@@ -455,7 +455,9 @@ uint64_t master_notify_hooks(const struct master *m)
 {
 	bool shown = settings_int(m->config.settings, "flow_detail") > 0;
 
-	return shown ? hook_bit(HOOK_TCP_MESSAGE) | hook_bit(HOOK_WEBSOCKET_START) | hook_bit(HOOK_WEBSOCKET_MESSAGE) : 0;
+	if (!shown)
+		return 0;
+	return hook_bit(HOOK_TCP_MESSAGE) | hook_bit(HOOK_WEBSOCKET_START) | hook_bit(HOOK_WEBSOCKET_MESSAGE);
 }
 
 static void no_order(void *owner __unused)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* WebSocket frames (RFC 6455 section 5): heads, masks, the payload of a close. Pure; it looks at bytes that are there. */
+/* WebSocket frames (RFC 6455 section 5): heads, masks, the payload of a close. Pure. */
 #pragma once
 
 #include "base/str.h"
