@@ -353,7 +353,11 @@ static uint16_t page_status(enum http_error_code code)
 		return 431;
 	case HTTP_ERROR_SERVER:
 		return 502;
+	case HTTP_ERROR_METHOD:
+		return 405;
 	case HTTP_ERROR_DISCONNECTED:
+	case HTTP_ERROR_CANCELLED:
+	case HTTP_ERROR_HTTP11_REQUIRED:
 		return 0;
 	}
 	abort();
@@ -380,10 +384,16 @@ static void send_error(struct http1_server *s, const struct http_stream *stream,
 static int write_event(struct http1_server *s, const struct http_event *ev, struct chain *out)
 {
 	struct env *env = layer_of(s)->env;
-	struct http_response *r = &ev->flow->http.response;
+	struct http_response *r = &ev->flow->http.response, adapted;
+	bool head = ev->type == HTTP_HEADERS || ev->type == HTTP_INFORMATIONAL;
 	char why[HTTP1_ERROR_MAX];
 	uint64_t length;
 
+	if (head && str_eq(r->base.version, STR("HTTP/2.0"))) {
+		if (http1_adapt_response(&adapted, r, &ev->flow->http.request, !ev->end_stream, &ev->flow->arena) < 0)
+			return -ENOMEM;
+		r = &adapted;
+	}
 	switch (ev->type) {
 	case HTTP_INFORMATIONAL:
 		return http1_write_response(out, env, r);
