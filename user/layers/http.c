@@ -12,6 +12,8 @@
 
 /* Idle upstream connections kept for one client. */
 #define UPSTREAM_IDLE_MAX 8
+/* What a server of HTTP/2 may say before it is asked anything. */
+#define EARLY_MAX 4096
 
 static void upstream_free(struct http_upstream *up)
 {
@@ -150,6 +152,20 @@ static void from_client(struct http *h, const struct event *ev)
 	to_tunnel_or_codec(h, ev);
 }
 
+/* Its SETTINGS, in general: they are for the codec that the first request brings. */
+static void before_request(struct http *h, const struct event *ev)
+{
+	uint8_t begin[9];
+	bool http2 = str_eq(h->server->record->alpn, STR("h2"));
+
+	if (chain_join(&h->early, ev->data) < 0)
+		layer_reset(&h->base, h->client);
+	if (!h->server->record->tls)
+		http2 = next_begins_http2(begin, chain_peek(&h->early, 0, begin, sizeof(begin)));
+	if (!http2 || h->early.len > EARLY_MAX)
+		chain_clear(&h->early);
+}
+
 static void http_handle(struct layer *l, const struct event *ev)
 {
 	struct http *h = container_of(l, struct http, base);
@@ -169,6 +185,8 @@ static void http_handle(struct layer *l, const struct event *ev)
 			from_client(h, ev);
 		else if (h->tunnel)
 			to_tunnel_or_codec(h, ev);
+		else if (ev->type == EV_DATA && ev->conn == h->server && !h->server_used)
+			before_request(h, ev);
 		else if (ev->type == EV_CLOSED)
 			layer_close(l, ev->conn);
 		break;
@@ -211,6 +229,7 @@ static void http_free(struct layer *l)
 	layer_free(&h->codec->base);
 	layer_free(tunnel);
 	chain_clear(&h->preface);
+	chain_clear(&h->early);
 	layer_fini(l);
 	mem_free(h);
 }
@@ -311,6 +330,9 @@ static void opened(struct http_upstream *up, const char *error)
 	up->state = error ? UPSTREAM_DEAD : UPSTREAM_READY;
 	if (up->codec)
 		layer_event(&up->codec->base, &(struct event){ .type = EV_START });
+	if (up->codec && up->conn == up->http->server && up->http->early.len)
+		layer_event(&up->codec->base, &(struct event){
+			.type = EV_DATA, .conn = up->conn, .data = &up->http->early });
 	while (!list_empty(&up->waiting)) {
 		struct http_stream *s = list_entry(list_first(&up->waiting), struct http_stream, upstream_link);
 

@@ -111,6 +111,7 @@ struct http {
 	bool draining;
 	struct chain preface;            /* of a client that may begin with HTTP/2's (RFC 9113 3.4) */
 	bool begun;                      /* the client's version is known */
+	struct chain early;              /* what server, of HTTP/2, says before there is a request for it */
 	uint32_t depth;                  /* of http_enter() */
 	struct http_codec *marked;       /* have something to flush */
 	uint32_t stream_count;

@@ -402,7 +402,7 @@ static int before_send(nghttp2_session *session __unused, const nghttp2_frame *f
 	if (frame->hd.type != NGHTTP2_RST_STREAM || frame->rst_stream.error_code != NGHTTP2_PROTOCOL_ERROR)
 		return 0;
 	http2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, "malformed message");
-	return 0;
+	return NGHTTP2_ERR_CANCEL;
 }
 
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *owner)
