@@ -54,7 +54,7 @@ static int copy_fields(struct headers *to, const struct headers *from, struct ar
 /* A body has a frame of its own in HTTP/2; here it is told by its length or by chunks. */
 static int frame(struct headers *h, struct arena *a)
 {
-	if (headers_find(h, STR("content-length")).ptr)
+	if (headers_find(h, STR("content-length")).ptr || headers_find(h, STR("transfer-encoding")).ptr)
 		return 0;
 	return headers_add(h, a, STR("transfer-encoding"), STR("chunked"));
 }

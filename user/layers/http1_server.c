@@ -115,6 +115,11 @@ static int parse_head(struct http1_server *s, size_t len, struct flow **out, cha
 		flow_free(f);
 		return ret;
 	}
+	if (str_eq(parsed.version, STR("HTTP/2.0"))) {
+		snprintf(why, HTTP1_ERROR_MAX, "Bad HTTP request line: HTTP/2 is not spoken here.");
+		flow_free(f);
+		return -EPROTO;
+	}
 	r = &f->http.request;
 	r->method = parsed.method;
 	r->scheme = parsed.scheme;

@@ -82,14 +82,16 @@ void http2_die(struct http2 *h2, const char *why, bool reset)
 	if (h2->closed)
 		return;
 	h2->closed = true;
-	if (h2->why && !reset)
-		why = h2->why;
+	if (reset || !h2->why) {
+		snprintf(h2->why_text, sizeof(h2->why_text), "%s", why);
+		h2->why = h2->why_text;
+	}
 	chain_clear(&h2->out);
 	if (reset)
 		layer_reset(&h2->codec.base, h2->codec.conn);
 	else
 		layer_close(&h2->codec.base, h2->codec.conn);
-	h2->role->dead(h2, why);
+	http_mark(&h2->codec);
 }
 
 void http2_terminate(struct http2 *h2, uint32_t code, const char *why)
@@ -459,6 +461,10 @@ void http2_flush(struct http_codec *c)
 	struct http2 *h2 = http2_of(c);
 	bool more = true;
 
+	if (h2->closed && !h2->told) {
+		h2->told = true;
+		h2->role->dead(h2, h2->why);
+	}
 	if (h2->closed || h2->in_flush)
 		return;
 	h2->in_flush = true;
@@ -646,6 +652,8 @@ static int session_new(struct http2 *h2, nghttp2_session_callbacks *callbacks, n
 	nghttp2_session_callbacks_set_send_data_callback(callbacks, send_body);
 	nghttp2_option_set_no_auto_window_update(option, 1);
 	nghttp2_option_set_no_closed_streams(option, 1);
+	/* Ours goes by the context's clock: spend(). */
+	nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX, UINT64_MAX);
 	nghttp2_option_set_no_http_messaging(option, !h2->codec.base.env->options->validate_inbound_headers);
 	nghttp2_option_set_max_send_header_block_length(option, 1024 * 1024);
 	if (h2->role->server)

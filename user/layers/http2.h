@@ -61,7 +61,7 @@ struct http2_role {
 	void (*cut)(struct http2_stream *st, uint32_t code);
 	/* GOAWAY came. */
 	void (*goaway)(struct http2 *h2);
-	/* The connection ends; told once, after which the session is not used any more. */
+	/* The connection has ended; told once, from http2_flush(): never from within a stream that sends. */
 	void (*dead)(struct http2 *h2, const char *why);
 };
 
@@ -75,6 +75,7 @@ struct http2 {
 	bool full;                       /* the connection is over its high-water mark */
 	bool batched;                    /* out has enough for one send */
 	bool closed;                     /* nothing is read or written any more */
+	bool told;                       /* role->dead() was called */
 	bool in_flush;
 	const char *why;                 /* the connection ends because of it */
 	char why_text[200];

@@ -139,17 +139,21 @@ static void client_goaway(struct http2 *h2)
 
 static void client_dead(struct http2 *h2, const char *why)
 {
-	bool again = !h2->codec.upstream->fresh;
+	struct http_upstream *up = h2->codec.upstream;
+	bool again = !up->fresh;
 
-	http_upstream_dead(h2->codec.upstream);
-	list_for_each(&h2->streams, at) {
-		struct http2_stream *st = list_entry(at, struct http2_stream, link);
+	up->state = UPSTREAM_DEAD;
+	while (!list_empty(&up->streams)) {
+		struct http_stream *s = list_entry(list_first(&up->streams), struct http_stream, upstream_link);
+		struct http2_stream *st = s->at_upstream;
 
-		if (!st->ended)
-			fail(st, &(struct http_event){ .type = HTTP_ERROR, .code = HTTP_ERROR_SERVER, .message = why,
-						       .retriable = again && !st->head_seen }, false);
-		else if (st->stream)
-			st->stream->at_upstream = NULL;
+		http_upstream_leave(s);
+		if (st)
+			st->stream = NULL;
+		if (!st || !st->ended)
+			http_response_event(s, &(struct http_event){
+				.type = HTTP_ERROR, .code = HTTP_ERROR_SERVER, .message = why,
+				.retriable = again && !(st && st->head_seen) });
 	}
 }
 
@@ -227,7 +231,6 @@ static void begin(struct http2 *h2, struct http_stream *s, const struct http_eve
 	http_response_event(s, &(struct http_event){
 		.type = HTTP_ERROR,
 		.code = id == NGHTTP2_ERR_HTTP_HEADER ? HTTP_ERROR_CLIENT : HTTP_ERROR_SERVER,
-		.refused = id != NGHTTP2_ERR_HTTP_HEADER,
 		.message = id == NGHTTP2_ERR_HTTP_HEADER ? "The request has fields that HTTP/2 cannot carry."
 							 : nghttp2_strerror(id) });
 }

@@ -162,10 +162,13 @@ static void server_head(struct http2_stream *st, const nghttp2_frame *frame)
 
 static void server_cut(struct http2_stream *st, uint32_t code)
 {
+	struct http_stream *s = st->stream;
 	char why[80];
 
 	snprintf(why, sizeof(why), "stream reset by client (%s)", http2_error_name(code));
-	http_request_event(st->stream, &(struct http_event){
+	st->stream = NULL;
+	s->at_client = NULL;
+	http_request_event(s, &(struct http_event){
 		.type = HTTP_ERROR, .message = why, .code = HTTP_ERROR_CANCELLED });
 }
 
