@@ -174,7 +174,7 @@ static void request_fields(struct http2_fields *f, const struct http_request *r,
 {
 	struct str authority = r->authority;
 
-	if (!authority.len)
+	if (!authority.len && !str_eq(r->base.version, STR("HTTP/2.0")))
 		authority = headers_find(&r->base.headers, STR("host"));
 	http2_fields_add(f, STR(":method"), r->method);
 	http2_fields_add(f, STR(":scheme"), r->scheme.len ? r->scheme : tls ? STR("https") : STR("http"));
@@ -312,7 +312,7 @@ static void client_handle(struct layer *l, const struct event *ev)
 			http2_receive(h2, ev->data);
 		return;
 	case EV_CLOSED:
-		http2_die(h2, "server closed connection", false);
+		http2_die(h2, "peer closed connection", false);
 		return;
 	case EV_WRITABLE:
 		http2_writable(h2);
