@@ -76,7 +76,8 @@ def test_regular(w):
     nginx = Nginx(w)
     proxy = w.proxy("--mode", "regular@127.0.0.1:0", "--set", "connection_strategy=eager")
     port = wait_for(5, "the proxy listens", proxy.listen_port)
-    done = w.curl("--http2", "-w", "%{http_version}", "--proxy", f"http://127.0.0.1:{port}", nginx.url("/small?regular"))
+    done = w.curl("--http2", "-w", "%{http_version}", "--proxy", f"http://127.0.0.1:{port}",
+                  nginx.url("/small?regular"))
     same(done.well(), "small, over HTTP/2.0\n2", "what curl got")
     same(versions(proxy.flow("/small?regular")), [b"HTTP/2.0", b"HTTP/2.0"], "the flow's versions")
 

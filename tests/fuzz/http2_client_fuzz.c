@@ -5,13 +5,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* The preface; SETTINGS; GET on stream 1, POST with a body that goes on on stream 3, GET on stream 5; a small window. */
+/* The preface; SETTINGS with a small window; GET on streams 1 and 5, POST with a body that goes on on stream 3. */
 static const uint8_t requests2[] =
 	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" "\0\0\6\4\0\0\0\0\0\0\4\0\0\0\5"
 	"\0\0\6\1\5\0\0\0\1\x82\x86\x84\1\1h" "\0\0\6\1\4\0\0\0\3\x83\x86\x84\1\1h" "\0\0\2\0\0\0\0\0\3hi"
 	"\0\0\6\1\5\0\0\0\5\x82\x86\x84\1\1h";
 static const char requests1[] =
-	"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n";
+	"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+	"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

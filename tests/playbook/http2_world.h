@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A world for HTTP/2: frames are given as a peer would send them, and what is sent to a peer is read as frames. All that
- * happens is one line in a text that tests compare:
+ * A world for HTTP/2: frames are given as a peer would send them, and what is sent to a peer is read as frames. All
+ * that happens is one line in a text that tests compare:
  *
  *	client HEADERS 1 :status=200 a=b
  *	client DATA 1 end "hello"
@@ -77,3 +77,13 @@ void h2_want_at(struct h2_world *w, const char *want, const char *file, int line
 void h2_want_part_at(struct h2_world *w, const char *part, const char *file, int line);
 #define H2_WANT_PART(w, part) h2_want_part_at((w), (part), __FILE__, __LINE__)
 void h2_forget(struct h2_world *w);
+
+/* The usual messages, and how the usual requests are shown. */
+#define END NGHTTP2_FLAG_END_STREAM
+#define GET(w, id)                                                                                            \
+	h2_headers(w, id, END, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "h", NULL)
+#define POST(w, id)                                                                                           \
+	h2_headers(w, id, 0, ":method", "POST", ":scheme", "http", ":path", "/p", ":authority", "h", NULL)
+#define OK(w, id, flags) h2_headers(w, id, flags, ":status", "200", NULL)
+#define UP_GET ":method=GET :scheme=http :path=/ :authority=h\n"
+#define UP_POST ":method=POST :scheme=http :path=/p :authority=h\n"

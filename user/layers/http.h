@@ -186,7 +186,8 @@ struct http_codec *http1_client_new(struct http_upstream *up) __must_check;
 struct http_codec *http2_server_new(struct http *h, struct conn *client) __must_check;
 struct http_codec *http2_client_new(struct http_upstream *up) __must_check;
 
-/* --- http1_adapt.c: messages that came over HTTP/2, for HTTP/1; body: one follows. Texts are the message's or a's --- */
+/* --- http1_adapt.c: messages that came over HTTP/2, for HTTP/1 --- */
+/* body: one follows. Texts are the message's or of a. */
 int http1_adapt_request(struct http_request *out, const struct http_request *r, bool body,
 			struct arena *a) __must_check;
 int http1_adapt_response(struct http_response *out, const struct http_response *r, const struct http_request *to,
