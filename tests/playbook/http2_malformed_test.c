@@ -333,9 +333,26 @@ static void test_bad_101(void **state)
 	h2_end(&w);
 }
 
+static void test_bad_path_unvalidated(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(h2_begin_bare(&w, H2_TO_H1));
+	w.pb.options.validate_inbound_headers = false;
+	h2_magic(&w);
+	h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
+	h2_headers(&w, 1, END, ":method", "GET", ":scheme", "https", ":path", "/ HTTP/1.1\r\nA: b", ":authority", "h",
+		   NULL);
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT_PART(&w, "client GOAWAY 0 last=1 PROTOCOL_ERROR\nclose client\n");
+	h2_end(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bad_path_unvalidated),
 		cmocka_unit_test(test_bad_upper_case), cmocka_unit_test(test_bad_connection_field),
 		cmocka_unit_test(test_bad_te_other), cmocka_unit_test(test_bad_no_method),
 		cmocka_unit_test(test_bad_no_path), cmocka_unit_test(test_bad_empty_path),

@@ -24,7 +24,7 @@
 #define PRICE_RESET       1000
 #define PRICE_SETTINGS    1000
 #define PRICE_EMPTY_DATA  1000
-#define PRICE_PING        100
+#define PRICE_PING        20
 #define PRICE_PRIORITY    100
 
 /* --- memory ------------------------------------------------------------------------------------------------------ */
@@ -252,7 +252,8 @@ static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *fram
 			spend(h2, PRICE_SETTINGS);
 		break;
 	case NGHTTP2_PING:
-		spend(h2, PRICE_PING);
+		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK))
+			spend(h2, PRICE_PING);
 		break;
 	case NGHTTP2_PRIORITY:
 		spend(h2, PRICE_PRIORITY);
@@ -655,6 +656,7 @@ static int session_new(struct http2 *h2, nghttp2_session_callbacks *callbacks, n
 	/* Ours goes by the context's clock: spend(). */
 	nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX, UINT64_MAX);
 	nghttp2_option_set_no_http_messaging(option, !h2->codec.base.env->options->validate_inbound_headers);
+	nghttp2_option_set_peer_max_concurrent_streams(option, HTTP2_STREAMS_UNKNOWN);
 	nghttp2_option_set_max_send_header_block_length(option, 1024 * 1024);
 	if (h2->role->server)
 		return nghttp2_session_server_new3(&h2->session, callbacks, h2, option, &mem);

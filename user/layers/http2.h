@@ -16,6 +16,8 @@
 #define HTTP2_STREAM_WINDOW (256 * 1024)
 #define HTTP2_CONNECTION_WINDOW (16 * 1024 * 1024)
 #define HTTP2_STREAMS_MAX 100u
+/* Streams towards a peer whose SETTINGS have not come yet. */
+#define HTTP2_STREAMS_UNKNOWN 10u
 /* Bytes that wait for a stream's window before its source is paused, and below which it goes on. */
 #define HTTP2_STREAM_HIGH (64 * 1024)
 #define HTTP2_STREAM_LOW (16 * 1024)

@@ -95,6 +95,10 @@ static const char *check_request(struct http2_stream *st)
 	}
 	if (!r->scheme.ptr || !r->path.ptr)
 		return "a request without :scheme or :path";
+	/* Both may become part of a line of HTTP/1: a blank in them would end it early. */
+	if (!nghttp2_check_method((const uint8_t *)r->method.ptr, r->method.len) ||
+	    (r->path.len && !nghttp2_check_path((const uint8_t *)r->path.ptr, r->path.len)))
+		return "an invalid :method or :path";
 	if (r->authority.ptr && !http1_parse_authority(r->authority, &r->host, &port))
 		return "an invalid :authority";
 	if (r->authority.ptr && host.ptr && !str_eq_nocase(host, r->authority))
