@@ -359,6 +359,9 @@ static int write_event(struct http1_client *c, struct http_stream *stream, const
 		if (str_eq(r->base.version, STR("HTTP/2.0"))) {
 			if (http1_adapt_request(&adapted, r, !ev->end_stream, &ev->flow->arena) < 0)
 				return -ENOMEM;
+			/* In absolute form where it was made that for the proxy behind us. */
+			if (c->codec.http->mode == HTTP_UPSTREAM && !str_eq(r->scheme, STR("https")))
+				adapted.authority = r->authority;
 			r = &adapted;
 		}
 		c->stream = stream;
