@@ -17,7 +17,10 @@
 /* Memory of its own: a sweep makes the layers' allocations fail, not these. */
 static void add(struct h2_bytes *b, const void *bytes, size_t len)
 {
-	b->ptr = realloc(b->ptr, b->len + len + 1);
+	if (b->len + len + 1 > b->cap) {
+		b->cap = 2 * (b->len + len + 1);
+		b->ptr = realloc(b->ptr, b->cap);
+	}
 	if (len)
 		memcpy(b->ptr + b->len, bytes, len);
 	b->len += len;

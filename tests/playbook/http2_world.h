@@ -22,7 +22,7 @@ enum h2_kind { H2_TO_H2, H1_TO_H2, H2_TO_H1 };
 
 struct h2_bytes {
 	char *ptr;
-	size_t len;
+	size_t len, cap;
 };
 
 struct h2_peer {
