@@ -43,8 +43,8 @@ static void eager(void **state)
 	r = w.pb.server->record;
 	tls_assert_text(r->sni, "example.com");
 	tls_assert_text(r->alpn, "http/1.1");
-	assert_int_equal(r->alpn_offers.count, 1);
-	tls_assert_text(r->alpn_offers.at[0], "http/1.1");
+	assert_int_equal(r->alpn_offers.count, 2);
+	tls_assert_text(r->alpn_offers.at[0], "h2");
 	assert_int_equal(r->certificates.count, 1);
 	assert_true((uint8_t)r->certificates.at[0].ptr[0] == 0x30);
 	assert_true(w.asked_upstream);
@@ -75,7 +75,7 @@ static void lazy(void **state)
 	(void)state;
 	tls_begin(&w, &c);
 	tls_assert_trace(&w, "hook tls_clienthello\nhook tls_start_client\nhook tls_established_client\nchild start\n");
-	tls_assert_text(w.pb.client->record->alpn, "http/1.1");
+	tls_assert_text(w.pb.client->record->alpn, "h2");
 	assert_false(w.asked_upstream);
 	playbook_trace_clear(&w.pb);
 	tls_both_ways(&w);
@@ -193,11 +193,13 @@ struct alpn_case {
 static void alpn(void **state)
 {
 	static const struct alpn_case cases[] = {
-		{ "\x02h2\x08http/1.1", "\x02h2\x08http/1.1", "http/1.1", false },
+		{ "\x02h2\x08http/1.1", "\x02h2\x08http/1.1", "h2", false },
+		{ "\x02h2\x08http/1.1", "\x08http/1.1", "http/1.1", false },
 		{ "\x08http/1.1", NULL, "", false },
 		{ NULL, "\x08http/1.1", "", false },
-		{ "\x02h2", "\x02h2", "", false },
-		{ "\x02h2", "\x02h2", "", true },
+		{ "\x02h2", "\x02h2", "h2", false },
+		{ "\x02h2", "\x02h2", "h2", true },
+		{ "\x02h3", "\x02h3", "", false },
 		{ "\x08http/1.0\x08http/1.1", "\x08http/1.1", "http/1.1", false },
 		{ "\x08http/1.0\x08http/1.1", NULL, "http/1.0", true },
 		{ "\x04mqtt", "\x04mqtt", "mqtt", false },

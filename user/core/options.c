@@ -11,6 +11,7 @@ void options_init(struct options *o)
 		.upstream_cert = true,
 		.rawtcp = true,
 		.websocket = true,
+		.http2 = true,
 		.validate_inbound_headers = true,
 		.http_connect_send_host_header = true,
 		.body_streaming = true,

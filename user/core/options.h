@@ -19,6 +19,7 @@ struct options {
 	bool upstream_cert;
 	bool rawtcp;
 	bool websocket;                  /* a WebSocket is taken for one, not for raw TCP */
+	bool http2;                      /* spoken with clients and servers */
 	bool validate_inbound_headers;
 	bool http_connect_send_host_header;
 	bool keep_host_header;

@@ -12,13 +12,21 @@
 
 /* Idle upstream connections kept for one client. */
 #define UPSTREAM_IDLE_MAX 8
+/* What a server of HTTP/2 may say before it is asked anything. */
+#define EARLY_MAX 4096
 
 static void upstream_free(struct http_upstream *up)
 {
-	struct http *h = up->codec ? up->codec->http : NULL;
+	struct http *h = up->http;
 
+	for (struct http_codec **at = &h->marked; *at; at = &(*at)->next_marked) {
+		if (*at != up->codec)
+			continue;
+		*at = up->codec->next_marked;
+		break;
+	}
 	layer_free(up->stack);
-	if (up->own && h)
+	if (up->own)
 		h->base.sink->conn_free(h->base.sink, up->conn);
 	if (up->proxy && h)
 		h->base.sink->conn_free(h->base.sink, up->proxy);
@@ -37,7 +45,7 @@ static void reap(struct http *h)
 	for (struct http_upstream **at = &h->upstreams; *at;) {
 		struct http_upstream *up = *at;
 
-		if (up->state != UPSTREAM_DEAD || up->stream) {
+		if (up->state != UPSTREAM_DEAD || !list_empty(&up->streams) || !list_empty(&up->waiting)) {
 			at = &up->next;
 			continue;
 		}
@@ -45,6 +53,40 @@ static void reap(struct http *h)
 		upstream_free(up);
 	}
 }
+
+/* --- what is sent together ------------------------------------------------------------------------------------- */
+
+void http_enter(struct http *h)
+{
+	h->depth++;
+}
+
+void http_leave(struct http *h)
+{
+	while (h->depth == 1 && h->marked) {
+		struct http_codec *c = h->marked;
+
+		h->marked = c->next_marked;
+		c->marked = false;
+		c->ops->flush(c);
+	}
+	h->depth--;
+}
+
+void http_mark(struct http_codec *c)
+{
+	struct http *h = c->http;
+
+	if (c->marked)
+		return;
+	http_enter(h);
+	c->marked = true;
+	c->next_marked = h->marked;
+	h->marked = c;
+	http_leave(h);
+}
+
+/* --- events ------------------------------------------------------------------------------------------------------ */
 
 static struct http_upstream *upstream_of(struct http *h, const struct conn *c)
 {
@@ -65,11 +107,71 @@ static void drain(struct http *h, const struct event *ev)
 	to_tunnel_or_codec(h, ev);
 }
 
+/*
+ * A client may speak HTTP/2 without having said so (RFC 9113 3.4). False: what it has said so far may become that; it
+ * waits in h->preface.
+ */
+static bool know_version(struct http *h, const struct event *ev)
+{
+	static const char magic[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+	char begin[sizeof(magic) - 1];
+	struct http_codec *codec;
+	size_t len;
+
+	h->begun = true;
+	if (ev->type != EV_DATA || h->codec->multiplex || !h->base.env->options->http2)
+		return true;
+	if (chain_join(&h->preface, ev->data) < 0) {
+		layer_reset(&h->base, h->client);
+		return false;
+	}
+	len = chain_peek(&h->preface, 0, begin, sizeof(begin));
+	if (memcmp(begin, magic, len) == 0) {
+		h->begun = len == sizeof(begin);
+		if (!h->begun)
+			return false;
+		codec = http2_server_new(h, h->client);
+		if (!codec) {
+			layer_reset(&h->base, h->client);
+			return false;
+		}
+		layer_free(&h->codec->base);
+		h->codec = codec;
+		layer_event(&codec->base, &(struct event){ .type = EV_START });
+	}
+	return chain_join(ev->data, &h->preface) == 0;
+}
+
+static void from_client(struct http *h, const struct event *ev)
+{
+	if (!h->begun && !h->tunnel && !know_version(h, ev))
+		return;
+	if (h->preface.len)
+		layer_event(&h->codec->base, &(struct event){
+			.type = EV_DATA, .conn = h->client, .data = &h->preface });
+	to_tunnel_or_codec(h, ev);
+}
+
+/* Its SETTINGS, in general: they are for the codec that the first request brings. */
+static void before_request(struct http *h, const struct event *ev)
+{
+	uint8_t begin[9];
+	bool http2 = str_eq(h->server->record->alpn, STR("h2"));
+
+	if (chain_join(&h->early, ev->data) < 0)
+		layer_reset(&h->base, h->client);
+	if (!h->server->record->tls)
+		http2 = next_begins_http2(begin, chain_peek(&h->early, 0, begin, sizeof(begin)));
+	if (!http2 || h->early.len > EARLY_MAX)
+		chain_clear(&h->early);
+}
+
 static void http_handle(struct layer *l, const struct event *ev)
 {
 	struct http *h = container_of(l, struct http, base);
 	struct http_upstream *up = ev->conn ? upstream_of(h, ev->conn) : NULL;
 
+	http_enter(h);
 	switch (ev->type) {
 	case EV_START:
 		layer_event(&h->codec->base, ev);
@@ -79,8 +181,12 @@ static void http_handle(struct layer *l, const struct event *ev)
 	case EV_WRITABLE:
 		if (up)
 			layer_event(up->stack, ev);
-		else if (ev->conn == h->client || h->tunnel)
+		else if (ev->conn == h->client)
+			from_client(h, ev);
+		else if (h->tunnel)
 			to_tunnel_or_codec(h, ev);
+		else if (ev->type == EV_DATA && ev->conn == h->server && !h->server_used)
+			before_request(h, ev);
 		else if (ev->type == EV_CLOSED)
 			layer_close(l, ev->conn);
 		break;
@@ -92,6 +198,7 @@ static void http_handle(struct layer *l, const struct event *ev)
 	case EV_WAKEUP:
 		break;
 	}
+	http_leave(h);
 	reap(h);
 }
 
@@ -121,6 +228,8 @@ static void http_free(struct layer *l)
 	}
 	layer_free(&h->codec->base);
 	layer_free(tunnel);
+	chain_clear(&h->preface);
+	chain_clear(&h->early);
 	layer_fini(l);
 	mem_free(h);
 }
@@ -137,7 +246,7 @@ struct layer *http_new(struct layer *parent, enum http_mode mode, struct conn *c
 	h->mode = mode;
 	h->client = client;
 	h->server = server;
-	h->codec = http1_server_new(h, client);
+	h->codec = str_eq(client->record->alpn, STR("h2")) ? http2_server_new(h, client) : http1_server_new(h, client);
 	if (!h->codec) {
 		layer_fini(&h->base);
 		mem_free(h);
@@ -156,6 +265,7 @@ struct http_stream *http_request_headers(struct http *h, struct flow *flow, bool
 		return NULL;
 	s->next = h->streams;
 	h->streams = s;
+	h->stream_count++;
 	return s;
 }
 
@@ -167,6 +277,7 @@ void http_stream_retire(struct http *h, struct http_stream *s)
 		*at = s->next;
 		s->next = h->dead;
 		h->dead = s;
+		h->stream_count--;
 		return;
 	}
 }
@@ -181,36 +292,120 @@ void http_client_writable(struct http *h)
 
 void http_upstream_writable(struct http_upstream *up)
 {
-	if (up->stream)
-		http_stream_writable(up->stream, false);
+	list_for_each(&up->streams, at)
+		http_stream_writable(list_entry(at, struct http_stream, upstream_link), false);
 }
 
 /* --- upstream connections -------------------------------------------------------------------------------------- */
 
-void http_upstream_opened(struct http_upstream *up, const char *error)
+static void join(struct http_upstream *up, struct list *to, struct http_stream *s)
 {
-	struct http_stream *s = up->stream;
-
-	up->state = error ? UPSTREAM_DEAD : UPSTREAM_READY;
-	if (!s)
-		return;
-	if (error)
-		up->stream = NULL;
-	http_stream_upstream(s, error);
+	list_del(&s->upstream_link);
+	list_add_tail(to, &s->upstream_link);
+	s->upstream = up;
 }
+
+/*
+ * HTTP/2 when that was negotiated. In clear text when the client speaks it to this very server, which therefore
+ * understands it (RFC 9113 3.3).
+ */
+static bool speaks_http2(const struct http_upstream *up)
+{
+	const struct http *h = up->http;
+
+	if (up->tls)
+		return str_eq(up->conn->record->alpn, STR("h2"));
+	return h->mode == HTTP_TRANSPARENT && h->codec->multiplex && !h->client->record->tls && h->server &&
+	       up->conn->record->address.port == h->server->record->address.port &&
+	       str_eq(up->conn->record->address.host, h->server->record->address.host);
+}
+
+/* Whom the connection is for goes on; over HTTP/1 that is the first, and the others look for one of their own. */
+static void opened(struct http_upstream *up, const char *error)
+{
+	if (!error) {
+		up->codec = speaks_http2(up) ? http2_client_new(up) : http1_client_new(up);
+		error = up->codec ? NULL : "out of memory";
+	}
+	up->state = error ? UPSTREAM_DEAD : UPSTREAM_READY;
+	if (up->codec)
+		layer_event(&up->codec->base, &(struct event){ .type = EV_START });
+	if (up->codec && up->conn == up->http->server && up->http->early.len)
+		layer_event(&up->codec->base, &(struct event){
+			.type = EV_DATA, .conn = up->conn, .data = &up->http->early });
+	while (!list_empty(&up->waiting)) {
+		struct http_stream *s = list_entry(list_first(&up->waiting), struct http_stream, upstream_link);
+
+		list_del(&s->upstream_link);
+		if (!error && up->state == UPSTREAM_READY && (up->codec->multiplex || list_empty(&up->streams))) {
+			join(up, &up->streams, s);
+		} else if (!error) {
+			s->upstream = NULL;
+			s->alone = true;
+		}
+		http_stream_upstream(s, error);
+	}
+}
+
+static void upstream_handle(struct layer *l, const struct event *ev)
+{
+	struct http_upstream *up = container_of(l, struct http_upstream, base);
+
+	http_enter(up->http);
+	if (up->codec)
+		layer_event(&up->codec->base, ev);
+	else if (ev->type == EV_START && up->conn->state != CONN_OPEN)
+		layer_open(l, up->conn);
+	else if (ev->type == EV_START || ev->type == EV_OPENED)
+		opened(up, ev->error);
+	http_leave(up->http);
+}
+
+/* The struct itself is upstream_free()'s. */
+static void upstream_layer_free(struct layer *l)
+{
+	struct http_upstream *up = container_of(l, struct http_upstream, base);
+
+	layer_free(up->codec ? &up->codec->base : NULL);
+	layer_fini(l);
+}
+
+static const struct layer_ops upstream_ops = {
+	.name = "http-upstream", .handle = upstream_handle, .free = upstream_layer_free,
+};
 
 /* Neither side may know the other any more: either may be freed first. */
 static void part(struct http_upstream *up)
 {
-	if (up->stream)
-		up->stream->upstream = NULL;
-	up->stream = NULL;
+	list_for_each(&up->streams, at) {
+		list_entry(at, struct http_stream, upstream_link)->upstream = NULL;
+		list_del(at);
+	}
 }
 
 void http_upstream_dead(struct http_upstream *up)
 {
 	up->state = UPSTREAM_DEAD;
 	part(up);
+}
+
+void http_upstream_draining(struct http_upstream *up)
+{
+	if (up->state == UPSTREAM_READY)
+		up->state = UPSTREAM_DRAINING;
+}
+
+void http_upstream_leave(struct http_stream *s)
+{
+	struct http_upstream *up = s->upstream;
+
+	list_del(&s->upstream_link);
+	s->upstream = NULL;
+	s->at_upstream = NULL;
+	if (!up || up->state != UPSTREAM_OPENING || !list_empty(&up->waiting))
+		return;
+	up->state = UPSTREAM_DEAD;
+	layer_close(&up->base, up->conn);
 }
 
 void http_upstream_release(struct http_upstream *up)
@@ -256,21 +451,22 @@ static struct http_upstream *upstream_add(struct http *h, struct conn *conn, boo
 
 	if (!up)
 		return NULL;
+	up->http = h;
+	list_init(&up->streams);
+	list_init(&up->waiting);
 	up->conn = conn;
 	up->own = own;
 	up->fresh = true;
 	up->tls = tls;
 	if (own && add_stack(h, up, &parent) < 0)
 		goto fail;
-	up->codec = http1_client_new(h, up, parent);
-	if (!up->codec)
-		goto fail;
+	layer_init(&up->base, &upstream_ops, parent, NULL, NULL);
 	if (parent == &h->base)
-		up->stack = &up->codec->base;
+		up->stack = &up->base;
 	else if (tls)
-		tls_set_child(parent, &up->codec->base);
+		tls_set_child(parent, &up->base);
 	else
-		upstream_proxy_set_child(parent, &up->codec->base);
+		upstream_proxy_set_child(parent, &up->base);
 	up->next = h->upstreams;
 	h->upstreams = up;
 	return up;
@@ -295,7 +491,7 @@ static void shrink(struct http *h)
 	uint32_t idle = 0;
 
 	for (struct http_upstream *up = h->upstreams; up; up = up->next) {
-		if (up->state != UPSTREAM_READY || up->stream)
+		if (up->state != UPSTREAM_READY || !list_empty(&up->streams))
 			continue;
 		idle++;
 		oldest = up;
@@ -381,9 +577,21 @@ static enum upstream_answer start(struct http_upstream *up, struct http_stream *
 		*why = c->record->error.ptr ? c->record->error.ptr : "connection failed";
 		return UPSTREAM_NEVER;
 	}
-	up->stream = s;
-	s->upstream = up;
-	return up->state == UPSTREAM_READY ? UPSTREAM_NOW : UPSTREAM_LATER;
+	join(up, up->state == UPSTREAM_OPENING ? &up->waiting : &up->streams, s);
+	return up->state == UPSTREAM_OPENING ? UPSTREAM_LATER : UPSTREAM_NOW;
+}
+
+/* Idle, or shared; being opened already for another stream of a client that has many. */
+static bool fits(const struct http_upstream *up, const struct http_stream *s, bool fresh)
+{
+	const struct http_request *r = &s->flow->http.request;
+
+	if ((fresh && !up->fresh) || !same_target(up, r->host, r->port, str_eq(r->scheme, STR("https"))))
+		return false;
+	if (up->state == UPSTREAM_OPENING)
+		return up->http->codec->multiplex && !s->alone;
+	return up->state == UPSTREAM_READY && up->conn->state == CONN_OPEN &&
+	       (up->codec->multiplex || list_empty(&up->streams));
 }
 
 /* The connection that the layers above opened, when it serves this target and is not in use yet. */
@@ -422,13 +630,11 @@ enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bo
 	struct http_upstream *up;
 	struct conn *c;
 
-	for (up = h->upstreams; up && !fresh; up = up->next) {
-		if (up->state != UPSTREAM_READY || up->stream || up->conn->state != CONN_OPEN ||
-		    !same_target(up, r->host, r->port, tls))
+	for (up = h->upstreams; up; up = up->next) {
+		if (!fits(up, s, fresh))
 			continue;
-		up->stream = s;
-		s->upstream = up;
-		return UPSTREAM_NOW;
+		join(up, up->state == UPSTREAM_OPENING ? &up->waiting : &up->streams, s);
+		return up->state == UPSTREAM_OPENING ? UPSTREAM_LATER : UPSTREAM_NOW;
 	}
 	if (context_fits(h, r->host, r->port, tls))
 		return use_context(h, s, why);

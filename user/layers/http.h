@@ -27,7 +27,10 @@ enum http_error_code {
 	HTTP_ERROR_TOO_LARGE,            /* 413 */
 	HTTP_ERROR_HEADERS_TOO_LARGE,    /* 431 */
 	HTTP_ERROR_SERVER,               /* 502 */
+	HTTP_ERROR_METHOD,               /* 405 */
 	HTTP_ERROR_DISCONNECTED,         /* no page */
+	HTTP_ERROR_CANCELLED,            /* no page: the peer of one stream wants no more of it */
+	HTTP_ERROR_HTTP11_REQUIRED,      /* no page: the origin wants this request over HTTP/1.1 */
 };
 
 enum http_event_type {
@@ -47,6 +50,7 @@ struct http_event {
 	enum http_error_code code;       /* HTTP_ERROR */
 	const char *message;             /* HTTP_ERROR; a sentence */
 	bool retriable;                  /* HTTP_ERROR of an upstream that died before it answered anything */
+	bool refused;                    /* HTTP_ERROR: the origin says that it has not looked at the request */
 };
 
 struct http_codec;
@@ -61,6 +65,8 @@ struct http_codec_ops {
 	void (*tunnel)(struct http_codec *c, struct layer *child);
 	/* The stream is over, from both sides. */
 	void (*done)(struct http_codec *c, struct http_stream *s);
+	/* Sends what send() only collected; NULL: send() sends. Follows http_mark(), before the event is over. */
+	void (*flush)(struct http_codec *c);
 };
 
 struct http_codec {
@@ -69,21 +75,28 @@ struct http_codec {
 	struct http *http;
 	struct conn *conn;
 	struct http_upstream *upstream;  /* NULL: the client's */
+	bool multiplex;                  /* many streams at a time: HTTP/2 */
+	bool marked;
+	struct http_codec *next_marked;
 };
 
-enum upstream_state { UPSTREAM_OPENING, UPSTREAM_READY, UPSTREAM_DEAD };
+enum upstream_state { UPSTREAM_OPENING, UPSTREAM_READY, UPSTREAM_DRAINING, UPSTREAM_DEAD };
 
+/* A connection to an origin: a layer that opens it, then has the codec of the version that was agreed on below it. */
 struct http_upstream {
+	struct layer base;
+	struct http *http;
 	struct http_upstream *next;
 	enum upstream_state state;
 	struct conn *conn;
 	struct conn *proxy;              /* through which conn is reached; NULL: none, or not this layer's */
 	bool own;                        /* conn and stack were made for this layer alone */
 	bool fresh;                      /* nothing was sent on it yet */
-	struct layer *stack;             /* top of its layers; the codec itself without TLS */
-	struct http_codec *codec;
+	struct layer *stack;             /* top of its layers; base itself without TLS */
+	struct http_codec *codec;        /* NULL until it is open */
 	bool tls;                        /* its target besides: conn->record->address, as it is at the moment */
-	struct http_stream *stream;      /* who uses it; HTTP/1: one at a time */
+	struct list streams;             /* who uses it; HTTP/1: one at a time */
+	struct list waiting;             /* for it to open, oldest first */
 };
 
 struct http {
@@ -96,16 +109,30 @@ struct http {
 	struct layer *tunnel;            /* after CONNECT or an upgrade */
 	bool server_used;                /* server had its turn as an upstream connection */
 	bool draining;
+	struct chain preface;            /* of a client that may begin with HTTP/2's (RFC 9113 3.4) */
+	bool begun;                      /* the client's version is known */
+	struct chain early;              /* what server, of HTTP/2, says before there is a request for it */
+	uint32_t depth;                  /* of http_enter() */
+	struct http_codec *marked;       /* have something to flush */
+	uint32_t stream_count;
 };
 
 /* From codecs. */
 struct http_stream *http_request_headers(struct http *h, struct flow *flow, bool end_stream);
 void http_request_event(struct http_stream *s, const struct http_event *ev);
 void http_response_event(struct http_stream *s, const struct http_event *ev);
-/* The codec's connection opened, or did not. */
-void http_upstream_opened(struct http_upstream *up, const char *error);
-/* The upstream connection is of no more use; its stream, if any, was told already. */
+/*
+ * Around whatever may make a codec send. Codecs that collect are flushed when the outermost is left, so that what one
+ * event brings about leaves in one piece.
+ */
+void http_enter(struct http *h);
+void http_leave(struct http *h);
+/* The codec has something to flush. */
+void http_mark(struct http_codec *c);
+/* The upstream connection is of no more use; its streams know it no more, and are told by the codec. */
 void http_upstream_dead(struct http_upstream *up);
+/* It takes no new streams (GOAWAY); those that it has go on. */
+void http_upstream_draining(struct http_upstream *up);
 /* What was over the high-water mark has drained. */
 void http_client_writable(struct http *h);
 void http_upstream_writable(struct http_upstream *up);
@@ -116,6 +143,8 @@ enum upstream_answer { UPSTREAM_NOW, UPSTREAM_LATER, UPSTREAM_NEVER };
 enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bool fresh, const char **why);
 struct conn *http_server_for_connect(struct http *h, struct str host, uint16_t port);
 void http_upstream_release(struct http_upstream *up);
+/* The stream has no upstream any more; one that nobody else waits for is not opened any further. */
+void http_upstream_leave(struct http_stream *s);
 void http_stream_retire(struct http *h, struct http_stream *s);
 struct layer *http_tunnel_new(struct http *h, struct conn *server, bool next_layer, struct layer *parent);
 
@@ -125,6 +154,8 @@ struct http_stream {
 	struct http_stream *next;
 	struct http *http;
 	struct http_upstream *upstream;
+	struct list upstream_link;       /* in its streams or waiting */
+	void *at_client, *at_upstream;   /* the codecs' own */
 	struct flow *flow;               /* NULL once it was handed over */
 	enum { MESSAGE_HEAD, MESSAGE_STREAMING, MESSAGE_BUFFERING, MESSAGE_DONE, MESSAGE_FAILED } request, response;
 	void (*resume)(struct http_stream *s);   /* what to do after the completion awaited; NULL: awaiting none */
@@ -137,6 +168,8 @@ struct http_stream {
 	uint32_t queued_request, queued_response;        /* body events in the queue */
 	bool retried, ended;
 	bool answered;                   /* the response is ours and in the flow: nobody else is asked */
+	bool refused;                    /* retried because the origin had not looked at it */
+	bool alone;                      /* the origin speaks HTTP/1: waiting for another's connection is of no use */
 	struct conn *connect;            /* CONNECT: the destination */
 };
 
@@ -147,8 +180,18 @@ void http_stream_writable(struct http_stream *s, bool client);
 
 /* --- http1_server.c, http1_client.c --- */
 struct http_codec *http1_server_new(struct http *h, struct conn *client) __must_check;
-/* parent: the http layer, or the TLS layer of this upstream. Opens conn on EV_START when it is not open. */
-struct http_codec *http1_client_new(struct http *h, struct http_upstream *up, struct layer *parent) __must_check;
+struct http_codec *http1_client_new(struct http_upstream *up) __must_check;
+
+/* --- http2_server.c, http2_client.c --- */
+struct http_codec *http2_server_new(struct http *h, struct conn *client) __must_check;
+struct http_codec *http2_client_new(struct http_upstream *up) __must_check;
+
+/* --- http1_adapt.c: messages that came over HTTP/2, for HTTP/1 --- */
+/* body: one follows. Texts are the message's or of a. */
+int http1_adapt_request(struct http_request *out, const struct http_request *r, bool body,
+			struct arena *a) __must_check;
+int http1_adapt_response(struct http_response *out, const struct http_response *r, const struct http_request *to,
+			 bool body, struct arena *a) __must_check;
 
 /* --- http1_write.c: heads and bodies as HTTP/1 bytes --- */
 int http1_write_request(struct chain *out, struct env *env, const struct http_request *r) __must_check;
@@ -156,5 +199,8 @@ int http1_write_response(struct chain *out, struct env *env, const struct http_r
 /* Moves data to out, as a chunk when chunked. */
 int http1_write_data(struct chain *out, struct env *env, struct chain *data, bool chunked) __must_check;
 int http1_write_end(struct chain *out, struct env *env, const struct http_message *m, bool chunked) __must_check;
-/* The proxy's own page (spec/layers 8.2). */
+/* The HTML of the proxy's own page (spec/layers 8.2). */
+struct strbuf;
+void http1_error_html(struct strbuf *out, uint16_t status, const char *message);
+/* The whole response with it. */
 int http1_write_error(struct chain *out, struct env *env, uint16_t status, const char *message) __must_check;

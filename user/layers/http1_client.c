@@ -10,7 +10,7 @@
 
 struct http1_client {
 	struct http_codec codec;
-	enum { OPENING, IDLE, WANT_HEAD, WANT_BODY, RESPONSE_OVER, CLOSED } state;
+	enum { IDLE, WANT_HEAD, WANT_BODY, RESPONSE_OVER, CLOSED } state;
 	struct chain in;
 	size_t scanned;
 	struct http1_body body;
@@ -158,6 +158,10 @@ static bool on_head(struct http1_client *c)
 		http_response_event(c->stream, &(struct http_event){ .type = HTTP_INFORMATIONAL });
 		return c->state == WANT_HEAD;
 	}
+	if (r->status == 101 && c->codec.http->codec->multiplex) {
+		dead(c, "the server switches protocols, which nobody has asked it for", false);
+		return false;
+	}
 	f->http.has_response = true;
 	if (layer_of(c)->env->options->validate_inbound_headers &&
 	    !http1_validate(&r->base.headers, r->base.version, r->status, why)) {
@@ -254,7 +258,6 @@ static void pump(struct http1_client *c)
 			if (c->in.len)
 				unexpected(c);
 			break;
-		case OPENING:
 		case RESPONSE_OVER:
 		case CLOSED:
 			more = false;
@@ -307,18 +310,6 @@ static void client_handle(struct layer *l, const struct event *ev)
 		return;
 	}
 	switch (ev->type) {
-	case EV_START:
-		if (c->codec.conn->state == CONN_OPEN) {
-			c->state = IDLE;
-			http_upstream_opened(c->codec.upstream, NULL);
-		} else {
-			layer_open(l, c->codec.conn);
-		}
-		return;
-	case EV_OPENED:
-		c->state = ev->error ? CLOSED : IDLE;
-		http_upstream_opened(c->codec.upstream, ev->error);
-		return;
 	case EV_DATA:
 		c->any = true;
 		if (c->state != CLOSED && chain_join(&c->in, ev->data) == 0)
@@ -332,6 +323,8 @@ static void client_handle(struct layer *l, const struct event *ev)
 	case EV_WRITABLE:
 		http_upstream_writable(c->codec.upstream);
 		return;
+	case EV_START:
+	case EV_OPENED:
 	case EV_DRAIN:
 	case EV_HOOK_DONE:
 	case EV_WAKEUP:
@@ -359,10 +352,18 @@ static int write_event(struct http1_client *c, struct http_stream *stream, const
 		       struct chain *out)
 {
 	struct env *env = layer_of(c)->env;
-	struct http_request *r = &ev->flow->http.request;
+	struct http_request *r = &ev->flow->http.request, adapted;
 
 	switch (ev->type) {
 	case HTTP_HEADERS:
+		if (str_eq(r->base.version, STR("HTTP/2.0"))) {
+			if (http1_adapt_request(&adapted, r, !ev->end_stream, &ev->flow->arena) < 0)
+				return -ENOMEM;
+			/* In absolute form where it was made that for the proxy behind us. */
+			if (c->codec.http->mode == HTTP_UPSTREAM && !str_eq(r->scheme, STR("https")))
+				adapted.authority = r->authority;
+			r = &adapted;
+		}
 		c->stream = stream;
 		c->state = WANT_HEAD;
 		c->any = c->request_over = false;
@@ -455,15 +456,15 @@ static const struct http_codec_ops client_ops = {
 	.done = client_done,
 };
 
-struct http_codec *http1_client_new(struct http *h, struct http_upstream *up, struct layer *parent)
+struct http_codec *http1_client_new(struct http_upstream *up)
 {
 	struct http1_client *c = mem_zalloc(sizeof(*c));
 
 	if (!c)
 		return NULL;
-	layer_init(&c->codec.base, &client_layer, parent, NULL, NULL);
+	layer_init(&c->codec.base, &client_layer, &up->base, NULL, NULL);
 	c->codec.ops = &client_ops;
-	c->codec.http = h;
+	c->codec.http = up->http;
 	c->codec.conn = up->conn;
 	c->codec.upstream = up;
 	return &c->codec;

@@ -115,6 +115,11 @@ static int parse_head(struct http1_server *s, size_t len, struct flow **out, cha
 		flow_free(f);
 		return ret;
 	}
+	if (str_eq(parsed.version, STR("HTTP/2.0"))) {
+		snprintf(why, HTTP1_ERROR_MAX, "Bad HTTP request line: HTTP/2 is not spoken here.");
+		flow_free(f);
+		return -EPROTO;
+	}
 	r = &f->http.request;
 	r->method = parsed.method;
 	r->scheme = parsed.scheme;
@@ -353,7 +358,11 @@ static uint16_t page_status(enum http_error_code code)
 		return 431;
 	case HTTP_ERROR_SERVER:
 		return 502;
+	case HTTP_ERROR_METHOD:
+		return 405;
 	case HTTP_ERROR_DISCONNECTED:
+	case HTTP_ERROR_CANCELLED:
+	case HTTP_ERROR_HTTP11_REQUIRED:
 		return 0;
 	}
 	abort();
@@ -380,10 +389,16 @@ static void send_error(struct http1_server *s, const struct http_stream *stream,
 static int write_event(struct http1_server *s, const struct http_event *ev, struct chain *out)
 {
 	struct env *env = layer_of(s)->env;
-	struct http_response *r = &ev->flow->http.response;
+	struct http_response *r = &ev->flow->http.response, adapted;
+	bool head = ev->type == HTTP_HEADERS || ev->type == HTTP_INFORMATIONAL;
 	char why[HTTP1_ERROR_MAX];
 	uint64_t length;
 
+	if (head && str_eq(r->base.version, STR("HTTP/2.0"))) {
+		if (http1_adapt_response(&adapted, r, &ev->flow->http.request, !ev->end_stream, &ev->flow->arena) < 0)
+			return -ENOMEM;
+		r = &adapted;
+	}
 	switch (ev->type) {
 	case HTTP_INFORMATIONAL:
 		return http1_write_response(out, env, r);

@@ -156,18 +156,24 @@ static void escape(struct strbuf *b, const char *text)
 	}
 }
 
-int http1_write_error(struct chain *out, struct env *env, uint16_t status, const char *message)
+void http1_error_html(struct strbuf *out, uint16_t status, const char *message)
 {
 	const char *reason = http1_reason(status);
+
+	strbuf_addf(out, "<html>\n<head>\n    <title>%u %s</title>\n</head>\n<body>\n    <h1>%u %s</h1>\n    <p>",
+		    status, reason, status, reason);
+	escape(out, message);
+	strbuf_add_str(out, STR("</p>\n</body>\n</html>"));
+}
+
+int http1_write_error(struct chain *out, struct env *env, uint16_t status, const char *message)
+{
 	struct strbuf body = { 0 }, head = { 0 };
 	int ret = -ENOMEM;
 
-	strbuf_addf(&body, "<html>\n<head>\n    <title>%u %s</title>\n</head>\n<body>\n    <h1>%u %s</h1>\n    <p>",
-		    status, reason, status, reason);
-	escape(&body, message);
-	strbuf_add_str(&body, STR("</p>\n</body>\n</html>"));
+	http1_error_html(&body, status, message);
 	strbuf_addf(&head, "HTTP/1.1 %u %s\r\nServer: mitm-bpf " MITM_VERSION "\r\nConnection: close\r\n"
-		    "Content-Type: text/html\r\ncontent-length: %zu\r\n\r\n", status, reason, body.len);
+		    "Content-Type: text/html\r\ncontent-length: %zu\r\n\r\n", status, http1_reason(status), body.len);
 	strbuf_add(&head, body.ptr, body.len);
 	if (!head.failed && !body.failed)
 		ret = chain_write(out, env->slabs, head.ptr, head.len);

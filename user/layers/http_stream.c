@@ -31,7 +31,7 @@ static struct options const *options_of(const struct http_stream *s)
 
 static void send_up(struct http_stream *s, struct http_event ev)
 {
-	if (!s->upstream)
+	if (!s->upstream || !s->upstream->codec)
 		return;
 	ev.flow = s->flow;
 	s->upstream_over |= s->upstream->codec->ops->send(s->upstream->codec, s, &ev);
@@ -53,7 +53,7 @@ static void update_pause(struct http_stream *s)
 		s->request_paused = request;
 		s->http->codec->ops->pause(s->http->codec, s, request);
 	}
-	if (response != s->response_paused && s->upstream) {
+	if (response != s->response_paused && s->upstream && s->upstream->codec) {
 		s->response_paused = response;
 		s->upstream->codec->ops->pause(s->upstream->codec, s, response);
 	}
@@ -97,9 +97,9 @@ static void finish(struct http_stream *s, enum hook_id last)
 	s->flow = NULL;
 	if (f)
 		layer_flow(&s->base, last, f);
-	if (s->upstream)
+	if (s->upstream && s->upstream->codec)
 		s->upstream->codec->ops->done(s->upstream->codec, s);
-	s->upstream = NULL;
+	http_upstream_leave(s);
 	http_stream_retire(s->http, s);
 	s->http->codec->ops->done(s->http->codec, s);
 }
@@ -122,14 +122,8 @@ static int set_error(struct http_stream *s, const char *message)
 
 static void drop_upstream(struct http_stream *s)
 {
-	struct http_upstream *up = s->upstream;
-
-	if (!up)
-		return;
 	send_up(s, (struct http_event){ .type = HTTP_ERROR });
-	s->upstream = NULL;
-	if (up->stream == s)
-		up->stream = NULL;
+	http_upstream_leave(s);
 }
 
 /* The flow fails: the origin's side is dropped, the client gets a page or a broken connection, `error` fires. */
@@ -219,7 +213,8 @@ static void stream_large(struct http_stream *s, struct http_message *m)
 
 static void request_headers_up(struct http_stream *s)
 {
-	bool body = s->request == MESSAGE_STREAMING || s->request_body.len;
+	bool body = s->request == MESSAGE_STREAMING || s->request_body.len ||
+		    s->flow->http.request.base.has_trailers;
 
 	s->request_headers_sent = true;
 	send_up(s, (struct http_event){ .type = HTTP_HEADERS, .end_stream = !body });
@@ -240,7 +235,7 @@ static void upstream_ready(struct http_stream *s)
 	if (s->request_body.len)
 		send_up(s, (struct http_event){ .type = HTTP_DATA, .data = &s->request_body });
 	chain_clear(&s->request_body);
-	if (s->request == MESSAGE_STREAMING)
+	if (s->request == MESSAGE_STREAMING || s->ended)
 		return;
 	if (!s->ended && s->request != MESSAGE_FAILED)
 		request_end_up(s);
@@ -250,14 +245,18 @@ static void upstream_failed(struct http_stream *s, const char *why)
 {
 	if (s->upstream)
 		note_server(s, s->upstream->conn);
-	s->upstream = NULL;
+	http_upstream_leave(s);
 	fail(s, HTTP_ERROR_SERVER, why);
 }
+
+static void get_upstream(struct http_stream *s);
 
 static void upstream_answered(struct http_stream *s)
 {
 	if (s->error)
 		upstream_failed(s, s->error);
+	else if (!s->upstream)
+		get_upstream(s);
 	else
 		upstream_ready(s);
 }
@@ -272,7 +271,7 @@ static void get_upstream(struct http_stream *s)
 		respond(s);
 		return;
 	}
-	switch (http_upstream_for(s->http, s, s->retried, &why)) {
+	switch (http_upstream_for(s->http, s, s->retried && !s->refused, &why)) {
 	case UPSTREAM_NOW:
 		upstream_ready(s);
 		return;
@@ -307,8 +306,13 @@ static void expect_continue(struct http_stream *s)
 
 	if (!expect.ptr || !str_eq_nocase(expect, STR("100-continue")))
 		return;
-	if (chain_append(&out, SLICE("HTTP/1.1 100 Continue\r\n\r\n")) == 0)
+	if (s->http->codec->multiplex) {
+		s->flow->http.response.status = 100;
+		send_down(s, (struct http_event){ .type = HTTP_INFORMATIONAL });
+		s->flow->http.response.status = 0;
+	} else if (chain_append(&out, SLICE("HTTP/1.1 100 Continue\r\n\r\n")) == 0) {
 		layer_send(&s->base, s->http->client, &out);
+	}
 	headers_remove(h, STR("expect"));
 }
 
@@ -359,10 +363,10 @@ static const char *set_destination(struct http_stream *s)
 		return "Invalid request scheme.";
 	}
 	/* A proxy behind us is asked in absolute form for what it is to read itself. */
-	if (s->http->mode != HTTP_UPSTREAM || str_eq(r->scheme, STR("https")))
+	if (s->http->mode == HTTP_UPSTREAM && !str_eq(r->scheme, STR("https")))
+		r->authority = r->authority.len ? r->authority : headers_find(&r->base.headers, STR("host"));
+	else if (!str_eq(r->base.version, STR("HTTP/2.0")))
 		r->authority = STR("");
-	else if (r->authority.len == 0)
-		r->authority = headers_find(&r->base.headers, STR("host"));
 	return NULL;
 }
 
@@ -412,7 +416,9 @@ static void on_request_headers(struct http_stream *s, bool end_stream)
 		return;
 	}
 	if (str_eq(r->method, STR("CONNECT"))) {
-		if (s->http->mode == HTTP_REGULAR || s->http->mode == HTTP_UPSTREAM)
+		if (s->http->codec->multiplex)
+			fail(s, HTTP_ERROR_METHOD, "CONNECT is not possible over HTTP/2 here.");
+		else if (s->http->mode == HTTP_REGULAR || s->http->mode == HTTP_UPSTREAM)
 			on_connect(s);
 		else
 			refuse(s, "mitm-bpf received an HTTP CONNECT request even though it is not running in "
@@ -481,7 +487,8 @@ static void on_request_end(struct http_stream *s)
 
 static void response_headers_down(struct http_stream *s)
 {
-	bool body = s->response == MESSAGE_STREAMING || s->response_body.len;
+	bool body = s->response == MESSAGE_STREAMING || s->response_body.len ||
+		    s->flow->http.response.base.has_trailers;
 
 	s->response_headers_sent = true;
 	send_down(s, (struct http_event){ .type = HTTP_HEADERS, .end_stream = !body });
@@ -520,9 +527,7 @@ static void upgraded(struct http_stream *s)
 	struct layer *child = NULL;
 
 	s->flow = NULL;
-	s->upstream = NULL;
-	if (up)
-		up->stream = NULL;
+	http_upstream_leave(s);
 	s->ended = true;
 	if (up && f->http.messages) {
 		child = h->tunnel = websocket_new(&up->codec->base, h->client, up->conn, f);
@@ -643,10 +648,24 @@ static bool retry(struct http_stream *s, const struct http_event *ev)
 	bool safe = str_eq(r->method, STR("GET")) || str_eq(r->method, STR("HEAD")) ||
 		    str_eq(r->method, STR("OPTIONS"));
 
-	if (!ev->retriable || s->retried || !safe || s->request != MESSAGE_DONE || r->base.body.total)
+	if (s->retried || s->ended || s->response != MESSAGE_HEAD)
 		return false;
+	if (ev->refused ? body_truncated(&r->base.body) || r->base.body.missing
+			: !ev->retriable || !safe || s->request != MESSAGE_DONE || r->base.body.total)
+		return false;
+	/* refused: nothing was done with it, whatever it is; what was sent of its body is in the flow */
+	chain_clear(&s->request_body);
+	for (uint32_t i = 0; i < r->base.body.data.count; i++) {
+		const struct slice *part = chain_see(&r->base.body.data, i);
+
+		if (chain_write(&s->request_body, s->base.env->slabs, part->ptr, part->len) < 0)
+			return false;
+	}
 	s->retried = true;
-	s->request = MESSAGE_BUFFERING;
+	s->refused = ev->refused;
+	s->upstream_over = false;
+	if (s->request == MESSAGE_DONE)
+		s->request = MESSAGE_BUFFERING;
 	get_upstream(s);
 	return true;
 }
@@ -923,7 +942,7 @@ void http_request_event(struct http_stream *s, const struct http_event *ev)
 void http_response_event(struct http_stream *s, const struct http_event *ev)
 {
 	if (ev->type == HTTP_ERROR) {
-		s->upstream = NULL;      /* it may be gone before a waiting stream gets to this */
+		http_upstream_leave(s);  /* it may be gone before a waiting stream gets to this */
 		s->upstream_over = false;
 	}
 	if (ev->type == HTTP_INFORMATIONAL && (s->resume || s->queue))
@@ -944,9 +963,12 @@ void http_stream_writable(struct http_stream *s, bool client)
 static void stream_handle(struct layer *l, const struct event *ev)
 {
 	struct http_stream *s = container_of(l, struct http_stream, base);
+	struct http *h = s->http;
 
+	http_enter(h);
 	if (ev->type == EV_HOOK_DONE || ev->type == EV_OPENED)
 		http_stream_upstream(s, ev->type == EV_OPENED ? ev->error : NULL);
+	http_leave(h);
 }
 
 static void stream_free(struct layer *l)
@@ -965,6 +987,7 @@ static void stream_free(struct layer *l)
 		s->queue = q->next;
 		queued_free(s, q);
 	}
+	list_del(&s->upstream_link);
 	chain_clear(&s->request_body);
 	chain_clear(&s->response_body);
 	layer_fini(l);
@@ -983,6 +1006,7 @@ struct http_stream *http_stream_new(struct http *h, struct flow *flow)
 	s->http = h;
 	s->flow = flow;
 	s->queue_tail = &s->queue;
+	list_init(&s->upstream_link);
 	return s;
 }
 

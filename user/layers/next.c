@@ -67,11 +67,30 @@ static enum verdict judge_tls(const uint8_t *p, size_t len)
 	return len < 3 ? VERDICT_WAIT : VERDICT_TLS;
 }
 
-static bool alpn_is_http1(const struct conn *client)
+bool next_begins_http2(const uint8_t *bytes, size_t len)
+{
+	static const uint8_t head[] = { 0, 0, 0, 4, 0, 0, 0, 0, 0 };
+
+	for (size_t i = 0; i < MIN(len, sizeof(head)); i++)
+		if (i == 2 ? bytes[i] % 6 != 0 : bytes[i] != head[i])
+			return false;
+	return len != 0;
+}
+
+/* Servers of HTTP/2 need not wait for their client's first word. */
+static bool server_waits(const struct next *n)
+{
+	uint8_t begin[9];
+	size_t len = chain_peek(&n->from_server, 0, begin, sizeof(begin));
+
+	return len == 0 || (n->base.env->options->http2 && next_begins_http2(begin, len));
+}
+
+static bool alpn_is_http(const struct conn *client)
 {
 	struct str alpn = client->record->alpn;
 
-	return alpn.len && (str_eq(alpn, STR("http/1.1")) || str_eq(alpn, STR("http/1.0")) ||
+	return alpn.len && (str_eq(alpn, STR("h2")) || str_eq(alpn, STR("http/1.1")) || str_eq(alpn, STR("http/1.0")) ||
 			    str_eq(alpn, STR("http/0.9")));
 }
 
@@ -98,7 +117,7 @@ static enum verdict judge(struct next *n, bool final)
 	enum next_hosts_verdict ignored;
 	enum verdict v;
 
-	if (len == 0 && n->from_server.len == 0)
+	if (len == 0 && server_waits(n))
 		return final ? VERDICT_TCP : VERDICT_WAIT;
 	ignored = next_hosts_ignored(n->base.env, n->client, speaks_to_proxy(n->role) ? NULL : n->server,
 				     (struct str){ (char *)head, len }, n->from_server.len,
@@ -112,9 +131,9 @@ static enum verdict judge(struct next *n, bool final)
 		return len ? VERDICT_HTTP : VERDICT_WAIT;
 	if (n->role != NEXT_TUNNEL || next_hosts_is_tcp(n->base.env, n->client, n->server))
 		return VERDICT_TCP;
-	if (alpn_is_http1(n->client))
+	if (alpn_is_http(n->client))
 		return VERDICT_HTTP;
-	if (n->from_server.len)
+	if (!server_waits(n))
 		return VERDICT_TCP;
 	v = judge_http(head, len, final || len == sizeof(head));
 	if (v == VERDICT_TCP && !n->base.env->options->rawtcp)

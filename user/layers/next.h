@@ -16,5 +16,8 @@ enum next_role {
 };
 
 /* server: NULL for NEXT_PROXY. NULL: out of memory. */
+/* Whether these are a server's first bytes of HTTP/2: it begins with a SETTINGS frame (RFC 9113 3.4). */
+bool next_begins_http2(const uint8_t *bytes, size_t len);
+
 struct layer *next_new(struct layer *parent, enum next_role role, struct conn *client,
 		       struct conn *server) __must_check;

@@ -33,10 +33,12 @@ static const char default_suites[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA
  * Versions of HTTP that are known and not spoken yet: the only place to change when one is. Anything that is no HTTP is
  * relayed as it comes.
  */
-static const struct str unspoken[] = { { "h2", 2 }, { "h3", 2 } };
+static const struct str unspoken[] = { { "h3", 2 } };
 
-bool tls_alpn_spoken(struct str protocol)
+bool tls_alpn_spoken(struct str protocol, bool http2)
 {
+	if (str_eq(protocol, STR("h2")))
+		return http2;
 	for (size_t i = 0; i < ARRAY_SIZE(unspoken); i++)
 		if (str_eq(protocol, unspoken[i]))
 			return false;
@@ -57,7 +59,7 @@ static struct str find(const struct conn_list *offers, struct str protocol)
 	return (struct str){ 0 };
 }
 
-struct str tls_alpn_choose(const struct conn_list *offers, struct str required, struct str server_alpn)
+struct str tls_alpn_choose(const struct conn_list *offers, struct str required, struct str server_alpn, bool http2)
 {
 	const struct str none = { 0 };
 
@@ -68,7 +70,7 @@ struct str tls_alpn_choose(const struct conn_list *offers, struct str required, 
 	if (find(offers, server_alpn).len)
 		return find(offers, server_alpn);
 	for (uint32_t i = 0; i < offers->count; i++)
-		if (is_http(offers->at[i]) && tls_alpn_spoken(offers->at[i]))
+		if (is_http(offers->at[i]) && tls_alpn_spoken(offers->at[i], http2))
 			return offers->at[i];
 	return none;
 }

@@ -53,8 +53,11 @@ void tls_env_free(struct tls_env *t);
  */
 SSL_CTX *tls_env_context(struct tls_env *t, bool as_server, struct err *e);
 
-/* Whether we speak this protocol once it is negotiated; one that we do not speak is never offered or chosen. */
-bool tls_alpn_spoken(struct str protocol);
+/*
+ * Whether we speak this protocol once it is negotiated; one that we do not speak is never offered or chosen. http2: h2
+ * is one of them.
+ */
+bool tls_alpn_spoken(struct str protocol, bool http2);
 
 /* One name of the ClientHello, or none: spec/layers 6.5. server_alpn: none when there is no TLS to the server. */
-struct str tls_alpn_choose(const struct conn_list *offers, struct str required, struct str server_alpn);
+struct str tls_alpn_choose(const struct conn_list *offers, struct str required, struct str server_alpn, bool http2);

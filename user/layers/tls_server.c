@@ -140,7 +140,7 @@ static int choose_offers(struct tls_layer *t)
 	if (!r->alpn_offers.at)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < from->count; i++) {
-		if (!tls_alpn_spoken(from->at[i]))
+		if (!tls_alpn_spoken(from->at[i], t->base.env->options->http2))
 			continue;
 		r->alpn_offers.at[n] = arena_copy(&r->arena, from->at[i]);
 		if (arena_copy_failed(r->alpn_offers.at[n]))

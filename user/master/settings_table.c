@@ -42,6 +42,7 @@ const struct setting settings_table[] = {
 	  "(ours) Memory for flows that are kept; the oldest go first." },
 	{ "header_bytes_max", SETTING_SIZE, "256k", 0, 0, NULL, "(ours) Longest head of one HTTP message." },
 	{ "header_count_max", SETTING_INT, "1000", 1, 100000, NULL, "(ours) Most header fields of one HTTP message." },
+	{ "http2", SETTING_BOOL, "true", 0, 0, NULL, "Speak HTTP/2 with clients and servers that do." },
 	{ "http_connect_send_host_header", SETTING_BOOL, "true", 0, 0, NULL,
 	  "Put a Host header into CONNECT requests sent to upstream proxies." },
 	{ "ignore_hosts", SETTING_TEXTS, NULL, 0, 0, NULL,

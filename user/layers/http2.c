@@ -1,0 +1,710 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The nghttp2 session of one connection, either end. Bodies are not copied: what comes is a slice of what was read,
+ * what goes is moved behind a frame header. Nothing is sent before http2_flush(), which the HTTP layer calls once the
+ * event that caused it is over.
+ */
+#include "layers/http2.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+/* What one send holds, more or less. */
+#define BATCH_BYTES (64 * 1024)
+
+/*
+ * A peer may ask for things that cost more than they bring (CVE-2019-9512 and its kin, CVE-2023-44487). Each has a
+ * price; what a connection may spend comes back with time.
+ */
+#define CALM_MAX          INT64_C(1000000)       /* 1,000 resets at once */
+#define CALM_PER_SECOND   INT64_C(50000)
+#define PRICE_RESET       1000
+#define PRICE_SETTINGS    1000
+#define PRICE_EMPTY_DATA  1000
+#define PRICE_PING        20
+#define PRICE_PRIORITY    100
+
+/* --- memory ------------------------------------------------------------------------------------------------------ */
+
+static void *h2_malloc(size_t size, void *owner __unused)
+{
+	return mem_alloc(size);
+}
+
+static void h2_free(void *ptr, void *owner __unused)
+{
+	mem_free(ptr);
+}
+
+static void *h2_calloc(size_t count, size_t size, void *owner __unused)
+{
+	size_t bytes;
+
+	return __builtin_mul_overflow(count, size, &bytes) ? NULL : mem_zalloc(bytes);
+}
+
+static void *h2_realloc(void *ptr, size_t size, void *owner __unused)
+{
+	return mem_realloc(ptr, size);
+}
+
+struct http2_stream *http2_stream_new(struct http2 *h2)
+{
+	struct http2_stream *st = mem_zalloc(sizeof(*st));
+
+	if (!st)
+		return NULL;
+	st->h2 = h2;
+	list_init(&st->drained);
+	list_add_tail(&h2->streams, &st->link);
+	return st;
+}
+
+void http2_stream_free(struct http2_stream *st)
+{
+	if (!st)
+		return;
+	list_del(&st->link);
+	list_del(&st->drained);
+	flow_free(st->flow);
+	chain_clear(&st->out);
+	arena_fini(&st->arena);
+	mem_free(st);
+}
+
+/* --- the end ----------------------------------------------------------------------------------------------------- */
+
+void http2_die(struct http2 *h2, const char *why, bool reset)
+{
+	if (h2->closed)
+		return;
+	h2->closed = true;
+	if (reset || !h2->why) {
+		snprintf(h2->why_text, sizeof(h2->why_text), "%s", why);
+		h2->why = h2->why_text;
+	}
+	chain_clear(&h2->out);
+	if (reset)
+		layer_reset(&h2->codec.base, h2->codec.conn);
+	else
+		layer_close(&h2->codec.base, h2->codec.conn);
+	http_mark(&h2->codec);
+}
+
+void http2_terminate(struct http2 *h2, uint32_t code, const char *why)
+{
+	if (h2->why || h2->closed)
+		return;
+	snprintf(h2->why_text, sizeof(h2->why_text), "HTTP/2 protocol error: %s", why);
+	h2->why = h2->why_text;
+	layer_log(&h2->codec.base, LOG_INFO, "%s: %s", h2->role->server ? "client" : "server", h2->why);
+	if (nghttp2_session_terminate_session(h2->session, code) != 0)
+		http2_die(h2, "out of memory", true);
+	else
+		http_mark(&h2->codec);
+}
+
+static void spend(struct http2 *h2, int64_t price)
+{
+	struct env *env = h2->codec.base.env;
+	int64_t now = env->now_ns(env), passed_ms = MIN((now - h2->calm_at) / 1000000, INT64_C(1000000));
+
+	if (passed_ms > 0) {
+		h2->calm = MIN(CALM_MAX, h2->calm + passed_ms * (CALM_PER_SECOND / 1000));
+		h2->calm_at = now;
+	}
+	h2->calm -= price;
+	if (h2->calm < 0)
+		http2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM, "the peer asks too much for nothing");
+}
+
+const char *http2_error_name(uint32_t code)
+{
+	static const char *const names[] = {
+		"NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT",
+		"STREAM_CLOSED", "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR",
+		"ENHANCE_YOUR_CALM", "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED",
+	};
+
+	return code < ARRAY_SIZE(names) ? names[code] : "unknown error";
+}
+
+/* --- what comes -------------------------------------------------------------------------------------------------- */
+
+static struct http2_stream *stream_of(struct http2 *h2, int32_t id)
+{
+	return id ? nghttp2_session_get_stream_user_data(h2->session, id) : NULL;
+}
+
+static int on_begin_headers(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)
+{
+	struct http2 *h2 = owner;
+	struct http2_stream *st;
+
+	if (frame->hd.type != NGHTTP2_HEADERS)
+		return 0;
+	st = h2->role->begin(h2, frame);
+	if (!st)
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	st->too_large = st->authority_seen = false;
+	st->head_bytes = st->head_count = 0;
+	return 0;
+}
+
+static int on_header(nghttp2_session *session __unused, const nghttp2_frame *frame, nghttp2_rcbuf *name_buf,
+		     nghttp2_rcbuf *value_buf, uint8_t flags __unused, void *owner)
+{
+	nghttp2_vec n = nghttp2_rcbuf_get_buf(name_buf), v = nghttp2_rcbuf_get_buf(value_buf);
+	struct str name = { (const char *)n.base, n.len }, value = { (const char *)v.base, v.len };
+	struct http2 *h2 = owner;
+	struct http2_stream *st = stream_of(h2, frame->hd.stream_id);
+	struct headers *to;
+	struct arena *arena;
+	int ret;
+
+	if (!st || frame->hd.type != NGHTTP2_HEADERS)
+		return 0;
+	st->head_bytes += (uint32_t)(MIN(n.len + v.len, (size_t)HTTP2_HEADER_LIST_MAX) + 32);
+	st->head_count++;
+	if (st->head_bytes > HTTP2_HEADER_LIST_MAX ||
+	    st->head_count > h2->codec.base.env->options->header_count_max)
+		st->too_large = true;
+	to = st->too_large ? NULL : h2->role->fields(st, &arena);
+	if (!to)
+		return 0;
+	if (name.len && name.ptr[0] == ':') {
+		if (st->head_seen && h2->role->server)
+			return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+		name = (struct str){ name.ptr + 1, name.len - 1 };
+		value = arena_copy(arena, value);
+		ret = arena_copy_failed(value) ? -ENOMEM : h2->role->pseudo(st, name, value);
+	} else {
+		name = arena_copy(arena, name);
+		value = value.len ? arena_copy(arena, value) : STR("");
+		ret = arena_copy_failed(name) || arena_copy_failed(value) ? -ENOMEM
+									  : headers_add(to, arena, name, value);
+	}
+	if (ret == -EPROTO)
+		http2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, "unknown or repeated pseudo-header field");
+	return ret == -ENOMEM ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
+static int on_data_chunk(nghttp2_session *session, uint8_t flags __unused, int32_t id, const uint8_t *data,
+			 size_t len, void *owner)
+{
+	struct http2 *h2 = owner;
+	struct http2_stream *st = stream_of(h2, id);
+	struct chain chain = { 0 };
+	int ret;
+
+	/* The connection's window serves all streams: one that nobody reads must not use it up. */
+	ret = nghttp2_session_consume_connection(session, len);
+	if (ret == 0 && st && st->paused)
+		st->held += (uint32_t)len;
+	else if (ret == 0)
+		ret = nghttp2_session_consume_stream(session, id, len);
+	if (ret != 0)
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	if (!st || !st->stream)
+		return 0;
+	if (chain_append(&chain, slice_get((struct slice){ h2->reading.slab, data, (uint32_t)len })) < 0)
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	h2->role->deliver(st->stream, &(struct http_event){ .type = HTTP_DATA, .data = &chain });
+	chain_clear(&chain);
+	return h2->closed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
+static void message_end(struct http2 *h2, int32_t id)
+{
+	struct http2_stream *st = stream_of(h2, id);
+
+	if (!st || st->ended)
+		return;
+	st->ended = true;
+	if (st->stream)
+		h2->role->deliver(st->stream, &(struct http_event){ .type = HTTP_END });
+}
+
+static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)
+{
+	struct http2 *h2 = owner;
+	struct http2_stream *st;
+
+	switch (frame->hd.type) {
+	case NGHTTP2_HEADERS:
+		st = stream_of(h2, frame->hd.stream_id);
+		if (st && !h2->why)
+			h2->role->head(st, frame);
+		break;
+	case NGHTTP2_DATA:
+		if (frame->hd.length == 0 && !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+			spend(h2, PRICE_EMPTY_DATA);
+		break;
+	case NGHTTP2_RST_STREAM:
+		if (h2->role->server)
+			spend(h2, PRICE_RESET);
+		break;
+	case NGHTTP2_SETTINGS:
+		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK))
+			spend(h2, PRICE_SETTINGS);
+		break;
+	case NGHTTP2_PING:
+		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK))
+			spend(h2, PRICE_PING);
+		break;
+	case NGHTTP2_PRIORITY:
+		spend(h2, PRICE_PRIORITY);
+		break;
+	case NGHTTP2_GOAWAY:
+		h2->role->goaway(h2);
+		break;
+	default:
+		break;
+	}
+	if ((frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) && !h2->why &&
+	    (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+		message_end(h2, frame->hd.stream_id);
+	return h2->closed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
+static int on_invalid_header(nghttp2_session *session __unused, const nghttp2_frame *frame __unused,
+			     nghttp2_rcbuf *name __unused, nghttp2_rcbuf *value __unused, uint8_t flags __unused,
+			     void *owner)
+{
+	http2_terminate(owner, NGHTTP2_PROTOCOL_ERROR, "a header field has characters that are not allowed");
+	return 0;
+}
+
+static int on_invalid_frame(nghttp2_session *session __unused, const nghttp2_frame *frame __unused, int code,
+			    void *owner)
+{
+	struct http2 *h2 = owner;
+
+	/* nghttp2 sees to connection errors; a malformed message is one to us (RFC 9113 5.4.2 allows it). */
+	if (code == NGHTTP2_ERR_HTTP_HEADER || code == NGHTTP2_ERR_HTTP_MESSAGING)
+		http2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, "malformed message");
+	return 0;
+}
+
+static int on_stream_close(nghttp2_session *session __unused, int32_t id, uint32_t code, void *owner)
+{
+	struct http2 *h2 = owner;
+	struct http2_stream *st = stream_of(h2, id);
+	struct http_stream *s;
+
+	if (!st)
+		return 0;
+	nghttp2_session_set_stream_user_data(h2->session, id, NULL);
+	s = st->stream;
+	if (s && !(st->ended && st->ended_out))
+		h2->role->cut(st, code);
+	if (st->stream) {
+		/* Its source may be waiting for room that will not come. */
+		if (h2->role->server)
+			s->at_client = NULL;
+		else
+			s->at_upstream = NULL;
+		if (st->over)
+			http_stream_writable(s, h2->role->server);
+	}
+	http2_stream_free(st);
+	return 0;
+}
+
+void http2_receive(struct http2 *h2, struct chain *data)
+{
+	for (uint32_t i = 0; i < data->count && !h2->closed; i++) {
+		struct slice s = *chain_at(data, i);
+		ssize_t ret;
+
+		h2->reading = s;
+		ret = nghttp2_session_mem_recv(h2->session, s.ptr, s.len);
+		h2->reading = (struct slice){ 0 };
+		if (ret == (ssize_t)s.len || h2->closed)
+			continue;
+		if (ret == NGHTTP2_ERR_FLOODED || ret == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
+			http2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM, nghttp2_strerror((int)ret));
+		else if (ret == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
+			http2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, nghttp2_strerror((int)ret));
+		else
+			http2_die(h2, "out of memory", true);
+		break;
+	}
+	chain_clear(data);
+	if (!h2->closed)
+		http_mark(&h2->codec);
+}
+
+/* --- what goes --------------------------------------------------------------------------------------------------- */
+
+static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *buf __unused, size_t length, uint32_t *flags,
+			 nghttp2_data_source *source __unused, void *owner)
+{
+	struct http2_stream *st = stream_of(owner, id);
+	struct http2_fields f;
+	ssize_t part;
+
+	if (!st)
+		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+	part = (ssize_t)MIN(length, st->out.len);
+	*flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+	if (part == 0 && !st->out_end) {
+		st->deferred = true;
+		return NGHTTP2_ERR_DEFERRED;
+	}
+	if (!st->out_end || (size_t)part < st->out.len)
+		return part;
+	*flags |= NGHTTP2_DATA_FLAG_EOF;
+	if (st->trailers.count == 0)
+		return part;
+	http2_fields_init(&f);
+	for (uint32_t i = 0; i < st->trailers.count; i++)
+		http2_fields_add(&f, st->trailers.at[i].name, st->trailers.at[i].value);
+	*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+	if (f.failed || nghttp2_submit_trailer(session, id, f.at, f.count) != 0)
+		part = NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+	http2_fields_fini(&f);
+	return part;
+}
+
+const nghttp2_data_provider http2_body = { .read_callback = read_body };
+
+static int send_body(nghttp2_session *session __unused, nghttp2_frame *frame, const uint8_t *head, size_t len,
+		     nghttp2_data_source *source __unused, void *owner)
+{
+	struct http2 *h2 = owner;
+	struct http2_stream *st = stream_of(h2, frame->hd.stream_id);
+
+	if (h2->out.len >= BATCH_BYTES) {
+		h2->batched = true;
+		return NGHTTP2_ERR_WOULDBLOCK;
+	}
+	if (!st || st->out.len < len)
+		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+	if (chain_write(&h2->out, h2->codec.base.env->slabs, head, 9) < 0 || chain_move(&h2->out, &st->out, len) < 0)
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	if (st->over && st->out.len <= HTTP2_STREAM_LOW && list_empty(&st->drained))
+		list_add_tail(&h2->drained, &st->drained);
+	return 0;
+}
+
+/* What nghttp2 says of a malformed message to its stream alone, we say to the connection, as for its other faults. */
+static int before_send(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)
+{
+	struct http2 *h2 = owner;
+
+	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR && !h2->why) {
+		snprintf(h2->why_text, sizeof(h2->why_text), "HTTP/2 protocol error: %.*s",
+			 (int)MIN(frame->goaway.opaque_data_len, (size_t)150), (const char *)frame->goaway.opaque_data);
+		h2->why = h2->why_text;
+		layer_log(&h2->codec.base, LOG_INFO, "%s: %s", h2->role->server ? "client" : "server", h2->why);
+	}
+	if (frame->hd.type != NGHTTP2_RST_STREAM || frame->rst_stream.error_code != NGHTTP2_PROTOCOL_ERROR)
+		return 0;
+	http2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, "malformed message");
+	return NGHTTP2_ERR_CANCEL;
+}
+
+static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *owner)
+{
+	struct http2 *h2 = owner;
+	struct http2_stream *st = stream_of(h2, frame->hd.stream_id);
+
+	if (!st || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) ||
+	    (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS))
+		return 0;
+	st->ended_out = true;
+	/* The whole response is out before the request was: its rest is not wanted (RFC 9113 8.1). */
+	if (h2->role->server && !st->ended && !st->stream &&
+	    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR) != 0)
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	return 0;
+}
+
+/* One batch into out. False: nghttp2 has nothing more to say now. */
+static bool collect(struct http2 *h2)
+{
+	const uint8_t *bytes;
+	ssize_t n;
+
+	h2->batched = false;
+	while (h2->out.len < BATCH_BYTES) {
+		n = nghttp2_session_mem_send(h2->session, &bytes);
+		if (h2->closed)
+			return false;
+		if (n == 0)
+			return h2->batched;
+		if (n < 0 || chain_write(&h2->out, h2->codec.base.env->slabs, bytes, (size_t)n) < 0) {
+			http2_die(h2, "out of memory", true);
+			return false;
+		}
+	}
+	return true;
+}
+
+static void tell_drained(struct http2 *h2)
+{
+	while (!list_empty(&h2->drained) && !h2->closed) {
+		struct http2_stream *st = list_entry(list_first(&h2->drained), struct http2_stream, drained);
+
+		list_del(&st->drained);
+		st->over = false;
+		if (st->stream)
+			http_stream_writable(st->stream, h2->role->server);
+	}
+}
+
+void http2_flush(struct http_codec *c)
+{
+	struct http2 *h2 = http2_of(c);
+	bool more = true;
+
+	if (h2->closed && !h2->told) {
+		h2->told = true;
+		h2->role->dead(h2, h2->why);
+	}
+	if (h2->closed || h2->in_flush)
+		return;
+	h2->in_flush = true;
+	while (more && !h2->full && !h2->closed) {
+		more = collect(h2);
+		if (h2->out.len && !h2->closed)
+			h2->full = layer_send(&c->base, c->conn, &h2->out);
+	}
+	tell_drained(h2);
+	h2->in_flush = false;
+	if (!h2->closed && !nghttp2_session_want_read(h2->session) && !nghttp2_session_want_write(h2->session))
+		http2_die(h2, "HTTP/2 connection closed", false);
+}
+
+void http2_writable(struct http2 *h2)
+{
+	h2->full = false;
+	if (!h2->closed)
+		http_mark(&h2->codec);
+}
+
+void http2_pause(struct http2_stream *st, bool paused)
+{
+	struct http2 *h2 = st->h2;
+	uint32_t held = st->held;
+
+	st->paused = paused;
+	if (paused || held == 0 || h2->closed)
+		return;
+	st->held = 0;
+	if (nghttp2_session_consume_stream(h2->session, st->id, held) == 0)
+		http_mark(&h2->codec);
+	else
+		http2_die(h2, "out of memory", true);
+}
+
+/* A copy: the flow may be somebody else's by the time they are sent. Those that HTTP/2 cannot carry are left out. */
+static int keep_trailers(struct http2_stream *st, const struct http_message *m)
+{
+	const struct http_message only = { .version = m->version, .headers = m->trailers };
+	struct http2_fields f;
+	int ret = 0;
+
+	http2_fields_init(&f);
+	http2_fields_message(&f, &only);
+	for (size_t i = 0; i < f.count && !f.bad && !f.failed && ret == 0; i++) {
+		struct str name = arena_copy(&st->arena, (struct str){ (char *)f.at[i].name, f.at[i].namelen });
+		struct str value = arena_copy(&st->arena, (struct str){ (char *)f.at[i].value, f.at[i].valuelen });
+
+		ret = arena_copy_failed(name) || arena_copy_failed(value) ? -ENOMEM : 0;
+		ret = ret ? ret : headers_add(&st->trailers, &st->arena, name, value);
+	}
+	ret = f.failed ? -ENOMEM : ret;
+	http2_fields_fini(&f);
+	return ret;
+}
+
+void http2_write_end(struct http2_stream *st, const struct http_message *m)
+{
+	if (m->has_trailers && keep_trailers(st, m) < 0)
+		http2_die(st->h2, "out of memory", true);
+	else
+		http2_write(st, NULL, true);
+}
+
+bool http2_write(struct http2_stream *st, struct chain *data, bool end)
+{
+	struct http2 *h2 = st->h2;
+
+	if (data && chain_join(&st->out, data) < 0) {
+		http2_die(h2, "out of memory", true);
+		return false;
+	}
+	st->out_end |= end;
+	if (st->deferred && (st->out.len || st->out_end)) {
+		st->deferred = false;
+		if (nghttp2_session_resume_data(h2->session, st->id) == NGHTTP2_ERR_NOMEM) {
+			http2_die(h2, "out of memory", true);
+			return false;
+		}
+	}
+	http_mark(&h2->codec);
+	if (!h2->closed && st->out.len >= HTTP2_STREAM_HIGH)
+		st->over = true;
+	return st->over;
+}
+
+/* --- fields ------------------------------------------------------------------------------------------------------ */
+
+void http2_fields_init(struct http2_fields *f)
+{
+	f->at = f->few;
+	f->count = 0;
+	f->cap = ARRAY_SIZE(f->few);
+	f->failed = f->bad = false;
+}
+
+static bool grow(struct http2_fields *f)
+{
+	nghttp2_nv *grown = mem_alloc(2 * f->cap * sizeof(*grown));
+
+	if (!grown) {
+		f->failed = true;
+		return false;
+	}
+	memcpy(grown, f->at, f->count * sizeof(*grown));
+	if (f->at != f->few)
+		mem_free(f->at);
+	f->at = grown;
+	f->cap *= 2;
+	return true;
+}
+
+void http2_fields_add(struct http2_fields *f, struct str name, struct str value)
+{
+	if (f->count == f->cap && !grow(f))
+		return;
+	if (!nghttp2_check_header_value((const uint8_t *)value.ptr, value.len))
+		f->bad = true;
+	f->at[f->count++] = (nghttp2_nv){
+		.name = (uint8_t *)name.ptr, .namelen = name.len,
+		.value = (uint8_t *)value.ptr, .valuelen = value.len,
+	};
+}
+
+/* RFC 9113 8.2.2; and what a Connection field names, which is of that connection only. */
+static bool connection_specific(const struct headers *h, struct str name, struct str value)
+{
+	static const struct str names[] = {
+		{ "connection", 10 }, { "proxy-connection", 16 }, { "keep-alive", 10 }, { "transfer-encoding", 17 },
+		{ "upgrade", 7 }, { "http2-settings", 14 }, { "host", 4 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (str_eq_nocase(name, names[i]))
+			return true;
+	if (str_eq_nocase(name, STR("te")))
+		return !str_eq_nocase(str_trim(value), STR("trailers"));
+	return headers_has_token(h, STR("connection"), name);
+}
+
+void http2_fields_message(struct http2_fields *f, const struct http_message *m)
+{
+	bool same = str_eq(m->version, STR("HTTP/2.0"));
+
+	for (uint32_t i = 0; i < m->headers.count && !f->failed; i++) {
+		struct str name = m->headers.at[i].name, value = str_trim(m->headers.at[i].value);
+
+		if (!same && connection_specific(&m->headers, name, value))
+			continue;
+		/* nghttp2 copies names in lower case; what it would not take from a peer must not leave here. */
+		if (name.len == 0)
+			f->bad = true;
+		for (size_t k = 0; k < name.len; k++) {
+			uint8_t c = (uint8_t)ascii_lower(name.ptr[k]);
+
+			if (!nghttp2_check_header_name(&c, 1))
+				f->bad = true;
+		}
+		http2_fields_add(f, name, value);
+	}
+}
+
+void http2_fields_fini(struct http2_fields *f)
+{
+	if (f->at != f->few)
+		mem_free(f->at);
+}
+
+/* --- the session ------------------------------------------------------------------------------------------------- */
+
+static int session_new(struct http2 *h2, nghttp2_session_callbacks *callbacks, nghttp2_option *option)
+{
+	static nghttp2_mem mem = { NULL, h2_malloc, h2_free, h2_calloc, h2_realloc };
+
+	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+	nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
+	nghttp2_session_callbacks_set_on_invalid_header_callback2(callbacks, on_invalid_header);
+	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
+	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
+	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+	nghttp2_session_callbacks_set_before_frame_send_callback(callbacks, before_send);
+	nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_sent);
+	nghttp2_session_callbacks_set_send_data_callback(callbacks, send_body);
+	nghttp2_option_set_no_auto_window_update(option, 1);
+	nghttp2_option_set_no_closed_streams(option, 1);
+	/* Ours goes by the context's clock: spend(). */
+	nghttp2_option_set_stream_reset_rate_limit(option, UINT64_MAX, UINT64_MAX);
+	nghttp2_option_set_no_http_messaging(option, !h2->codec.base.env->options->validate_inbound_headers);
+	nghttp2_option_set_peer_max_concurrent_streams(option, HTTP2_STREAMS_UNKNOWN);
+	nghttp2_option_set_max_send_header_block_length(option, 1024 * 1024);
+	if (h2->role->server)
+		return nghttp2_session_server_new3(&h2->session, callbacks, h2, option, &mem);
+	return nghttp2_session_client_new3(&h2->session, callbacks, h2, option, &mem);
+}
+
+static int introduce(struct http2 *h2)
+{
+	const nghttp2_settings_entry settings[] = {
+		{ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, HTTP2_STREAMS_MAX },
+		{ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, HTTP2_STREAM_WINDOW },
+		{ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HTTP2_HEADER_LIST_MAX },
+		{ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
+	};
+	size_t count = ARRAY_SIZE(settings) - h2->role->server;
+
+	if (nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings, count) != 0)
+		return -ENOMEM;
+	if (nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0, HTTP2_CONNECTION_WINDOW) != 0)
+		return -ENOMEM;
+	return 0;
+}
+
+int http2_init(struct http2 *h2, const struct http2_role *role)
+{
+	nghttp2_session_callbacks *callbacks = NULL;
+	nghttp2_option *option = NULL;
+	int ret = -ENOMEM;
+
+	h2->role = role;
+	h2->calm = CALM_MAX;
+	h2->calm_at = h2->codec.base.env->now_ns(h2->codec.base.env);
+	list_init(&h2->streams);
+	list_init(&h2->drained);
+	if (nghttp2_session_callbacks_new(&callbacks) == 0 && nghttp2_option_new(&option) == 0 &&
+	    session_new(h2, callbacks, option) == 0)
+		ret = introduce(h2);
+	nghttp2_option_del(option);
+	nghttp2_session_callbacks_del(callbacks);
+	if (ret < 0)
+		nghttp2_session_del(h2->session);
+	return ret;
+}
+
+void http2_fini(struct http2 *h2)
+{
+	nghttp2_session_del(h2->session);
+	while (!list_empty(&h2->streams))
+		http2_stream_free(list_entry(list_first(&h2->streams), struct http2_stream, link));
+	chain_clear(&h2->out);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What both ends of HTTP/2 share: an nghttp2 session whose bytes come from and go to chains, its streams, fields from
+ * and to flows. nghttp2 keeps the protocol's state, HPACK and the peer's windows; ours are opened as the other side of
+ * the proxy takes what came (RFC 9113 5.2). http2_server.c and http2_client.c give it its meaning.
+ */
+#pragma once
+
+#include <nghttp2/nghttp2.h>
+
+#include "layers/http.h"
+
+/* Fields of one message, as RFC 9113 6.5.2 counts them. */
+#define HTTP2_HEADER_LIST_MAX 65536u
+/* What a peer may send ahead on one stream while the other side does not take it. */
+#define HTTP2_STREAM_WINDOW (256 * 1024)
+#define HTTP2_CONNECTION_WINDOW (16 * 1024 * 1024)
+#define HTTP2_STREAMS_MAX 100u
+/* Streams towards a peer whose SETTINGS have not come yet. */
+#define HTTP2_STREAMS_UNKNOWN 10u
+/* Bytes that wait for a stream's window before its source is paused, and below which it goes on. */
+#define HTTP2_STREAM_HIGH (64 * 1024)
+#define HTTP2_STREAM_LOW (16 * 1024)
+
+struct http2;
+
+struct http2_stream {
+	struct list link;                /* http2.streams */
+	struct list drained;             /* in http2.drained while it is to be told that there is room again */
+	struct http2 *h2;
+	int32_t id;
+	struct http_stream *stream;      /* NULL: not begun, or done */
+	struct flow *flow;               /* server: until the stream has it; client: NULL */
+	struct chain out;                /* what the peer's window has no room for yet */
+	struct arena arena;
+	struct headers trailers;         /* after out; in arena */
+	bool out_end;                    /* nothing follows what is in out */
+	bool deferred;                   /* nghttp2 waits for out */
+	bool over;                       /* out was above HTTP2_STREAM_HIGH, and its source knows */
+	bool paused;                     /* nobody takes what comes: its window stays as it is */
+	bool head_seen;                  /* the request's or the final response's head */
+	bool ended;                      /* the peer has sent END_STREAM */
+	bool ended_out;                  /* we have */
+	bool too_large;                  /* the fields that are being read */
+	bool authority_seen;
+	uint32_t held;                   /* bytes that came while it was paused */
+	uint32_t head_bytes, head_count;
+};
+
+struct http2_role {
+	bool server;
+	/* A header block is complete: a head, an interim response or trailers. */
+	void (*head)(struct http2_stream *st, const nghttp2_frame *frame);
+	/* Where its fields go; NULL: nowhere. */
+	struct headers *(*fields)(struct http2_stream *st, struct arena **arena);
+	/* One pseudo field (without its colon). -EPROTO: there is none of that name; -ENOMEM. */
+	int (*pseudo)(struct http2_stream *st, struct str name, struct str value);
+	/* A header block begins. NULL: memory is out. */
+	struct http2_stream *(*begin)(struct http2 *h2, const nghttp2_frame *frame);
+	/* To the stream: a part of the message, or its end. */
+	void (*deliver)(struct http_stream *s, const struct http_event *ev);
+	/* The stream closed before both messages were whole. */
+	void (*cut)(struct http2_stream *st, uint32_t code);
+	/* GOAWAY came. */
+	void (*goaway)(struct http2 *h2);
+	/* The connection has ended; told once, from http2_flush(): never from within a stream that sends. */
+	void (*dead)(struct http2 *h2, const char *why);
+};
+
+struct http2 {
+	struct http_codec codec;
+	const struct http2_role *role;
+	nghttp2_session *session;
+	struct list streams, drained;
+	struct chain out;                /* of one flush */
+	struct slice reading;            /* what nghttp2 is given at the moment */
+	bool full;                       /* the connection is over its high-water mark */
+	bool batched;                    /* out has enough for one send */
+	bool closed;                     /* nothing is read or written any more */
+	bool told;                       /* role->dead() was called */
+	bool in_flush;
+	const char *why;                 /* the connection ends because of it */
+	char why_text[200];
+	int64_t calm_at;                 /* when calm was counted last */
+	int64_t calm;                    /* what a peer may still ask for nothing (floods), in thousandths */
+};
+
+static inline struct http2 *http2_of(struct http_codec *c)
+{
+	return container_of(c, struct http2, codec);
+}
+
+/* 0 or -ENOMEM; then nothing is to be undone. */
+int http2_init(struct http2 *h2, const struct http2_role *role) __must_check;
+void http2_fini(struct http2 *h2);
+
+struct http2_stream *http2_stream_new(struct http2 *h2) __must_check;
+void http2_stream_free(struct http2_stream *st);
+
+/* Bytes from the peer. */
+void http2_receive(struct http2 *h2, struct chain *data);
+/* The connection is of no use any more; reset: memory is out. */
+void http2_die(struct http2 *h2, const char *why, bool reset);
+/* Says GOAWAY and ends the connection. */
+void http2_terminate(struct http2 *h2, uint32_t code, const char *why);
+/* The connection has drained. */
+void http2_writable(struct http2 *h2);
+
+/* As in struct http_codec_ops. */
+void http2_flush(struct http_codec *c);
+void http2_pause(struct http2_stream *st, bool paused);
+/* A piece of the body, and whether it is the last. True: the stream is over its high-water mark. */
+bool http2_write(struct http2_stream *st, struct chain *data, bool end);
+/* The end of m, with its trailers. */
+void http2_write_end(struct http2_stream *st, const struct http_message *m);
+extern const nghttp2_data_provider http2_body;
+
+/* Fields to be written: pseudo fields first, then those of a message that HTTP/2 knows, in order. */
+struct http2_fields {
+	nghttp2_nv few[48];
+	nghttp2_nv *at;
+	size_t count, cap;
+	bool failed;                     /* memory */
+	bool bad;                        /* a name or value that HTTP/2 cannot carry */
+};
+
+void http2_fields_init(struct http2_fields *f);
+void http2_fields_add(struct http2_fields *f, struct str name, struct str value);
+/* Without connection-specific fields and Host when the message came over HTTP/1. */
+void http2_fields_message(struct http2_fields *f, const struct http_message *m);
+void http2_fields_fini(struct http2_fields *f);
+
+/* "CANCEL" and so on. */
+const char *http2_error_name(uint32_t code);

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/* HTTP/2 towards an origin: each request is a stream; those above its limit wait in nghttp2, in order. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "layers/http2.h"
+
+static struct http2 *client_of(struct layer *l)
+{
+	return http2_of(container_of(l, struct http_codec, base));
+}
+
+static void drop_stream(struct http2_stream *st, uint32_t code)
+{
+	struct http2 *h2 = st->h2;
+
+	st->stream = NULL;
+	if (h2->closed)
+		return;
+	chain_clear(&st->out);
+	http2_pause(st, false);
+	if (!h2->closed && nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, st->id, code) != 0)
+		http2_die(h2, "out of memory", true);
+	else
+		http_mark(&h2->codec);
+}
+
+/* The stream fails and is told; ours to the origin is reset unless it is closed already. */
+static void fail(struct http2_stream *st, const struct http_event *ev, bool reset)
+{
+	struct http_stream *s = st->stream;
+
+	if (reset)
+		drop_stream(st, NGHTTP2_CANCEL);
+	st->stream = NULL;
+	if (!s)
+		return;
+	s->at_upstream = NULL;
+	http_response_event(s, ev);
+}
+
+/* --- responses --------------------------------------------------------------------------------------------------- */
+
+static struct http2_stream *client_begin(struct http2 *h2, const nghttp2_frame *frame)
+{
+	struct http2_stream *st = nghttp2_session_get_stream_user_data(h2->session, frame->hd.stream_id);
+	struct flow *f = st && st->stream ? st->stream->flow : NULL;
+
+	if (f && !st->head_seen) {
+		f->http.response.base.headers = (struct headers){ 0 };
+		f->http.response.status = 0;
+	}
+	return st;
+}
+
+static struct headers *client_fields(struct http2_stream *st, struct arena **arena)
+{
+	struct flow *f = st->stream ? st->stream->flow : NULL;
+
+	if (!f)
+		return NULL;
+	*arena = &f->arena;
+	return st->head_seen ? &f->http.response.base.trailers : &f->http.response.base.headers;
+}
+
+static int client_pseudo(struct http2_stream *st, struct str name, struct str value)
+{
+	struct http_response *r = &st->stream->flow->http.response;
+	uint64_t status;
+
+	if (st->head_seen || r->status || !str_eq(name, STR("status")) || value.len != 3 ||
+	    !str_to_u64(value, 999, &status) || status < 100)
+		return -EPROTO;
+	r->status = (uint16_t)status;
+	return 0;
+}
+
+static void client_head(struct http2_stream *st, const nghttp2_frame *frame)
+{
+	struct http_stream *s = st->stream;
+	struct flow *f = s ? s->flow : NULL;
+	struct http_response *r;
+
+	if (!f)
+		return;
+	if (st->too_large) {
+		fail(st, &(struct http_event){ .type = HTTP_ERROR, .code = HTTP_ERROR_SERVER,
+					       .message = "The response's header fields are too large." }, true);
+		return;
+	}
+	if (st->head_seen) {
+		f->http.response.base.has_trailers = true;
+		http_response_event(s, &(struct http_event){ .type = HTTP_TRAILERS });
+		return;
+	}
+	r = &f->http.response;
+	if (!r->status || r->status == 101) {
+		http2_terminate(st->h2, NGHTTP2_PROTOCOL_ERROR, "a response without a valid :status");
+		return;
+	}
+	st->h2->codec.upstream->fresh = false;
+	r->base.version = STR("HTTP/2.0");
+	r->reason = STR("");
+	r->base.start = env_stamp(st->h2->codec.base.env);
+	if (r->status < 200) {
+		http_response_event(s, &(struct http_event){ .type = HTTP_INFORMATIONAL });
+		return;
+	}
+	st->head_seen = true;
+	f->http.has_response = true;
+	http_response_event(s, &(struct http_event){ .type = HTTP_HEADERS,
+						     .end_stream = frame->hd.flags & NGHTTP2_FLAG_END_STREAM });
+}
+
+static void client_cut(struct http2_stream *st, uint32_t code)
+{
+	struct http_event ev = { .type = HTTP_ERROR, .code = HTTP_ERROR_SERVER };
+	char why[80];
+
+	/* It has answered and wants no more of the request (RFC 9113 8.1). */
+	if (st->ended)
+		return;
+	snprintf(why, sizeof(why), "stream reset by server (%s)", http2_error_name(code));
+	ev.message = why;
+	ev.refused = code == NGHTTP2_REFUSED_STREAM && !st->head_seen;
+	if (code == NGHTTP2_CANCEL)
+		ev.code = HTTP_ERROR_CANCELLED;
+	else if (code == NGHTTP2_HTTP_1_1_REQUIRED)
+		ev.code = HTTP_ERROR_HTTP11_REQUIRED;
+	fail(st, &ev, false);
+}
+
+static void client_goaway(struct http2 *h2)
+{
+	http_upstream_draining(h2->codec.upstream);
+}
+
+static void client_dead(struct http2 *h2, const char *why)
+{
+	struct http_upstream *up = h2->codec.upstream;
+	bool again = !up->fresh;
+
+	up->state = UPSTREAM_DEAD;
+	while (!list_empty(&up->streams)) {
+		struct http_stream *s = list_entry(list_first(&up->streams), struct http_stream, upstream_link);
+		struct http2_stream *st = s->at_upstream;
+
+		http_upstream_leave(s);
+		if (st)
+			st->stream = NULL;
+		if (!st || !st->ended)
+			http_response_event(s, &(struct http_event){
+				.type = HTTP_ERROR, .code = HTTP_ERROR_SERVER, .message = why,
+				.retriable = again && !(st && st->head_seen) });
+	}
+}
+
+static const struct http2_role client_role = {
+	.head = client_head,
+	.fields = client_fields,
+	.pseudo = client_pseudo,
+	.begin = client_begin,
+	.deliver = http_response_event,
+	.cut = client_cut,
+	.goaway = client_goaway,
+	.dead = client_dead,
+};
+
+/* --- requests ---------------------------------------------------------------------------------------------------- */
+
+static void request_fields(struct http2_fields *f, const struct http_request *r, bool tls)
+{
+	struct str authority = r->authority;
+
+	if (!authority.len && !str_eq(r->base.version, STR("HTTP/2.0")))
+		authority = headers_find(&r->base.headers, STR("host"));
+	http2_fields_add(f, STR(":method"), r->method);
+	http2_fields_add(f, STR(":scheme"), r->scheme.len ? r->scheme : tls ? STR("https") : STR("http"));
+	http2_fields_add(f, STR(":path"), r->path.len ? r->path : STR("/"));
+	if (authority.len)
+		http2_fields_add(f, STR(":authority"), authority);
+	http2_fields_message(f, &r->base);
+}
+
+static struct http2_stream *open_stream(struct http2 *h2, struct http_stream *s)
+{
+	struct http2_stream *st = http2_stream_new(h2);
+
+	if (!st)
+		return NULL;
+	st->stream = s;
+	s->at_upstream = st;
+	return st;
+}
+
+static void begin(struct http2 *h2, struct http_stream *s, const struct http_event *ev)
+{
+	struct http2_stream *st = open_stream(h2, s);
+	struct http2_fields f;
+	int32_t id;
+
+	if (!st) {
+		http2_die(h2, "out of memory", true);
+		return;
+	}
+	http2_fields_init(&f);
+	request_fields(&f, &ev->flow->http.request, h2->codec.upstream->tls);
+	if (f.bad)
+		id = NGHTTP2_ERR_HTTP_HEADER;
+	else if (f.failed)
+		id = NGHTTP2_ERR_NOMEM;
+	else
+		id = nghttp2_submit_request(h2->session, NULL, f.at, f.count, ev->end_stream ? NULL : &http2_body, st);
+	http2_fields_fini(&f);
+	st->id = id;
+	if (id > 0) {
+		http_mark(&h2->codec);
+		return;
+	}
+	if (id == NGHTTP2_ERR_NOMEM) {
+		http2_die(h2, "out of memory", true);
+		return;
+	}
+	st->stream = NULL;
+	s->at_upstream = NULL;
+	http2_stream_free(st);
+	if (id == NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE)
+		http_upstream_draining(h2->codec.upstream);
+	http_response_event(s, &(struct http_event){
+		.type = HTTP_ERROR,
+		.code = id == NGHTTP2_ERR_HTTP_HEADER ? HTTP_ERROR_CLIENT : HTTP_ERROR_SERVER,
+		.message = id == NGHTTP2_ERR_HTTP_HEADER ? "The request has fields that HTTP/2 cannot carry."
+							 : nghttp2_strerror(id) });
+}
+
+static bool client_send(struct http_codec *c, struct http_stream *s, const struct http_event *ev)
+{
+	struct http2 *h2 = http2_of(c);
+	struct http2_stream *st = s->at_upstream;
+
+	if (h2->closed)
+		return false;
+	if (ev->type == HTTP_HEADERS) {
+		begin(h2, s, ev);
+		return false;
+	}
+	if (!st)
+		return false;
+	switch (ev->type) {
+	case HTTP_ERROR:
+		s->at_upstream = NULL;
+		drop_stream(st, NGHTTP2_CANCEL);
+		return false;
+	case HTTP_DATA:
+		return http2_write(st, ev->data, false);
+	case HTTP_END:
+		http2_write_end(st, &ev->flow->http.request.base);
+		return false;
+	case HTTP_HEADERS:
+	case HTTP_INFORMATIONAL:
+	case HTTP_TRAILERS:
+		return false;
+	}
+	abort();
+}
+
+static void client_pause(struct http_codec *c __unused, struct http_stream *s, bool paused)
+{
+	if (s->at_upstream)
+		http2_pause(s->at_upstream, paused);
+}
+
+static void client_tunnel(struct http_codec *c, struct layer *child __unused)
+{
+	http2_die(http2_of(c), "no upgrade is possible over HTTP/2", true);
+}
+
+static void client_done(struct http_codec *c __unused, struct http_stream *s)
+{
+	struct http2_stream *st = s->at_upstream;
+
+	s->at_upstream = NULL;
+	if (!st)
+		return;
+	if (!st->ended || !st->out_end)
+		drop_stream(st, NGHTTP2_CANCEL);
+	st->stream = NULL;
+}
+
+static const struct http_codec_ops client_ops = {
+	.send = client_send,
+	.pause = client_pause,
+	.tunnel = client_tunnel,
+	.done = client_done,
+	.flush = http2_flush,
+};
+
+/* --- the layer --------------------------------------------------------------------------------------------------- */
+
+static void client_handle(struct layer *l, const struct event *ev)
+{
+	struct http2 *h2 = client_of(l);
+
+	switch (ev->type) {
+	case EV_START:
+		http_mark(&h2->codec);
+		return;
+	case EV_DATA:
+		if (!h2->closed)
+			http2_receive(h2, ev->data);
+		return;
+	case EV_CLOSED:
+		http2_die(h2, "peer closed connection", false);
+		return;
+	case EV_WRITABLE:
+		http2_writable(h2);
+		return;
+	case EV_OPENED:
+	case EV_DRAIN:
+	case EV_HOOK_DONE:
+	case EV_WAKEUP:
+		return;
+	}
+	abort();
+}
+
+static void client_free(struct layer *l)
+{
+	struct http2 *h2 = client_of(l);
+
+	layer_fini(l);
+	http2_fini(h2);
+	mem_free(h2);
+}
+
+static const struct layer_ops client_layer = { .name = "http2-client", .handle = client_handle, .free = client_free };
+
+struct http_codec *http2_client_new(struct http_upstream *up)
+{
+	struct http2 *h2 = mem_zalloc(sizeof(*h2));
+
+	if (!h2)
+		return NULL;
+	layer_init(&h2->codec.base, &client_layer, &up->base, NULL, NULL);
+	h2->codec.ops = &client_ops;
+	h2->codec.http = up->http;
+	h2->codec.conn = up->conn;
+	h2->codec.upstream = up;
+	h2->codec.multiplex = true;
+	if (http2_init(h2, &client_role) == 0)
+		return &h2->codec;
+	layer_fini(&h2->codec.base);
+	mem_free(h2);
+	return NULL;
+}
