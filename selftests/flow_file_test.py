@@ -172,7 +172,8 @@ def test_fields(w):
         contains(own["mitm_bpf.exe"], "/curl", "the exe")
         contains(own["mitm_bpf.cgroup"], w.cgroup_name, "the cgroup")
         same(flow["client_conn"]["proxy_mode"], "local:curl", "the mode")
-        same(flow["request"]["http_version"], b"HTTP/1.1", "the version")
+        same(flow["request"]["http_version"], b"HTTP/2.0" if flow["client_conn"]["alpn"] == b"h2" else b"HTTP/1.1",
+             "the version")
     same(flows["/post"]["request"]["content"], bytes(range(256)) * 200, "the posted body")
     same(flows["/post"]["response"]["content"], b"received " + bytes(range(256)) * 200, "the answered body")
     same(flows["/get"]["response"]["content"], b"the origin's answer to /get\n", "the body")
