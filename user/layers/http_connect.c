@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* A CONNECT (spec/layers 8.8): asked, answered, and the tunnel that follows. */
+#include <stdio.h>
+
+#include "layers/http_stream_impl.h"
+
+static void connect_refused(struct http_stream *s)
+{
+	stream_finish(s, HOOK_HTTP_CONNECT_ERROR);
+}
+
+/* 502 in plain text, and the connection closes (spec 8.8; DB-6). */
+static void connect_failed(struct http_stream *s, const char *why)
+{
+	struct http_request *r = &s->flow->http.request;
+	struct http_response *resp = &s->flow->http.response;
+	struct strbuf body = { 0 };
+	struct chain data = { 0 };
+	struct str text;
+	char length[24];
+
+	strbuf_addf(&body, "Cannot connect to %.*s:%u: %s If you plan to redirect requests away from this server, "
+		    "consider setting `connection_strategy` to `lazy` to suppress early connections.",
+		    (int)r->host.len, r->host.ptr, r->port, why);
+	snprintf(length, sizeof(length), "%zu", body.len);
+	text = arena_copy(&s->flow->arena, str_of(length));
+	s->flow->http.has_response = true;
+	resp->base.version = STR("HTTP/1.1");
+	resp->status = 502;
+	resp->reason = STR("Bad Gateway");
+	resp->base.start = resp->base.end = env_stamp(s->base.env);
+	s->request = s->response = MESSAGE_DONE;
+	if (body.failed || arena_copy_failed(text) || stream_set_error(s, why) < 0 ||
+	    headers_add(&resp->base.headers, &s->flow->arena, STR("content-length"), text) < 0 ||
+	    headers_add(&resp->base.headers, &s->flow->arena, STR("Connection"), STR("close")) < 0 ||
+	    chain_write(&data, s->base.env->slabs, body.ptr, body.len) < 0 ||
+	    flow_capture(s->flow, &resp->base.body, &data, data.len) < 0) {
+		layer_reset(&s->base, s->http->client);
+	} else {
+		s->response_headers_sent = true;
+		stream_send_down(s, (struct http_event){ .type = HTTP_HEADERS });
+		stream_send_down(s, (struct http_event){ .type = HTTP_DATA, .data = &data });
+		stream_send_down(s, (struct http_event){ .type = HTTP_END });
+	}
+	chain_clear(&data);
+	strbuf_fini(&body);
+	stream_hook(s, HOOK_HTTP_CONNECT_ERROR, connect_refused);
+}
+
+/* The tunnel's layers start before the client hears of it (spec 8.8). The flow of a CONNECT that worked is not
+ * shown. */
+static void connect_tunnel(struct http_stream *s)
+{
+	struct http *h = s->http;
+	struct layer *child = http_tunnel_new(h, s->connect, true, &h->base);
+
+	flow_free(s->flow);
+	s->flow = NULL;
+	s->ended = true;
+	http_stream_retire(h, s);
+	if (!child) {
+		layer_reset(&h->base, h->client);
+		return;
+	}
+	layer_event(child, &(struct event){ .type = EV_START });
+	layer_send_bytes(&h->base, h->client, "HTTP/1.1 200 Connection established\r\n\r\n", 39);
+	h->codec->ops->tunnel(h->codec, child);
+}
+
+static void connect_confirmed(struct http_stream *s)
+{
+	if (s->connect->state != CONN_OPEN) {
+		connect_failed(s, "server closed connection");
+		return;
+	}
+	layer_resume(&s->base, s->connect, PAUSE_LAYER);
+	connect_tunnel(s);
+}
+
+/* A server that speaks first is not read before there is a tunnel for its words. */
+static void connect_opened(struct http_stream *s)
+{
+	stream_note_server(s, s->connect);
+	if (s->error) {
+		connect_failed(s, s->error);
+		return;
+	}
+	if (layer_hook(&s->base, HOOK_HTTP_CONNECTED, s->flow)) {
+		connect_tunnel(s);
+		return;
+	}
+	layer_pause(&s->base, s->connect, PAUSE_LAYER);
+	stream_wait(s, connect_confirmed);
+}
+
+/* The connection stays: the client may ask again, with a password. */
+static void connect_forbidden(struct http_stream *s)
+{
+	s->response = MESSAGE_DONE;
+	s->response_headers_sent = true;
+	stream_send_down(s, (struct http_event){ .type = HTTP_HEADERS });
+	stream_send_down(s, (struct http_event){ .type = HTTP_DATA, .data = &s->response_body });
+	chain_clear(&s->response_body);
+	stream_send_down(s, (struct http_event){ .type = HTTP_END });
+	stream_hook(s, HOOK_HTTP_CONNECT_ERROR, connect_refused);
+}
+
+static void connect_asked(struct http_stream *s)
+{
+	const struct http_request *r = &s->flow->http.request;
+
+	if (s->answered) {
+		connect_forbidden(s);
+		return;
+	}
+	s->connect = http_server_for_connect(s->http, r->host, r->port);
+	if (!s->connect) {
+		connect_failed(s, "out of memory.");
+		return;
+	}
+	if (!stream_options(s)->connection_eager || s->http->mode == HTTP_UPSTREAM) {
+		stream_hook(s, HOOK_HTTP_CONNECTED, connect_tunnel);
+		return;
+	}
+	stream_wait(s, connect_opened);
+	layer_open(&s->base, s->connect);
+}
+
+void stream_connect(struct http_stream *s)
+{
+	s->request = MESSAGE_DONE;
+	if (stream_may_use_us(s))
+		stream_hook(s, HOOK_HTTP_CONNECT, connect_asked);
+	else
+		stream_fail(s, HTTP_ERROR_SERVER, "out of memory");
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/* The response half of a stream (spec/layers 8.4): its body, the way down, what follows a 101, answers of our own. */
+#include "layers/http_reverse.h"
+#include "layers/http_stream_impl.h"
+#include "layers/websocket.h"
+
+#define RESPONSE_TOO_LARGE "Response body exceeds the body_size_limit."
+
+static void response_headers_down(struct http_stream *s)
+{
+	bool body = s->response == MESSAGE_STREAMING || s->response_body.len ||
+		    s->flow->http.response.base.has_trailers;
+
+	s->response_headers_sent = true;
+	stream_send_down(s, (struct http_event){ .type = HTTP_HEADERS, .end_stream = !body });
+}
+
+static void after_responseheaders(struct http_stream *s)
+{
+	if (stream_too_large_to_wait(s, &s->flow->http.response.base)) {
+		stream_let_pass(s, &s->flow->http.response.base);
+	} else if (stream_wants_whole(s, HOOK_RESPONSE)) {
+		s->response = MESSAGE_BUFFERING;
+		return;
+	}
+	s->response = MESSAGE_STREAMING;
+	response_headers_down(s);
+}
+
+/* Known before the `response` hook, so that who sees the flow there can tell what follows. */
+static bool note_websocket(struct http_stream *s)
+{
+	struct flow *f = s->flow;
+
+	if (f->http.response.status != 101 || !stream_options(s)->websocket ||
+	    !str_eq_nocase(headers_find(&f->http.response.base.headers, STR("upgrade")), STR("websocket")) ||
+	    !str_eq(headers_find(&f->http.request.base.headers, STR("sec-websocket-version")), STR("13")))
+		return true;
+	f->http.messages = arena_zalloc(&f->arena, sizeof(*f->http.messages));
+	return f->http.messages != NULL;
+}
+
+static void upgraded(struct http_stream *s)
+{
+	struct http *h = s->http;
+	struct http_upstream *up = s->upstream;
+	struct flow *f = s->flow;
+	struct layer *child = NULL;
+
+	s->flow = NULL;
+	http_upstream_leave(s);
+	s->ended = true;
+	if (up && f->http.messages) {
+		child = h->tunnel = websocket_new(&up->codec->base, h->client, up->conn, f);
+	} else {
+		layer_flow(&s->base, HOOK_RESPONSE, f);
+		if (up && stream_options(s)->rawtcp)
+			child = http_tunnel_new(h, up->conn, false, &up->codec->base);
+		else
+			layer_log(&h->base, LOG_WARN,
+				  "Sent HTTP 101 response, but no protocol is enabled to upgrade to.");
+	}
+	http_stream_retire(h, s);
+	if (!child) {
+		layer_reset(&h->base, h->client);
+		return;
+	}
+	layer_event(child, &(struct event){ .type = EV_START });
+	up->codec->ops->tunnel(up->codec, child);
+	h->codec->ops->tunnel(h->codec, child);
+}
+
+/* The response hook was answered: what is left of the response leaves. */
+static void after_response(struct http_stream *s)
+{
+	if (s->response == MESSAGE_BUFFERING) {
+		response_headers_down(s);
+		if (s->response_body.len)
+			stream_send_down(s, (struct http_event){ .type = HTTP_DATA, .data = &s->response_body });
+		chain_clear(&s->response_body);
+	}
+	stream_send_down(s, (struct http_event){ .type = HTTP_END });
+	s->response = MESSAGE_DONE;
+	if (s->flow->http.response.status == 101)
+		upgraded(s);
+	else
+		stream_maybe_finish(s);
+}
+
+static void fail_response_too_large(struct http_stream *s)
+{
+	stream_fail(s, HTTP_ERROR_SERVER, RESPONSE_TOO_LARGE);
+}
+
+void stream_response_headers(struct http_stream *s, bool end_stream)
+{
+	struct http_response *r = &s->flow->http.response;
+
+	s->response = MESSAGE_HEAD;
+	if (s->http->mode == HTTP_REVERSE && http_reverse_alt_svc(s->http, s->flow) < 0) {
+		stream_fail(s, HTTP_ERROR_SERVER, "out of memory");
+		return;
+	}
+	if (end_stream || r->status == 101) {
+		s->response = MESSAGE_BUFFERING;
+		if (!layer_hook(&s->base, HOOK_RESPONSEHEADERS, s->flow))
+			stream_wait(s, stream_go_on);
+		return;
+	}
+	stream_hook(s, HOOK_RESPONSEHEADERS,
+	     stream_announces_too_much(s, &r->base) ? fail_response_too_large : after_responseheaders);
+}
+
+void stream_response_data(struct http_stream *s, struct chain *data)
+{
+	struct body *b = &s->flow->http.response.base.body;
+
+	if (s->response == MESSAGE_FAILED || s->response == MESSAGE_DONE)
+		return;
+	if (stream_over_limit(s, b, data->len)) {
+		stream_fail(s, HTTP_ERROR_SERVER, RESPONSE_TOO_LARGE);
+		return;
+	}
+	if (!stream_capture(s, b, data))
+		return;
+	if (s->response == MESSAGE_STREAMING) {
+		stream_send_down(s, (struct http_event){ .type = HTTP_DATA, .data = data });
+		return;
+	}
+	if (chain_join(&s->response_body, data) < 0) {
+		stream_fail(s, HTTP_ERROR_SERVER, "out of memory");
+	} else if (stream_too_large_to_wait(s, &s->flow->http.response.base)) {
+		stream_let_pass(s, &s->flow->http.response.base);
+		s->response = MESSAGE_STREAMING;
+		response_headers_down(s);
+		stream_send_down(s, (struct http_event){ .type = HTTP_DATA, .data = &s->response_body });
+		chain_clear(&s->response_body);
+	}
+}
+
+void stream_response_end(struct http_stream *s)
+{
+	if (s->response == MESSAGE_FAILED || s->response == MESSAGE_DONE)
+		return;
+	s->flow->http.response.base.end = env_stamp(s->base.env);
+	if (note_websocket(s))
+		stream_hook(s, HOOK_RESPONSE, after_response);
+	else
+		stream_fail(s, HTTP_ERROR_SERVER, "out of memory");
+}
+
+/* Hooks see an answer of our own as they would see a server's. */
+static void respond_headers_seen(struct http_stream *s)
+{
+	stream_hook(s, HOOK_RESPONSE, after_response);
+}
+
+void stream_respond(struct http_stream *s)
+{
+	s->request = MESSAGE_DONE;
+	s->response = MESSAGE_BUFFERING;
+	stream_hook(s, HOOK_RESPONSEHEADERS, respond_headers_seen);
+}
