@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The benchmark's client: one thread, one epoll, any number of connections, HTTP/1.1 over TLS or plain, straight to a
- * host or through a proxy (CONNECT, or absolute-form requests). Prints one JSON line. It checks certificates, statuses
+ * host or through a proxy (CONNECT, or absolute-form requests), and a WebSocket that is echoed. Prints one JSON line. It
+ * checks certificates, statuses
  * and lengths, so that a fast wrong answer is an error and not a result. usage() lists what it can be told.
  */
 #include <arpa/inet.h>
@@ -25,10 +26,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "talk.h"
+
 enum { HEAD_BYTES_MAX = 16384, IO_BYTES = 65536, EVENTS = 256, CONNECTIONS_MAX = 20000 };
 enum { RETRY_NS = 500000 };
 
-enum state { CONNECTING, ASKING_PROXY, HANDSHAKE, EXCHANGE, HELD };
+enum state { CONNECTING, ASKING_PROXY, HANDSHAKE, EXCHANGE, MESSAGES, HELD };
 
 struct conn {
 	int fd;
@@ -43,13 +46,14 @@ struct conn {
 	uint64_t body_left;
 	bool head_done;
 	uint32_t in_len;
+	uint32_t ahead;              /* MESSAGES: sent and not yet back */
 	char in[HEAD_BYTES_MAX];
 };
 
 static struct {
 	struct sockaddr_in addr;
 	const char *host, *path, *ca;
-	bool tls, connect_first, absolute, fresh, resume, hold, retry;
+	bool tls, connect_first, absolute, fresh, resume, hold, retry, stamps, websocket;
 	uint64_t requests, upload, errors_max;
 	double seconds, timeout;
 	int connections;
@@ -72,17 +76,9 @@ static int held, live;              /* connections that wait for nothing; that a
 static bool any_again;
 static bool finished;
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 static double elapsed_s(void)
 {
-	return (double)(now_ns() - begin_ns) / 1e9;
+	return (double)(talk_now_ns() - begin_ns) / 1e9;
 }
 
 static void conn_close(struct conn *c)
@@ -156,7 +152,7 @@ static void conn_open(struct conn *c)
 	*c = (struct conn){ .fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
 			    .state = CONNECTING,
 			    .want_write = true,
-			    .start_ns = now_ns() };
+			    .start_ns = talk_now_ns() };
 	if (c->fd < 0) {
 		perror("load: socket");
 		exit(1);
@@ -237,7 +233,7 @@ static void start_handshake(struct conn *c)
 		SSL_set_session(c->ssl, session);
 }
 
-static void record_latency(struct conn *c)
+static void record_latency(uint64_t since_ns)
 {
 	if (got.latencies == got.latency_cap) {
 		got.latency_cap = got.latency_cap ? got.latency_cap * 2 : 65536;
@@ -247,13 +243,14 @@ static void record_latency(struct conn *c)
 			exit(1);
 		}
 	}
-	got.latency_us[got.latencies++] = (uint32_t)((now_ns() - c->start_ns) / 1000);
+	got.latency_us[got.latencies++] = (uint32_t)((talk_now_ns() - since_ns) / 1000);
 }
 
 /* The response is complete: what this connection does next. */
 static void conn_done(struct conn *c)
 {
-	record_latency(c);
+	if (!opt.stamps)
+		record_latency(c->start_ns);
 	got.done++;
 	if (opt.retry) {
 		finished = true;
@@ -265,7 +262,7 @@ static void conn_done(struct conn *c)
 		conn_open(c);
 	} else if (may_start()) {
 		got.started++;
-		c->start_ns = now_ns();
+		c->start_ns = talk_now_ns();
 		start_request(c);
 	} else {
 		conn_close(c);
@@ -278,12 +275,17 @@ static bool take_head(struct conn *c, size_t head_len)
 	const char *length = strcasestr(c->in, "\r\ncontent-length:");
 	uint64_t extra = c->in_len - head_len;
 
-	if (strncmp(c->in, "HTTP/1.", 7) || strncmp(c->in + 8, " 200", 4)) {
+	if (strncmp(c->in, "HTTP/1.", 7) ||
+	    strncmp(c->in + 8, opt.websocket && c->state == EXCHANGE ? " 101" : " 200", 4)) {
 		fail(c, "status line: %.*s", (int)strcspn(c->in, "\r\n"), c->in);
 		return false;
 	}
 	if (c->state == ASKING_PROXY)
 		return true;
+	if (opt.websocket) {
+		c->head_done = true;
+		return true;
+	}
 	if (!length) {
 		fail(c, "a response without Content-Length");
 		return false;
@@ -313,7 +315,7 @@ static int read_head(struct conn *c)
 		return -1;
 	}
 	if (!got.first_byte_ns && c->state == EXCHANGE)
-		got.first_byte_ns = now_ns();
+		got.first_byte_ns = talk_now_ns();
 	c->in_len += (uint32_t)n;
 	c->in[c->in_len] = 0;
 	end = strstr(c->in, "\r\n\r\n");
@@ -325,6 +327,20 @@ static int read_head(struct conn *c)
 	}
 	end[2] = 0;
 	return take_head(c, (size_t)(end + 4 - c->in)) ? 1 : -1;
+}
+
+/* A piece of /stamps says when it left: what it took to come here is the latency. */
+static int read_stamps(struct conn *c)
+{
+	uint32_t have = (uint32_t)((STAMPS * (uint64_t)STAMP_BYTES - c->body_left) % STAMP_BYTES);
+	char piece[STAMP_BYTES + 1] = "";
+	int n = conn_io(c, false, c->in + have, STAMP_BYTES - have);
+
+	if (n <= 0 || have + (uint32_t)n < STAMP_BYTES)
+		return n;
+	memcpy(piece, c->in, STAMP_BYTES);
+	record_latency(strtoull(piece, NULL, 16));
+	return n;
 }
 
 /* false: nothing more to do until the next event. */
@@ -341,8 +357,14 @@ static bool run_exchange(struct conn *c)
 		if (n <= 0)
 			return false;
 	}
+	if (opt.websocket) {
+		c->state = MESSAGES;
+		c->in_len = 0;
+		return true;
+	}
 	while (c->body_left) {
-		n = conn_io(c, false, sink, c->body_left < IO_BYTES ? c->body_left : IO_BYTES);
+		n = opt.stamps ? read_stamps(c)
+			       : conn_io(c, false, sink, c->body_left < IO_BYTES ? c->body_left : IO_BYTES);
 		if (n == 0)
 			return false;
 		if (n < 0) {
@@ -358,6 +380,61 @@ static bool run_exchange(struct conn *c)
 	}
 	conn_done(c);
 	return c->fd >= 0 && c->state == EXCHANGE;
+}
+
+enum { SENT_FRAME = TALK_FRAME_HEAD + 4 + TALK_MESSAGE_BYTES, ECHOED_FRAME = TALK_FRAME_HEAD + TALK_MESSAGE_BYTES };
+
+/* Tops up what is on its way, in one write. */
+static int send_messages(struct conn *c)
+{
+	char frames[TALK_MESSAGES_AHEAD * SENT_FRAME], *at = frames;
+
+	for (; c->ahead < TALK_MESSAGES_AHEAD && may_start(); c->ahead++, got.started++) {
+		memcpy(at, (const char[]){ (char)0x82, (char)(0x80 | TALK_MESSAGE_BYTES), 1, 2, 3, 4 }, 6);
+		memset(at + 6, 'm', TALK_MESSAGE_BYTES);
+		at += SENT_FRAME;
+	}
+	return at == frames || conn_io(c, true, frames, (size_t)(at - frames)) == (int)(at - frames) ? 0 : -1;
+}
+
+/* The echo is unmasked: what was 'm' everywhere comes back xor'ed with the mask. */
+static bool echo_is_right(const char *frame)
+{
+	if (frame[0] != (char)0x82 || frame[1] != TALK_MESSAGE_BYTES)
+		return false;
+	for (int i = 0; i < TALK_MESSAGE_BYTES; i++)
+		if (frame[TALK_FRAME_HEAD + i] != ('m' ^ (i % 4 + 1)))
+			return false;
+	return true;
+}
+
+static bool run_messages(struct conn *c)
+{
+	uint32_t used = 0;
+	int n;
+
+	if (send_messages(c) < 0) {
+		fail(c, "a full socket, or none, for messages");
+		return false;
+	}
+	n = conn_io(c, false, c->in + c->in_len, HEAD_BYTES_MAX - c->in_len);
+	if (n < 0)
+		fail(c, "closed among the messages");
+	if (n <= 0)
+		return false;
+	c->in_len += (uint32_t)n;
+	for (; c->in_len - used >= ECHOED_FRAME; used += ECHOED_FRAME, c->ahead--, got.done++) {
+		if (!echo_is_right(c->in + used)) {
+			fail(c, "another message than was sent");
+			return false;
+		}
+	}
+	memmove(c->in, c->in + used, c->in_len - used);
+	c->in_len -= used;
+	if (c->ahead || may_start())
+		return true;
+	conn_close(c);
+	return false;
 }
 
 static bool run_handshake(struct conn *c)
@@ -437,6 +514,9 @@ static void conn_run(struct conn *c)
 		case EXCHANGE:
 			more = run_exchange(c);
 			break;
+		case MESSAGES:
+			more = run_messages(c);
+			break;
 		case HELD:
 			if (conn_io(c, false, sink, sizeof(sink)) < 0) {
 				held--;
@@ -458,15 +538,19 @@ static int on_session(SSL *ssl, SSL_SESSION *fresh)
 
 static void prepare(void)
 {
-	char length[64] = "";
+	char more[256] = "";
 
+	opt.stamps = strcmp(opt.path, "/stamps") == 0;
+	opt.websocket = strcmp(opt.path, "/websocket") == 0;
 	snprintf(sni, sizeof(sni), "%.*s", (int)strcspn(opt.host, ":"), opt.host);
 	if (opt.upload)
-		snprintf(length, sizeof(length), "Content-Length: %llu\r\n", (unsigned long long)opt.upload);
+		snprintf(more, sizeof(more), "Content-Length: %llu\r\n", (unsigned long long)opt.upload);
+	if (opt.websocket)
+		snprintf(more, sizeof(more), "%s", TALK_WEBSOCKET_ASK);
 	snprintf(request, sizeof(request),
 		 "%s %s%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nAccept: */*\r\n%s\r\n",
 		 opt.upload ? "POST" : "GET", opt.absolute ? "http://" : "", opt.absolute ? opt.host : "", opt.path,
-		 opt.host, length);
+		 opt.host, more);
 	snprintf(connect_request, sizeof(connect_request), "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", opt.host,
 		 opt.host);
 	if (!opt.tls)
@@ -516,6 +600,7 @@ static void usage(void)
 	fputs("usage: load --to ADDRESS:PORT [options]\n"
 	      "  --host NAME:PORT   the request's host and the certificate's name (localhost)\n"
 	      "  --path PATH        (/1k)            --upload BYTES   POST this much instead of GET\n"
+	      "                     /stamps: latencies are those of its pieces; /websocket: requests are messages\n"
 	      "  --tls              --ca FILE        check the certificate against this CA\n"
 	      "  --connect          ask a proxy with CONNECT first; --absolute: send absolute-form requests\n"
 	      "  --connections N    --requests N | --seconds S\n"
@@ -632,7 +717,7 @@ int main(int argc, char **argv)
 		perror("load");
 		return 1;
 	}
-	begin_ns = now_ns();
+	begin_ns = talk_now_ns();
 	for (int i = 0; i < opt.connections; i++)
 		conns[i].fd = -1;
 	for (int i = 0; i < opt.connections; i++)

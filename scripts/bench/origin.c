@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The benchmark's origin: one thread, one epoll, TLS and plain HTTP/1.1 with as little CPU as that takes, so that the
- * proxy in front of it is what is measured. GET /1k, GET /bytes/N, and any request with a Content-Length body, which is
- * read and thrown away. Not a server for anybody else: it trusts its client.
+ * proxy in front of it is what is measured. GET /1k, GET /bytes/N, GET /stamps (pieces of a body, each the time at which
+ * it was sent), any request with a Content-Length body, which is read and thrown away, and a WebSocket that echoes. Not
+ * a server for anybody else: it trusts its client.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -19,13 +20,19 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "talk.h"
 
 enum { HEAD_BYTES_MAX = 8192, IO_BYTES = 65536, IO_ROUNDS = 8, EVENTS = 256, WITH_HEAD_BYTES = 2048 };
 
 struct conn {
 	int fd;
 	bool listener, tls, handshake_done, want_write, close_after;
+	bool websocket;              /* echoes from now on */
+	uint32_t stamps_left;        /* pieces of /stamps still to be sent */
+	struct conn *next_stamped;
 	SSL *ssl;
 	uint64_t sink_left;          /* bytes of a request body still to be read */
 	uint64_t body_left;          /* bytes of a response body still to be sent */
@@ -36,6 +43,7 @@ struct conn {
 };
 
 static int epoll_fd;
+static struct conn *stamped;         /* connections that are sent the time now and then */
 static SSL_CTX *tls_ctx;
 static char zeros[IO_BYTES];
 static char sink[IO_BYTES];
@@ -48,6 +56,11 @@ static void die(const char *what)
 
 static void conn_close(struct conn *c)
 {
+	for (struct conn **at = &stamped; *at; at = &(*at)->next_stamped)
+		if (*at == c) {
+			*at = c->next_stamped;
+			break;
+		}
 	if (c->ssl) {
 		SSL_shutdown(c->ssl);
 		SSL_free(c->ssl);
@@ -155,6 +168,36 @@ static void reply(struct conn *c, const char *status, uint64_t length)
 					c->close_after ? "Connection: close\r\n" : "");
 }
 
+/* Nothing but the time, in pieces that never fill a socket's buffer. */
+static int send_stamp(struct conn *c)
+{
+	char piece[STAMP_BYTES + 1];
+
+	snprintf(piece, sizeof(piece), "%0*llx", STAMP_BYTES, (unsigned long long)talk_now_ns());
+	if (conn_write(c, piece, STAMP_BYTES) != STAMP_BYTES)
+		return -1;
+	c->stamps_left--;
+	return 0;
+}
+
+static void send_stamps(void)
+{
+	struct conn *c = stamped;
+
+	stamped = NULL;
+	while (c) {
+		struct conn *next = c->next_stamped;
+
+		if (send_stamp(c) < 0) {
+			conn_close(c);
+		} else if (c->stamps_left) {
+			c->next_stamped = stamped;
+			stamped = c;
+		}
+		c = next;
+	}
+}
+
 /* The head is terminated with NUL at its empty line. */
 static void answer(struct conn *c, const char *head)
 {
@@ -172,9 +215,42 @@ static void answer(struct conn *c, const char *head)
 		reply(c, "200 OK", strtoull(path + 8, NULL, 10));
 	} else if (path && strncmp(path + 1, "/1k", 3) == 0) {
 		reply(c, "200 OK", 1024);
+	} else if (path && strncmp(path + 1, "/stamps", 7) == 0) {
+		reply(c, "200 OK", (uint64_t)STAMPS * STAMP_BYTES);
+		c->body_left = 0;
+		c->stamps_left = STAMPS;
+		c->next_stamped = stamped;
+		stamped = c;
+	} else if (path && strncmp(path + 1, "/websocket", 10) == 0) {
+		c->websocket = true;
+		c->out_sent = 0;
+		c->out_len = (uint32_t)snprintf(c->out, sizeof(c->out), "%s", TALK_WEBSOCKET_ANSWER);
 	} else {
 		reply(c, "404 Not Found", 0);
 	}
+}
+
+/* Unmasked, the client's frames are the answer. 1: one is on its way; 0: more is needed; -1: gone. */
+static int echo(struct conn *c)
+{
+	uint8_t *in = (uint8_t *)c->in;
+	size_t used = 0, made = 0;
+	char out[HEAD_BYTES_MAX];
+
+	while (c->in_len - used >= TALK_FRAME_HEAD + 4u && c->in_len - used >= TALK_FRAME_HEAD + 4u + (in[used + 1] & 127u)) {
+		uint32_t len = in[used + 1] & 127u;
+
+		if (len > 125 || !(in[used + 1] & 128))
+			return -1;
+		out[made++] = (char)in[used];
+		out[made++] = (char)len;
+		for (uint32_t i = 0; i < len; i++)
+			out[made++] = (char)(in[used + 6 + i] ^ in[used + 2 + i % 4]);
+		used += 6 + len;
+	}
+	memmove(c->in, c->in + used, c->in_len - used);
+	c->in_len -= (uint32_t)used;
+	return made == 0 || conn_write(c, out, (int)made) == (int)made ? 0 : -1;
 }
 
 /* Uses up what is in c->in: body bytes, then at most one head. 1: a response is ready; 0: more is needed; -1: gone. */
@@ -183,6 +259,8 @@ static int conn_parse(struct conn *c)
 	uint32_t used = 0;
 	char *end;
 
+	if (c->websocket && !c->out_len)
+		return echo(c);
 	if (c->sink_left) {
 		used = c->sink_left < c->in_len ? (uint32_t)c->sink_left : c->in_len;
 		c->sink_left -= used;
@@ -344,8 +422,10 @@ int main(int argc, char **argv)
 	puts("ready");
 	fflush(stdout);
 	for (;;) {
-		int n = epoll_wait(epoll_fd, events, EVENTS, -1);
+		int n = epoll_wait(epoll_fd, events, EVENTS, stamped ? STAMP_EVERY_MS : -1);
 
+		if (n == 0)
+			send_stamps();
 		for (int i = 0; i < n; i++) {
 			struct conn *c = events[i].data.ptr;
 

@@ -33,6 +33,10 @@ def find_program(*names):
     return None
 
 
+def find_file(path):
+    return path if os.path.exists(path) else None
+
+
 def cgroup2_root():
     with open("/proc/self/mounts", encoding="ascii") as mounts:
         for line in mounts:
@@ -107,6 +111,18 @@ class Peer:
     def client_cgroup(self):
         return None
 
+    def h2_port(self):
+        """Where it speaks HTTP/2 over TLS as a server; None: it does not, or nothing would be compared."""
+        return None
+
+    def relay_port(self):
+        """Where it relays bytes to the origin's plain port."""
+        return None
+
+    def saving_command(self):
+        """command(), with every flow saved to a file; None: it cannot."""
+        return None
+
     # ---- the same for all
 
     def load_args(self, kind, fresh=False):
@@ -124,8 +140,8 @@ class Peer:
     def log_path(self):
         return os.path.join(self.folder, "log")
 
-    def start(self):
-        command = self.command()
+    def start(self, command=None):
+        command = command or self.command()
         if not command:
             return
         os.makedirs(self.folder, exist_ok=True)
@@ -181,9 +197,10 @@ class Haproxy(Peer):
         self.program = find_program("haproxy")
         if not self.program:
             raise Unavailable("not installed; run scripts/install-deps --bench")
-        self.port, self.plain_port = free_port(), free_port()
+        self.port, self.plain_port, self.http2, self.relay = (free_port() for _ in range(4))
         b = self.bench
-        # http-reuse never: one connection of the client, one to the origin, as an interceptor has it.
+        # http-reuse never: one connection of the client, one to the origin, as an interceptor has it. Streams of
+        # HTTP/2 share theirs.
         self.config = self.write("haproxy.cfg", f"""
 global
     nbthread 1
@@ -194,6 +211,7 @@ defaults
     timeout client 600s
     timeout server 600s
     http-reuse never
+    option http-no-delay
 frontend tls
     bind 127.0.0.1:{self.port} ssl crt {b.certificates}/both.pem
     default_backend tls
@@ -205,7 +223,24 @@ frontend plain
     default_backend plain
 backend plain
     server origin 127.0.0.1:{b.plain_port}
+frontend http2
+    bind 127.0.0.1:{self.http2} ssl crt {b.certificates}/both.pem alpn h2
+    default_backend http2
+backend http2
+    http-reuse always
+    default-server ssl verify required ca-file {b.origin_ca} sni str(localhost) verifyhost localhost alpn h2
+    server origin 127.0.0.1:{b.h2_port}
+listen relay
+    mode tcp
+    bind 127.0.0.1:{self.relay}
+    server origin 127.0.0.1:{b.plain_port}
 """)
+
+    def h2_port(self):
+        return self.http2
+
+    def relay_port(self):
+        return self.relay
 
     def command(self):
         return [self.program, "-db", "-f", self.config]
@@ -224,8 +259,12 @@ class Nginx(Peer):
         self.program = find_program("nginx")
         if not self.program:
             raise Unavailable("not installed; run scripts/install-deps --bench")
-        self.port, self.fresh_port, self.plain_port = free_port(), free_port(), free_port()
+        self.port, self.fresh_port, self.plain_port, self.http2, self.relay = (free_port() for _ in range(5))
         b = self.bench
+        module = find_file("/usr/lib/nginx/modules/ngx_stream_module.so")
+        stream = f"stream {{ server {{ listen 127.0.0.1:{self.relay}; proxy_pass 127.0.0.1:{b.plain_port}; }} }}"
+        if not module:
+            stream, self.relay = "", None
         user = "user root;" if os.getuid() == 0 else ""
         proxy = f"""
             proxy_http_version 1.1;
@@ -239,6 +278,7 @@ class Nginx(Peer):
         tls = f"ssl_certificate {b.certificates}/cert.pem; ssl_certificate_key {b.certificates}/key.pem;"
         # Without an upstream block's keepalive each request opens a connection: that is the second server.
         self.config = self.write("nginx.conf", f"""
+{f"load_module {module};" if module else ""}
 {user}
 daemon off;
 worker_processes 1;
@@ -270,9 +310,31 @@ http {{
     server {{
         listen 127.0.0.1:{self.plain_port} backlog=4096;
         location / {{ proxy_pass http://plain; proxy_set_header Connection ""; {proxy} }}
+        location /websocket {{
+            proxy_pass http://plain; {proxy}
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection "Upgrade";
+        }}
+        location /stamps {{
+            proxy_pass http://plain; {proxy}
+            proxy_set_header Connection "";
+            proxy_buffering off;
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:{self.http2} ssl http2 backlog=4096; {tls}
+        http2_max_concurrent_streams 128;
+        location / {{ proxy_pass https://tls; proxy_set_header Connection ""; {proxy} }}
     }}
 }}
+{stream}
 """)
+
+    def h2_port(self):
+        return self.http2
+
+    def relay_port(self):
+        return self.relay
 
     def command(self):
         return [self.program, "-c", self.config, "-p", self.folder, "-e", "stderr"]
@@ -365,16 +427,31 @@ class Mitmproxy(ConnectProxy):
         self.program = os.environ.get("MITMDUMP") or find_program("mitmdump")
         if not self.program:
             raise Unavailable("no mitmdump in PATH or in the variable MITMDUMP")
-        self.port = free_port()
+        self.choose_ports()
         self.bench.make_ca(self)
+
+    def choose_ports(self):
+        self.port, self.http2, self.relay = (free_port() for _ in range(3))
 
     def ca(self):
         return os.path.join(self.folder, "mitmproxy-ca-cert.pem")
 
+    def h2_port(self):
+        return self.http2
+
+    def relay_port(self):
+        return self.relay
+
     def command(self):
-        return [self.program, "--quiet", "--mode", "regular", "--listen-host", "127.0.0.1", "--listen-port",
-                str(self.port), "--set", f"confdir={self.folder}",
+        modes = (f"regular@127.0.0.1:{self.port}",
+                 f"reverse:https://localhost:{self.bench.h2_port}@127.0.0.1:{self.http2}",
+                 f"reverse:tcp://127.0.0.1:{self.bench.plain_port}@127.0.0.1:{self.relay}")
+        return [self.program, "--quiet", *(word for mode in modes for word in ("--mode", mode)),
+                "--set", f"confdir={self.folder}",
                 "--set", f"ssl_verify_upstream_trusted_ca={self.bench.origin_ca}"]
+
+    def saving_command(self):
+        return [*self.command(), "--save-stream-file", os.path.join(self.folder, "flows")]
 
 
 class MitmBpf(Mitmproxy):
@@ -389,7 +466,7 @@ class MitmBpf(Mitmproxy):
 
     def prepare(self):
         self.find()
-        self.port = free_port()
+        self.choose_ports()
         self.bench.make_ca(self)
 
     def command(self):
@@ -421,6 +498,15 @@ class MitmBpfSteered(MitmBpf):
 
     def client_cgroup(self):
         return self.cgroup
+
+    def h2_port(self):
+        return None
+
+    def relay_port(self):
+        return None
+
+    def saving_command(self):
+        return None
 
     def command(self):
         return [self.program, "--quiet", "--intercept", "load", "--cgroup", os.path.basename(self.cgroup),
