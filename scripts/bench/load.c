@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The benchmark's client: one thread, one epoll, any number of connections, HTTP/1.1 over TLS or plain, straight to a
- * host or through a proxy (CONNECT, or absolute-form requests), and a WebSocket that is echoed. Prints one JSON line. It
- * checks certificates, statuses
+ * host or through a proxy (CONNECT, or absolute-form requests), and a WebSocket that is echoed. Prints one JSON line.
+ * It checks certificates, statuses
  * and lengths, so that a fast wrong answer is an error and not a result. usage() lists what it can be told.
  */
 #include <arpa/inet.h>

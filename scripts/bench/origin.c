@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The benchmark's origin: one thread, one epoll, TLS and plain HTTP/1.1 with as little CPU as that takes, so that the
- * proxy in front of it is what is measured. GET /1k, GET /bytes/N, GET /stamps (pieces of a body, each the time at which
- * it was sent), any request with a Content-Length body, which is read and thrown away, and a WebSocket that echoes. Not
+ * proxy in front of it is what is measured. GET /1k, GET /bytes/N, GET /stamps (pieces of a body, each the time at
+ * which it was sent), any request with a Content-Length body, which is read and thrown away, and a WebSocket that
+ * echoes. Not
  * a server for anybody else: it trusts its client.
  */
 #include <arpa/inet.h>
@@ -237,7 +238,7 @@ static int echo(struct conn *c)
 	size_t used = 0, made = 0;
 	char out[HEAD_BYTES_MAX];
 
-	while (c->in_len - used >= TALK_FRAME_HEAD + 4u && c->in_len - used >= TALK_FRAME_HEAD + 4u + (in[used + 1] & 127u)) {
+	while (c->in_len - used > 1 && c->in_len - used >= TALK_FRAME_HEAD + 4u + (in[used + 1] & 127u)) {
 		uint32_t len = in[used + 1] & 127u;
 
 		if (len > 125 || !(in[used + 1] & 128))
