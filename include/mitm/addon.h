@@ -46,6 +46,8 @@ struct addon_ops {
 	/* One message of a WebSocket, as it passes. path: of its request. */
 	int (*websocket_message)(struct addon *a, const struct conn_record *client, const struct conn_record *server,
 				 const char *path, bool text, const struct tcp_message *m, struct err *e);
+	/* Nothing more is there at the moment: what was only collected is written now. */
+	int (*pause)(struct addon *a, struct err *e);
 	/* Nothing follows but free(). */
 	int (*done)(struct addon *a, struct err *e);
 	void (*free)(struct addon *a);

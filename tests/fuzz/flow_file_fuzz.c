@@ -14,17 +14,17 @@ static struct flow *read_flow(struct str item)
 
 static void write_twice(const struct flow *f)
 {
-	struct tnet_writer first = { 0 }, second = { 0 };
+	struct flow_file_writer first = { 0 }, second = { 0 };
 	struct flow *again;
 
 	BUG_ON(flow_file_write(&first, f) < 0);
-	again = read_flow(tnet_written(&first));
+	again = read_flow(tnet_written(&first.out));
 	BUG_ON(!again);
 	BUG_ON(flow_file_write(&second, again) < 0);
-	BUG_ON(!str_eq(tnet_written(&first), tnet_written(&second)));
+	BUG_ON(!str_eq(tnet_written(&first.out), tnet_written(&second.out)));
 	flow_free(again);
-	tnet_writer_fini(&first);
-	tnet_writer_fini(&second);
+	flow_file_writer_fini(&first);
+	flow_file_writer_fini(&second);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -133,17 +133,17 @@ static void round_trip(const char *name)
 	snprintf(path, sizeof(path), DIR "mitm/%s.json", name);
 	root = vector_json(path, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL);
 	json_array_foreach(json_object_get(root, "flows"), i, flow) {
-		struct tnet_writer w = { 0 };
+		struct flow_file_writer w = { 0 };
 		struct str item = rest;
 		struct flow *f = next_flow(&rest);
 
 		item.len -= rest.len;
 		check_flow(&a, f, json_object_get(flow, "state"));
 		assert_int_equal(flow_file_write(&w, f), 0);
-		if (!str_eq(tnet_written(&w), item))
+		if (!str_eq(tnet_written(&w.out), item))
 			fail_msg("%s, flow %zu:\n%.*s\n%.*s", name, i, (int)item.len, item.ptr,
-				 (int)w.len, tnet_written(&w).ptr);
-		tnet_writer_fini(&w);
+				 (int)w.out.len, tnet_written(&w.out).ptr);
+		flow_file_writer_fini(&w);
 		flow_free(f);
 	}
 	assert_int_equal(rest.len, 0);
@@ -256,7 +256,7 @@ static void own_metadata_comes_back(void **state)
 	struct conn_record *client = conn_record_new(true, id), *server = conn_record_new(false, id);
 	struct flow *f = flow_new(FLOW_HTTP, id, client, server), *back;
 	struct chain data = { 0 };
-	struct tnet_writer w = { 0 };
+	struct flow_file_writer w = { 0 };
 	struct str rest, key;
 
 	(void)state;
@@ -276,7 +276,7 @@ static void own_metadata_comes_back(void **state)
 	chain_clear(&data);
 
 	assert_int_equal(flow_file_write(&w, f), 0);
-	rest = tnet_written(&w);
+	rest = tnet_written(&w.out);
 	back = next_flow(&rest);
 	assert_int_equal(back->client->process.pid, 4711);
 	assert_int_equal(back->client->process.uid, 1000);
@@ -293,7 +293,40 @@ static void own_metadata_comes_back(void **state)
 	flow_free(f);
 	conn_record_put(client);
 	conn_record_put(server);
-	tnet_writer_fini(&w);
+	flow_file_writer_fini(&w);
+	assert_int_equal(mem_live(), 0);
+}
+
+/* A record is written once and remembered; what was edited since is another one. */
+static void edited_records_are_not_taken_for_the_old(void **state)
+{
+	static const uint8_t id[16] = { 0xbb, [6] = 0x40 };
+	struct conn_record *client = conn_record_new(true, id), *server = conn_record_new(false, id);
+	struct flow_file_writer w = { 0 };
+	const char *const snis[] = { "one.test", "one.test", "two.test" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(snis); i++) {
+		struct flow *f, *back;
+		struct str rest;
+
+		if (!client->sni.ptr || !str_eq(client->sni, str_of(snis[i]))) {
+			assert_int_equal(conn_record_edit(&client), 0);
+			assert_int_equal(conn_record_text(client, &client->sni, str_of(snis[i])), 0);
+		}
+		f = flow_new(FLOW_TCP, id, client, server);
+		tnet_rewind(&w.out);
+		assert_int_equal(flow_file_write(&w, f), 0);
+		rest = tnet_written(&w.out);
+		back = next_flow(&rest);
+		assert_true(str_eq(back->client->sni, str_of(snis[i])));
+		assert_true(back->client->is_client && !back->server->is_client);
+		flow_free(back);
+		flow_free(f);
+	}
+	conn_record_put(client);
+	conn_record_put(server);
+	flow_file_writer_fini(&w);
 	assert_int_equal(mem_live(), 0);
 }
 
@@ -335,6 +368,7 @@ int main(void)
 		cmocka_unit_test(damage_is_refused_with_a_sentence),
 		cmocka_unit_test(older_formats_are_named),
 		cmocka_unit_test(own_metadata_comes_back),
+		cmocka_unit_test(edited_records_are_not_taken_for_the_old),
 		cmocka_unit_test(reading_survives_every_failed_allocation),
 	};
 

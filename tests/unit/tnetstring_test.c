@@ -158,6 +158,33 @@ static void floats_have_the_shortest_text(void **state)
 	assert_string_equal(float_text(-2.2250738585072014e-308, text), "-2.2250738585072014e-308");
 }
 
+/* The way that times take is another than that of numbers in general: it must not show. */
+static void times_have_the_shortest_text(void **state)
+{
+	uint64_t random = 88172645463325252u;
+	char text[FLOAT_TEXT_MAX], expected[FLOAT_TEXT_MAX + 2];
+
+	(void)state;
+	for (int i = 0; i < 200000; i++) {
+		double value;
+
+		random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+		value = i % 3 == 0 ? (double)(random % 4294967296u) + (double)(random >> 40) / 16777216.0
+				   : (double)(1500000000 + (int64_t)(random % 400000000)) +
+					     (double)(random >> 44) / (i % 3 == 1 ? 1e6 : 1048576.0);
+		for (int digits = 1; digits <= 17; digits++) {
+			snprintf(expected, sizeof(expected), "%.*g", digits, value);
+			if (strtod(expected, NULL) == value)
+				break;
+		}
+		if (strchr(expected, 'e'))
+			continue;
+		if (!strchr(expected, '.'))
+			strcat(expected, ".0");
+		assert_string_equal(float_text(value, text), expected);
+	}
+}
+
 static void nesting_and_lengths_are_bounded(void **state)
 {
 	struct tnet_writer w = { 0 };
@@ -203,6 +230,7 @@ int main(void)
 		cmocka_unit_test(decoding_agrees),
 		cmocka_unit_test(encoding_agrees),
 		cmocka_unit_test(floats_have_the_shortest_text),
+		cmocka_unit_test(times_have_the_shortest_text),
 		cmocka_unit_test(nesting_and_lengths_are_bounded),
 		cmocka_unit_test(text_that_is_no_utf8_is_mended),
 	};

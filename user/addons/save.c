@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The flow file on disk. Each flow is one write(2), so whatever ends the program the file holds whole flows; a write
- * that the disk cut short is taken back. Nothing goes on unrecorded: a flow that cannot be written ends the program.
+ * The flow file on disk. The flows that come together are one write(2), so whatever ends the program the file holds
+ * whole flows; a write that the disk cut short is taken back to the last of them. Nothing goes on unrecorded: a flow
+ * that cannot be written ends the program.
  */
 #include "addons/save.h"
 
@@ -20,6 +21,7 @@
 #include "flow/flow_file.h"
 
 #define KEEP_BUFFER ((size_t)1 << 20)
+#define TOGETHER_MAX ((size_t)256 << 10)
 
 struct save {
 	struct addon base;
@@ -27,7 +29,9 @@ struct save {
 	bool append;
 	char path[PATH_MAX];             /* of what is open */
 	int fd;
-	struct tnet_writer writer;
+	time_t opened_at;                /* when the pattern was last looked at */
+	struct flow_file_writer writer;
+	struct strbuf together;          /* whole flows that are not written yet */
 };
 
 static int expand_home(const char *path, struct strbuf *out)
@@ -100,6 +104,8 @@ static int mend_tail(struct save *s, struct err *e)
 	return 0;
 }
 
+static int save_pause(struct addon *a, struct err *e);
+
 /* Opens what the pattern says at this moment, unless that is open already. */
 static int open_current(struct save *s, struct err *e)
 {
@@ -107,13 +113,22 @@ static int open_current(struct save *s, struct err *e)
 	time_t now = time(NULL);
 	struct tm local;
 
+	if (s->fd >= 0 && now == s->opened_at)
+		return 0;
+	s->opened_at = now;
 	localtime_r(&now, &local);
 	if (strftime(path, sizeof(path), s->pattern, &local) == 0)
 		return err_set(e, -ENAMETOOLONG, "The name of the flow file is empty or too long: %s", s->pattern);
 	if (s->fd >= 0 && strcmp(path, s->path) == 0)
 		return 0;
-	if (s->fd >= 0)
+	if (s->fd >= 0) {
+		int ret = save_pause(&s->base, e);
+
 		close(s->fd);
+		s->fd = -1;
+		if (ret < 0)
+			return ret;
+	}
 	snprintf(s->path, sizeof(s->path), "%s", path);
 	make_folders(path);
 	s->fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC | O_APPEND | (s->append ? 0 : O_TRUNC), 0600);
@@ -137,10 +152,23 @@ static int save_configure(struct addon *a, const struct settings *settings, stru
 	return open_current(s, e);
 }
 
-/* Nothing of a flow is better than a part of it: the next reader would stop at the part. */
-static int take_back(struct save *s, off_t size, int code, struct err *e)
+/* How much of what was written is whole flows. */
+static size_t whole_flows(struct str bytes, size_t written)
 {
-	bool mended = size >= 0 && ftruncate(s->fd, size) == 0;
+	size_t whole = 0, item;
+
+	while (whole < written && tnet_measure((struct str){ bytes.ptr + whole, bytes.len - whole }, &item) == 0 &&
+	       whole + item <= written)
+		whole += item;
+	return whole;
+}
+
+/* Nothing of a flow is better than a part of it: the next reader would stop at the part. */
+static int take_back(struct save *s, size_t part, int code, struct err *e)
+{
+	struct stat st;
+	bool mended = fstat(s->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= (off_t)part &&
+		      ftruncate(s->fd, st.st_size - (off_t)part) == 0;
 
 	errno = -code;
 	return err_set(e, code, "Error writing flows to %s: %m. %s", s->path,
@@ -148,23 +176,43 @@ static int take_back(struct save *s, off_t size, int code, struct err *e)
 				"Its last flow may be torn.");
 }
 
-static int write_flow(struct save *s, struct err *e)
+static int write_flows(struct save *s, struct str bytes, struct err *e)
 {
-	struct str bytes = tnet_written(&s->writer);
-	struct stat st;
-	off_t size = fstat(s->fd, &st) == 0 && S_ISREG(st.st_mode) ? st.st_size : -1;
+	size_t written = 0;
 
-	while (bytes.len) {
-		ssize_t done = write(s->fd, bytes.ptr, bytes.len);
+	while (written < bytes.len) {
+		ssize_t done = write(s->fd, bytes.ptr + written, bytes.len - written);
 
 		if (done < 0 && errno == EINTR)
 			continue;
 		if (done <= 0)
-			return take_back(s, size, done < 0 ? -errno : -ENOSPC, e);
-		bytes.ptr += done;
-		bytes.len -= (size_t)done;
+			return take_back(s, written - whole_flows(bytes, written), done < 0 ? -errno : -ENOSPC, e);
+		written += (size_t)done;
 	}
 	return 0;
+}
+
+static int save_pause(struct addon *a, struct err *e)
+{
+	struct save *s = container_of(a, struct save, base);
+	int ret = s->together.len ? write_flows(s, (struct str){ s->together.ptr, s->together.len }, e) : 0;
+
+	s->together.len = 0;
+	return ret;
+}
+
+/* A flow that is large goes out as it is, behind those that came before it. */
+static int take_flow(struct save *s, struct err *e)
+{
+	struct str bytes = tnet_written(&s->writer.out);
+	int ret = s->together.len + bytes.len > TOGETHER_MAX ? save_pause(&s->base, e) : 0;
+
+	if (ret < 0)
+		return ret;
+	if (bytes.len > TOGETHER_MAX)
+		return write_flows(s, bytes, e);
+	strbuf_add(&s->together, bytes.ptr, bytes.len);
+	return s->together.failed ? err_set(e, -ENOMEM, "Error writing flows to %s: out of memory", s->path) : 0;
 }
 
 static int save_flow(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e)
@@ -180,25 +228,25 @@ static int save_flow(struct addon *a, const struct flow *f, enum addon_moment mo
 	ret = open_current(s, e);
 	if (ret < 0)
 		return ret;
-	tnet_rewind(&s->writer);
+	tnet_rewind(&s->writer.out);
 	if (flow_file_write(&s->writer, f) < 0)
 		return err_set(e, -ENOMEM, "Error writing flows to %s: out of memory", s->path);
-	ret = write_flow(s, e);
-	if (s->writer.cap > KEEP_BUFFER)
-		tnet_writer_fini(&s->writer);
+	ret = take_flow(s, e);
+	if (s->writer.out.cap > KEEP_BUFFER)
+		tnet_writer_fini(&s->writer.out);
 	return ret;
 }
 
 static int save_done(struct addon *a, struct err *e)
 {
 	struct save *s = container_of(a, struct save, base);
-	int fd = s->fd;
+	int ret = save_pause(a, e), fd = s->fd;
 
 	s->fd = -1;
 	/* Some file systems tell only now that there was no room. */
-	if (fd >= 0 && close(fd) < 0 && errno != EINTR)
+	if (fd >= 0 && close(fd) < 0 && errno != EINTR && ret == 0)
 		return err_set(e, -errno, "Error writing flows to %s: %m", s->path);
-	return 0;
+	return ret;
 }
 
 static void save_free(struct addon *a)
@@ -207,7 +255,8 @@ static void save_free(struct addon *a)
 
 	if (s->fd >= 0)
 		close(s->fd);
-	tnet_writer_fini(&s->writer);
+	flow_file_writer_fini(&s->writer);
+	strbuf_fini(&s->together);
 	mem_free(s->pattern);
 	mem_free(s);
 }
@@ -216,6 +265,7 @@ static const struct addon_ops save_ops = {
 	.name = "save",
 	.configure = save_configure,
 	.flow = save_flow,
+	.pause = save_pause,
 	.done = save_done,
 	.free = save_free,
 };

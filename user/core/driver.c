@@ -44,7 +44,7 @@ static struct io *io_of(struct driver *d)
 static void stamp_end(struct driver *d, struct conn *c)
 {
 	/* A record that flows already hold stays as they saw it. */
-	if (c->record->refs == 1 && c->record->end.kind == STAMP_NONE)
+	if (c->record->refs == 1 && c->record->end.kind == STAMP_NONE && conn_record_edit(&c->record) == 0)
 		c->record->end = env_stamp(d->world->env);
 }
 

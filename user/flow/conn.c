@@ -65,13 +65,16 @@ int conn_record_edit(struct conn_record **r)
 	struct conn_record *copy;
 	int ret = 0;
 
-	if (from->refs == 1)
+	if (from->refs == 1) {
+		(*r)->edition++;
 		return 0;
+	}
 	copy = mem_alloc(sizeof(*copy));
 	if (!copy)
 		return -ENOMEM;
 	*copy = *from;
 	copy->refs = 1;
+	copy->edition++;
 	copy->arena = (struct arena){ 0 };
 
 	struct str *const texts[] = {

@@ -45,6 +45,7 @@ struct ipv6_extra {
  */
 struct conn_record {
 	uint32_t refs;
+	uint32_t edition;                /* with id names this very content; 0: never edited, so not unique */
 	bool is_client;
 	struct arena arena;
 	uint8_t id[16];                  /* random; written as a version 4 UUID */

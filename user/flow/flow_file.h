@@ -35,8 +35,17 @@ int flow_file_measure(struct str bytes, size_t *size, struct err *e) __must_chec
  */
 int flow_file_read(struct str item, struct flow **out, struct err *e) __must_check;
 
-/* Puts the flow in front of what w holds. Returns 0 or -ENOMEM. */
-int flow_file_write(struct tnet_writer *w, const struct flow *f) __must_check;
+struct flow_file_record;
+
+/* {0} is ready. Flows of one connection share its record, so what a record looks like in the file is remembered. */
+struct flow_file_writer {
+	struct tnet_writer out;
+	struct flow_file_record *records;        /* a table by identity; NULL: nothing is remembered yet */
+};
+
+/* Puts the flow in front of what w->out holds. Returns 0 or -ENOMEM. */
+int flow_file_write(struct flow_file_writer *w, const struct flow *f) __must_check;
+void flow_file_writer_fini(struct flow_file_writer *w);
 
 /* "01234567-89ab-…"; text has room for 37 bytes. */
 void flow_id_text(const uint8_t id[16], char text[static 37]);

@@ -3,6 +3,7 @@
  * last to first, as mitmproxy's has. */
 #include <errno.h>
 
+#include "base/mem.h"
 #include "flow/flow_fields.h"
 #include "wire/pem.h"
 
@@ -298,64 +299,109 @@ static void put_via(struct tnet_writer *w, const struct conn_record *r)
 	tnet_close(w, list);
 }
 
-static void put_field(struct tnet_writer *w, const struct field *field, const void *object);
+static void put_field(struct flow_file_writer *w, const struct field *field, const void *object);
 
-static void put_shape(struct tnet_writer *w, const struct shape *shape, const void *object)
+static void put_shape(struct flow_file_writer *w, const struct shape *shape, const void *object)
 {
-	size_t dict = tnet_open(w, '}');
+	size_t dict = tnet_open(&w->out, '}');
 
 	for (uint32_t i = 0; i < shape->count; i++) {
 		put_field(w, &shape->fields[i], object);
-		tnet_put_text(w, str_of(shape->fields[i].name));
+		tnet_put_text(&w->out, str_of(shape->fields[i].name));
 	}
-	tnet_close(w, dict);
+	tnet_close(&w->out, dict);
 }
 
-static void put_part(struct tnet_writer *w, enum part_kind part, const void *object)
+/* What is remembered of a record: its dict as bytes. */
+struct flow_file_record {
+	uint8_t id[16];
+	uint32_t edition;                /* 0: free */
+	uint32_t len;
+	char *bytes;
+};
+
+enum { RECORDS = 512, RECORD_BYTES_MAX = 16384 };
+
+static struct flow_file_record *record_slot(struct flow_file_writer *w, const struct conn_record *r)
 {
+	uint32_t hash;
+
+	if (!r->edition || r->odd_id.ptr)
+		return NULL;
+	if (!w->records)
+		w->records = mem_zalloc(RECORDS * sizeof(*w->records));
+	memcpy(&hash, r->id, sizeof(hash));
+	return w->records ? &w->records[hash % RECORDS] : NULL;
+}
+
+static void put_record(struct flow_file_writer *w, const struct shape *shape, const struct conn_record *r)
+{
+	struct flow_file_record *slot = record_slot(w, r ? r : &no_record);
+	size_t before = w->out.len, len;
+
+	if (slot && slot->edition == r->edition && memcmp(slot->id, r->id, sizeof(r->id)) == 0) {
+		tnet_put_raw(&w->out, (struct str){ slot->bytes, slot->len });
+		return;
+	}
+	put_shape(w, shape, r ? r : &no_record);
+	len = w->out.len - before;
+	if (!slot || w->out.failed || len > RECORD_BYTES_MAX)
+		return;
+	mem_free(slot->bytes);
+	*slot = (struct flow_file_record){ .bytes = mem_strndup(tnet_written(&w->out).ptr, len) };
+	if (!slot->bytes)
+		return;
+	slot->len = (uint32_t)len;
+	slot->edition = r->edition;
+	memcpy(slot->id, r->id, sizeof(slot->id));
+}
+
+static void put_part(struct flow_file_writer *w, enum part_kind part, const void *object)
+{
+	struct tnet_writer *out = &w->out;
 	const struct conn_record *r = object;
 	const struct http_message *m = object;
 	const struct flow *f = object;
 
 	switch (part) {
 	case PART_TRANSPORT:
-		tnet_put_text(w, r->udp ? STR("udp") : STR("tcp"));
+		tnet_put_text(out, r->udp ? STR("udp") : STR("tcp"));
 		return;
 	case PART_VIA:
-		put_via(w, r);
+		put_via(out, r);
 		return;
 	case PART_HEADERS:
-		put_headers(w, &m->headers);
+		put_headers(out, &m->headers);
 		return;
 	case PART_TRAILERS:
 		if (m->has_trailers)
-			put_headers(w, &m->trailers);
+			put_headers(out, &m->trailers);
 		else
-			tnet_put_none(w);
+			tnet_put_none(out);
 		return;
 	case PART_BODY:
 		if (m->body.missing)
-			tnet_put_none(w);
+			tnet_put_none(out);
 		else
-			tnet_put_chain(w, &m->body.data);
+			tnet_put_chain(out, &m->body.data);
 		return;
 	case PART_VERSION:
-		tnet_put_int(w, FLOW_FILE_VERSION);
+		tnet_put_int(out, FLOW_FILE_VERSION);
 		return;
 	case PART_TYPE:
-		tnet_put_text(w, str_of(flow_type_name(f->type)));
+		tnet_put_text(out, str_of(flow_type_name(f->type)));
 		return;
 	case PART_ERROR:
-		put_error(w, f);
+		put_error(out, f);
 		return;
 	case PART_CLIENT:
-		put_shape(w, &shape_client, f->client ? f->client : &no_record);
+		put_record(w, &shape_client, f->client);
 		return;
 	case PART_SERVER:
-		put_shape(w, &shape_server, f->server ? f->server : &no_record);
+		put_record(w, &shape_server, f->server);
 		return;
 	case PART_METADATA:
-		put_metadata(w, f);
+		put_metadata(out, f);
 		return;
 	case PART_REQUEST:
 		put_shape(w, &shape_request, &f->http.request);
@@ -364,73 +410,74 @@ static void put_part(struct tnet_writer *w, enum part_kind part, const void *obj
 		if (f->http.has_response)
 			put_shape(w, &shape_response, &f->http.response);
 		else
-			tnet_put_none(w);
+			tnet_put_none(out);
 		return;
 	case PART_MESSAGES:
-		put_messages(w, &f->tcp);
+		put_messages(out, &f->tcp);
 		return;
 	case PART_WEBSOCKET:
-		put_websocket(w, &f->http);
+		put_websocket(out, &f->http);
 		return;
 	}
 }
 
-static void put_field(struct tnet_writer *w, const struct field *field, const void *object)
+static void put_field(struct flow_file_writer *w, const struct field *field, const void *object)
 {
+	struct tnet_writer *out = &w->out;
 	const void *at = (const char *)object + field->offset;
 	const void *extra = field->extra ? (const char *)object + field->extra : NULL;
 
 	switch (field->kind) {
 	case FIELD_TEXT:
 	case FIELD_HOST:
-		tnet_put_text(w, *(const struct str *)at);
+		tnet_put_text(out, *(const struct str *)at);
 		return;
 	case FIELD_PROXY_MODE:
-		tnet_put_text(w, ((const struct str *)at)->ptr ? *(const struct str *)at : STR("regular"));
+		tnet_put_text(out, ((const struct str *)at)->ptr ? *(const struct str *)at : STR("regular"));
 		return;
 	case FIELD_ASCII:
-		tnet_put_bytes(w, *(const struct str *)at);
+		tnet_put_bytes(out, *(const struct str *)at);
 		return;
 	case FIELD_TEXT_OR_NONE:
 	case FIELD_TLS_VERSION:
-		put_or_none(w, *(const struct str *)at, tnet_put_text);
+		put_or_none(out, *(const struct str *)at, tnet_put_text);
 		return;
 	case FIELD_BYTES_OR_NONE:
-		put_or_none(w, *(const struct str *)at, tnet_put_bytes);
+		put_or_none(out, *(const struct str *)at, tnet_put_bytes);
 		return;
 	case FIELD_PEM_OR_NONE:
-		put_or_none(w, *(const struct str *)at, put_pem);
+		put_or_none(out, *(const struct str *)at, put_pem);
 		return;
 	case FIELD_OPAQUE:
-		put_or_none(w, *(const struct str *)at, tnet_put_raw);
+		put_or_none(out, *(const struct str *)at, tnet_put_raw);
 		return;
 	case FIELD_BOOL:
-		tnet_put_bool(w, *(const bool *)at);
+		tnet_put_bool(out, *(const bool *)at);
 		return;
 	case FIELD_U16:
-		tnet_put_int(w, *(const uint16_t *)at);
+		tnet_put_int(out, *(const uint16_t *)at);
 		return;
 	case FIELD_STAMP:
 	case FIELD_STAMP_OR_NONE:
 	case FIELD_FLOAT:
 	case FIELD_FLOAT_OR_NONE:
-		put_stamp(w, *(const struct stamp *)at, field->kind);
+		put_stamp(out, *(const struct stamp *)at, field->kind);
 		return;
 	case FIELD_BYTES_LIST:
-		put_list(w, at, tnet_put_bytes);
+		put_list(out, at, tnet_put_bytes);
 		return;
 	case FIELD_TEXT_LIST:
-		put_list(w, at, tnet_put_text);
+		put_list(out, at, tnet_put_text);
 		return;
 	case FIELD_PEM_LIST:
-		put_list(w, at, put_pem);
+		put_list(out, at, put_pem);
 		return;
 	case FIELD_ID:
-		put_id(w, at, *(const struct str *)extra);
+		put_id(out, at, *(const struct str *)extra);
 		return;
 	case FIELD_ENDPOINT:
 	case FIELD_ENDPOINT_OR_NONE:
-		put_endpoint_or_none(w, at, extra, field->kind == FIELD_ENDPOINT);
+		put_endpoint_or_none(out, at, extra, field->kind == FIELD_ENDPOINT);
 		return;
 	case FIELD_PART:
 		put_part(w, (enum part_kind)field->offset, object);
@@ -438,8 +485,17 @@ static void put_field(struct tnet_writer *w, const struct field *field, const vo
 	}
 }
 
-int flow_file_write(struct tnet_writer *w, const struct flow *f)
+int flow_file_write(struct flow_file_writer *w, const struct flow *f)
 {
 	put_shape(w, &shape_flow[f->type], f);
-	return w->failed ? -ENOMEM : 0;
+	return w->out.failed ? -ENOMEM : 0;
+}
+
+void flow_file_writer_fini(struct flow_file_writer *w)
+{
+	for (int i = 0; w->records && i < RECORDS; i++)
+		mem_free(w->records[i].bytes);
+	mem_free(w->records);
+	tnet_writer_fini(&w->out);
+	*w = (struct flow_file_writer){ 0 };
 }

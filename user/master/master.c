@@ -190,6 +190,18 @@ static void show_websocket_message(struct master *m, const struct report *r)
 	}
 }
 
+static void pause_addons(struct master *m)
+{
+	for (size_t i = 0; i < m->config.addon_count; i++) {
+		struct addon *a = m->config.addons[i];
+		struct err e = { 0 };
+		int ret = m->gone[i] || !a->ops->pause ? 0 : a->ops->pause(a, &e);
+
+		if (ret < 0)
+			addon_failed(m, i, ret, &e);
+	}
+}
+
 static enum addon_moment moment_of(enum hook_id hook, const struct flow *f)
 {
 	if (hook == HOOK_ERROR || (hook == HOOK_RESPONSE && f->error.ptr))
@@ -259,6 +271,7 @@ static bool turn(struct master *m)
 
 	for (uint32_t i = 0; i < m->link_count; i++)
 		more |= take_reports(m, &m->links[i]);
+	pause_addons(m);
 	for (uint32_t i = 0; i < m->link_count; i++) {
 		struct link_state *l = &m->links[i];
 
@@ -399,6 +412,7 @@ int master_read(struct master *m, struct flow_input *in)
 	}
 	if (ret > 0)
 		flow_free(f);
+	pause_addons(m);
 	if (ret < 0) {
 		if (count)
 			log_line(LOG_WARN, "master", "Flow file corrupted - loaded %llu flows.",

@@ -182,12 +182,52 @@ static void shortest(double value, char text[static FLOAT_TEXT_MAX])
 	snprintf(text, FLOAT_TEXT_MAX, "%.16e", value);
 }
 
+/*
+ * Times of our days, which is nearly all that is written: seven decimals are finer than a double there, so the shortest
+ * text has seven, or six when those are within half the distance to the next double. False: none of those, or so near to
+ * a middle that it takes more digits than there are here to tell.
+ */
+static bool time_text(double value, char out[static FLOAT_TEXT_MAX])
+{
+	long double half = value < 1073741824.0 ? 0x1p-24L : value < 2147483648.0 ? 0x1p-23L : 0x1p-22L;
+	long double scaled, off;
+	long long n, six;
+	char digits[24];
+	int count, first;
+
+	if (!(value >= 536870912.0 && value < 4294967296.0))
+		return false;
+	scaled = (long double)value * 1e7L;
+	n = (long long)(scaled + 0.5L);
+	six = (n + 5) / 10 * 10;
+	if (fabs((double)(n - scaled)) > 0.49)
+		return false;
+	off = fabs((double)(six - scaled)) / (half * 1e7L);
+	if (off > 0.99L && off < 1.01L)
+		return false;
+	if (off < 1)
+		n = six;
+	for (count = 0; n; n /= 10)
+		digits[count++] = (char)('0' + n % 10);
+	for (first = 0; first < 6 && digits[first] == '0'; first++)
+		;
+	while (count > 7)
+		*out++ = digits[--count];
+	*out++ = '.';
+	while (count > first)
+		*out++ = digits[--count];
+	*out = 0;
+	return true;
+}
+
 const char *float_text(double value, char out[static FLOAT_TEXT_MAX])
 {
 	char text[FLOAT_TEXT_MAX], digits[20];
 	const char *sign = signbit(value) ? "-" : "";
 	int count = 0, exponent;
 
+	if (time_text(value, out))
+		return out;
 	if (isnan(value) || isinf(value) || value == 0) {
 		snprintf(out, FLOAT_TEXT_MAX, "%s%s", isnan(value) ? "" : sign,
 			 isnan(value) ? "nan" : value == 0 ? "0.0" : "inf");
