@@ -195,12 +195,52 @@ static void every_allocation_may_fail(void **state)
 	assert_true(n > 20);
 }
 
+/* What one that runs is asked for: an update of a copy, also of single elements. */
+static void copies_with_an_update(void **state)
+{
+	static const char *const good[] = { "mode+=socks5", "mode=regular", "mode+=regular@1", "mode-=regular",
+					    "http2=false" };
+	static const char *const bad[][1] = { { "mode-=nobody" }, { "http2+=1" }, { "nosuch+=1" },
+					      { "flow_detail=x" } };
+	struct settings *s = settings_new(), *copy;
+	const char *const *modes;
+	struct err e = { 0 };
+
+	(void)state;
+	copy = settings_changed_by(s, good, ARRAY_SIZE(good), &e);
+	assert_non_null(copy);
+	assert_int_equal(settings_texts(copy, "mode", &modes), 2);
+	assert_string_equal(modes[0], "socks5");
+	assert_string_equal(modes[1], "regular@1");
+	assert_false(settings_bool(copy, "http2"));
+	assert_true(settings_bool(s, "http2"));
+	assert_int_equal(settings_texts(s, "mode", &modes), 1);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		e.text[0] = 0;
+		assert_null(settings_changed_by(copy, bad[i], 1, &e));
+		assert_true(e.text[0]);
+	}
+	settings_free(copy);
+	for (uint64_t n = 1;; n++) {
+		mem_fail_at(n);
+		copy = settings_changed_by(s, good, ARRAY_SIZE(good), &e);
+		if (copy)
+			break;
+		assert_true(mem_fail_hit());
+	}
+	mem_fail_at(0);
+	settings_free(copy);
+	settings_free(s);
+	assert_int_equal(mem_live(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(texts_become_values),
 		cmocka_unit_test(mistakes_change_nothing_and_say_what),
 		cmocka_unit_test(the_snapshot_has_what_was_set),
+		cmocka_unit_test(copies_with_an_update),
 		cmocka_unit_test(command_lines),
 		cmocka_unit_test(command_lines_that_are_refused),
 		cmocka_unit_test(every_allocation_may_fail),

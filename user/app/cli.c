@@ -53,6 +53,13 @@ static const struct flag flags[] = {
 	{ 0, "no-ssl-insecure", FLAG_FALSE, "ssl_insecure" },
 	{ 0, "rawtcp", FLAG_TRUE, "rawtcp" },
 	{ 0, "no-rawtcp", FLAG_FALSE, "rawtcp" },
+	{ 0, "http2", FLAG_TRUE, "http2" },
+	{ 0, "no-http2", FLAG_FALSE, "http2" },
+	{ 0, "ignore-hosts", FLAG_LIST, "ignore_hosts" },
+	{ 0, "allow-hosts", FLAG_LIST, "allow_hosts" },
+	{ 0, "tcp-hosts", FLAG_LIST, "tcp_hosts" },
+	{ 0, "show-ignored-hosts", FLAG_TRUE, "show_ignored_hosts" },
+	{ 0, "no-show-ignored-hosts", FLAG_FALSE, "show_ignored_hosts" },
 	{ 0, "certs", FLAG_LIST, "certs" },
 	{ 0, "proxyauth", FLAG_VALUE, "proxyauth" },
 	{ 0, "upstream-auth", FLAG_VALUE, "upstream_auth" },
@@ -173,10 +180,45 @@ static int parse_short(struct parser *p, struct cli *cli, char **argv, int left,
 	return 1;
 }
 
+/* mitm-bpf set|get [--pid PID] WORD... The words stay where they are in argv, without the flag. */
+static int parse_ask(struct cli *cli, int argc, char **argv, struct err *e)
+{
+	int kept = 2;
+
+	cli->action = CLI_ASK;
+	for (int i = 2; i < argc; i++) {
+		bool long_form = strncmp(argv[i], "--pid=", 6) == 0;
+		uint64_t pid;
+
+		if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
+			cli->action = CLI_HELP;
+			return 0;
+		}
+		if (strcmp(argv[i], "--pid") != 0 && !long_form) {
+			if (argv[i][0] == '-')
+				return err_set(e, -EINVAL, "unrecognized argument: %s (mitm-bpf %s knows --pid)",
+					       argv[i], argv[1]);
+			argv[kept++] = argv[i];
+			continue;
+		}
+		if ((!long_form && ++i == argc) ||
+		    !str_to_u64(str_of(long_form ? argv[i] + 6 : argv[i]), INT32_MAX, &pid) || !pid)
+			return err_set(e, -EINVAL, "argument --pid: expected a process id");
+		cli->pid = (long)pid;
+	}
+	if (kept == 2 && strcmp(argv[1], "set") == 0)
+		return err_set(e, -EINVAL, "mitm-bpf set: expected NAME=VALUE, for example mode=regular@8080");
+	cli->words = (const char *const *)argv + 1;
+	cli->word_count = (size_t)kept - 1;
+	return 0;
+}
+
 static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv, struct err *e)
 {
 	int i = 1;
 
+	if (argc > 1 && (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "get") == 0))
+		return parse_ask(cli, argc, argv, e);
 	if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
 		cli->action = CLI_DOCTOR;
 		i++;
@@ -268,12 +310,13 @@ static int apply_flag(const struct parser *p, size_t i, struct settings *s, stru
 
 static int apply(const struct parser *p, struct settings *s, struct err *e)
 {
+	static const char *const lists[] = { "certs", "ignore_hosts", "allow_hosts", "tcp_hosts" };
 	int ret = settings_set(s, p->sets, p->set_count, e);
 
 	for (size_t i = 0; i < p->count && ret == 0; i++)
 		ret = apply_flag(p, i, s, e);
-	if (ret == 0)
-		ret = apply_list(p, s, "certs", e);
+	for (size_t i = 0; i < ARRAY_SIZE(lists) && ret == 0; i++)
+		ret = apply_list(p, s, lists[i], e);
 	if (ret == 0)
 		ret = apply_modes(p, s, e);
 	if (ret == 0 && p->quiet)
@@ -317,6 +360,9 @@ void cli_help(struct strbuf *out)
 	strbuf_addf(out, "%s",
 "usage: mitm-bpf [OPTIONS]           intercept and print traffic\n"
 "       mitm-bpf doctor [--json]     what this machine can do, and what is missing\n"
+"       mitm-bpf set [--pid PID] NAME=VALUE...   change one that runs: mode=..., mode+=socks5@1080,\n"
+"                                    mode-=regular, mode=local:firefox, server=false\n"
+"       mitm-bpf get [--pid PID] [NAME...]       its options\n"
 "\n"
 "  sudo mitm-bpf --intercept curl                 all TCP of every process named like curl\n"
 "  sudo mitm-bpf --intercept '!sshd' -w all.mitm  everything but sshd, into a file\n"
@@ -341,6 +387,11 @@ void cli_help(struct strbuf *out)
 "  -r, --rfile FILE       read a flow file, print it, and end; - is standard input\n"
 "      --flow-detail N    0 nothing, 1 lines, 2 headers, 3 bodies, 4 whole bodies (1)\n"
 "      --showhost         show the Host header's name in URLs\n"
+"\n"
+"What not to look at (regular expressions for host:port; can be repeated)\n"
+"      --ignore-hosts RE  is relayed untouched; --allow-hosts RE: everything else is\n"
+"      --tcp-hosts RE     is shown as raw TCP\n"
+"      --show-ignored-hosts   show that there was a connection\n"
 "\n"
 "TLS\n"
 "  -k, --ssl-insecure     do not verify servers' certificates\n"

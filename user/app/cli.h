@@ -4,12 +4,15 @@
 
 #include "master/settings.h"
 
-enum cli_action { CLI_RUN, CLI_DOCTOR, CLI_HELP, CLI_VERSION, CLI_OPTIONS };
+enum cli_action { CLI_RUN, CLI_DOCTOR, CLI_ASK, CLI_HELP, CLI_VERSION, CLI_OPTIONS };
 
 struct cli {
 	enum cli_action action;
 	bool json;                       /* doctor --json */
 	struct settings *settings;       /* freed with settings_free() */
+	const char *const *words;        /* CLI_ASK: "set" or "get", and what follows; of argv */
+	size_t word_count;
+	long pid;                        /* CLI_ASK: whom; 0: the only one that runs */
 };
 
 /* Returns 0; -EINVAL or -ENOTSUP for what it does not understand, with a sentence; -ENOMEM. */

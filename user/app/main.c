@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "app/cli.h"
+#include "app/control.h"
 #include "app/doctor.h"
 #include "app/program.h"
 #include "app/term_log.h"
@@ -41,6 +42,18 @@ static int print(struct strbuf *text, int status)
 	return status;
 }
 
+static int ask(const struct cli *cli)
+{
+	struct strbuf text = { 0 };
+	struct err e = { 0 };
+
+	if (control_ask(cli->pid, cli->words, cli->word_count, &text, &e) == 0)
+		return print(&text, 0);
+	fprintf(stderr, "mitm-bpf: %s\n", e.text);
+	strbuf_fini(&text);
+	return 1;
+}
+
 static int run(const struct cli *cli)
 {
 	struct strbuf text = { 0 };
@@ -59,6 +72,8 @@ static int run(const struct cli *cli)
 	case CLI_DOCTOR:
 		status = doctor_run(cli->settings, cli->json, &text);
 		return print(&text, status);
+	case CLI_ASK:
+		return ask(cli);
 	case CLI_RUN:
 		break;
 	}

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,13 +18,13 @@
 #include "addons/dumper.h"
 #include "addons/save.h"
 #include "app/access.h"
+#include "app/control.h"
 #include "app/listen.h"
+#include "app/live.h"
+#include "app/servers.h"
 #include "app/term_log.h"
 #include "base/mem.h"
-#include "core/proxy_mode.h"
 #include "crypto/proxy_auth.h"
-#include "flow/http_url.h"
-#include "io/socket.h"
 #include "master/ca_files.h"
 #include "master/flow_input.h"
 #include "master/master.h"
@@ -32,7 +33,6 @@
 #include "worker/leaf_store.h"
 #include "worker/worker.h"
 
-#define MODES_MAX 16
 #define WORKERS_MAX 256
 #define ADDONS 2
 
@@ -40,17 +40,17 @@ struct program {
 	const struct settings *settings;
 	struct options options;
 	struct proxy_auth *proxyauth;
-	struct proxy_mode modes[MODES_MAX];
-	struct listen_plan plans[MODES_MAX];
-	uint32_t mode_count;
+	struct live live;
+	struct control *control;
+	int poll_fd;                     /* epoll: control's, and steering's */
+	struct servers *servers;
+	struct steer *steer;             /* of servers; NULL: nobody is intercepted */
 	struct addon *addons[ADDONS];
 	struct master *master;
 	struct ca_files ca;
 	struct trust trust;
 	struct leaf_store *leaves;
 	int keylog_fd;
-	struct intercept_spec *spec;
-	struct steer *steer;
 	struct worker *workers[WORKERS_MAX];
 	uint32_t worker_count;
 };
@@ -101,96 +101,35 @@ static void world_poll(void *owner)
 {
 	struct program *p = owner;
 
-	steer_poll(p->steer);
+	if (p->steer)
+		steer_poll(p->steer);
+	if (p->control)
+		control_poll(p->control);
 }
 
-/* --- modes and addresses -------------------------------------------------------------------------------------- */
+/* --- descriptors that the master watches for us ------------------------------------------------------------------- */
 
-static int32_t listen_port(const struct program *p)
+/* Without it the program runs as well: it only cannot be changed. */
+static void open_control(struct program *p)
 {
-	return settings_given(p->settings, "listen_port") ? (int32_t)settings_int(p->settings, "listen_port") :
-							    MODE_PORT_NONE;
+	struct err e = { 0 };
+
+	if (control_open(&p->control, live_serve, &p->live, &e) < 0)
+		log_line(LOG_WARN, "program", "%s", e.text);
 }
 
-static int parse_modes(struct program *p, struct err *e)
+static int open_poll(struct program *p, struct err *e)
 {
-	struct str host = str_of(settings_text(p->settings, "listen_host"));
-	const char *const *texts;
-	size_t count = settings_texts(p->settings, "mode", &texts);
+	const int fds[] = { p->steer ? steer_fd(p->steer) : -1, p->control ? control_fd(p->control) : -1 };
 
-	if (count > MODES_MAX)
-		return err_set(e, -E2BIG, "more than %d modes", MODES_MAX);
-	for (size_t i = 0; i < count; i++) {
-		struct proxy_mode *m = &p->modes[p->mode_count];
-		int ret = proxy_mode_parse(m, str_of(texts[i]), e);
+	p->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	for (size_t i = 0; i < ARRAY_SIZE(fds) && p->poll_fd >= 0; i++) {
+		struct epoll_event event = { .events = EPOLLIN };
 
-		if (ret == 0)
-			ret = proxy_mode_supported(m, e);
-		if (ret == 0 && m->kind == MODE_LOCAL)
-			ret = intercept_spec_parse(&p->spec, m->data, e);
-		if (ret < 0) {
-			char why[ERR_TEXT_MAX];
-
-			memcpy(why, e->text, sizeof(why));
-			return err_set(e, ret, "Invalid proxy mode specification: %.100s (%.300s)", texts[i], why);
-		}
-		p->mode_count++;
+		if (fds[i] >= 0 && epoll_ctl(p->poll_fd, EPOLL_CTL_ADD, fds[i], &event) < 0)
+			return err_set(e, -errno, "cannot watch descriptors: %m");
 	}
-	if (settings_text(p->settings, "cgroup") && !p->spec)
-		return err_set(e, -EINVAL, "A cgroup narrows what is intercepted, but no mode intercepts: add "
-			       "--intercept SPEC or --mode local.");
-	return proxy_modes_check(p->modes, p->mode_count, host, listen_port(p), e);
-}
-
-static int plan_listeners(struct program *p, struct err *e)
-{
-	struct str host = str_of(settings_text(p->settings, "listen_host"));
-
-	for (uint32_t i = 0; i < p->mode_count; i++) {
-		const struct proxy_mode *m = &p->modes[i];
-		char text[MODE_TEXT_MAX];
-		int ret;
-
-		if (m->kind == MODE_LOCAL)
-			ret = listen_plan_loopback(&p->plans[i], e);
-		else
-			ret = listen_plan(&p->plans[i], proxy_mode_description(m, text), proxy_mode_host(m, host),
-					  (uint16_t)proxy_mode_port(m, listen_port(p)), e);
-		if (ret < 0)
-			return ret;
-	}
-	return 0;
-}
-
-static void say_listening(const struct program *p)
-{
-	for (uint32_t i = 0; i < p->mode_count; i++) {
-		struct strbuf text = { 0 };
-		char description[MODE_TEXT_MAX];
-
-		strbuf_addf(&text, "%s", proxy_mode_description(&p->modes[i], description));
-		for (uint32_t k = 0; k < p->plans[i].count && p->modes[i].kind != MODE_LOCAL; k++) {
-			char ip[ADDR_TEXT_MAX];
-			struct endpoint at = { str_of(addr_ip_text(&p->plans[i].at[k], ip)), p->plans[i].at[k].port };
-
-			/* "*:8080" of IPv4 and of IPv6 is said once. */
-			if (k && at.host.len <= 2)
-				continue;
-			strbuf_addf(&text, "%s", k ? " and " : " listening at ");
-			endpoint_text(&text, &at);
-		}
-		if (p->modes[i].kind == MODE_LOCAL && p->spec) {
-			strbuf_add_str(&text, STR(" started. "));
-			if (p->spec->count)
-				intercept_spec_describe(p->spec, &text);
-			else
-				strbuf_add_str(&text, STR("Include everything."));
-			log_line(LOG_INFO, "program", "%s", text.ptr ? text.ptr : "");
-		} else {
-			log_line(LOG_INFO, "program", "%s.", text.ptr ? text.ptr : "");
-		}
-		strbuf_fini(&text);
-	}
+	return p->poll_fd < 0 ? err_set(e, -errno, "cannot watch descriptors: %m") : 0;
 }
 
 /* --- TLS ------------------------------------------------------------------------------------------------------ */
@@ -286,51 +225,6 @@ out:
 	return ret;
 }
 
-/* --- steering ------------------------------------------------------------------------------------------------- */
-
-/* An empty spec would select nobody; local mode without one means everybody. The proxy itself is never taken. */
-static int set_spec(struct program *p, struct err *e)
-{
-	char everybody[32];
-	struct intercept_spec *spec;
-	int ret;
-
-	if (p->spec->count)
-		return steer_set_spec(p->steer, p->spec, e);
-	snprintf(everybody, sizeof(everybody), "!%d", (int)getpid());
-	ret = intercept_spec_parse(&spec, str_of(everybody), e);
-	if (ret < 0)
-		return ret;
-	ret = steer_set_spec(p->steer, spec, e);
-	intercept_spec_free(spec);
-	return ret;
-}
-
-static int open_steering(struct program *p, struct err *e)
-{
-	const struct steer_options options = { .cgroup = settings_text(p->settings, "cgroup"),
-					       .loopback = settings_bool(p->settings, "steer_loopback") };
-	int ret;
-
-	if (!p->spec)
-		return 0;
-	ret = steer_open(&p->steer, &options, e);
-	if (ret == -EPERM && geteuid() != 0)
-		return err_set(e, ret, "Intercepting processes needs root, because programs are loaded into the "
-			       "kernel: use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says "
-			       "more.");
-	for (uint32_t i = 0; i < p->mode_count && ret == 0; i++) {
-		const struct listen_plan *plan = &p->plans[i];
-
-		if (p->modes[i].kind == MODE_LOCAL)
-			ret = steer_set_endpoint(p->steer, plan->at[0].port,
-						 plan->count > 1 ? plan->at[1].port : 0, e);
-		else
-			ret = steer_exclude_port(p->steer, plan->at[0].port, e);
-	}
-	return ret < 0 ? ret : set_spec(p, e);
-}
-
 /* --- workers -------------------------------------------------------------------------------------------------- */
 
 static uint32_t wanted_workers(const struct program *p)
@@ -352,44 +246,17 @@ static enum io_choice wanted_io(const struct program *p)
 	return strcmp(io, "uring") == 0 ? IO_URING : strcmp(io, "epoll") == 0 ? IO_EPOLL : IO_AUTO;
 }
 
-/* One socket for each address of each mode. */
-static int open_listeners(struct program *p, struct worker_listener *out, uint32_t *count, struct err *e)
-{
-	for (uint32_t i = 0; i < p->mode_count; i++) {
-		for (uint32_t k = 0; k < p->plans[i].count; k++) {
-			int fd = socket_listen(&p->plans[i].at[k], true, e), ret = 0;
-
-			if (fd < 0)
-				return fd;
-			out[(*count)++] = (struct worker_listener){
-				.fd = fd,
-				.mode = &p->modes[i],
-				.at = p->plans[i].at[k],
-			};
-			/* Without the privilege, REDIRECT rules still work. */
-			if (p->modes[i].kind == MODE_TRANSPARENT)
-				ret = socket_set_transparent(fd);
-			if (ret < 0)
-				log_line(LOG_DEBUG, "program", "no TPROXY: %s", strerror(-ret));
-		}
-	}
-	return 0;
-}
-
 static int start_worker(struct program *p, struct worker_config *config, struct err *e)
 {
-	struct worker_listener listeners[MODES_MAX * LISTEN_ADDRESSES_MAX];
+	struct worker_listener listeners[SERVERS_MAX * LISTEN_ADDRESSES_MAX];
 	struct worker *w = NULL;
-	uint32_t count = 0;
-	int ret = open_listeners(p, listeners, &count, e);
+	int ret = servers_listen(p->servers, listeners, e);
 
+	if (ret < 0)
+		return ret;
 	config->listeners = listeners;
-	config->listener_count = count;
-	if (ret == 0)
-		ret = worker_start(&w, config, e);
-	else
-		while (count)
-			close(listeners[--count].fd);
+	config->listener_count = (uint32_t)ret;
+	ret = worker_start(&w, config, e);
 	if (ret < 0)
 		return ret;
 	p->workers[p->worker_count++] = w;
@@ -444,7 +311,7 @@ static int make_master(struct program *p, bool serving, struct err *e)
 		.addons = p->addons,
 		.addon_count = ADDONS,
 		.world = { .owner = p, .drain = world_drain, .drained = world_drained, .stop = world_stop,
-			   .stopped = world_stopped, .poll_fd = serving && p->steer ? steer_fd(p->steer) : -1,
+			   .stopped = world_stopped, .poll_fd = serving ? p->poll_fd : -1,
 			   .poll = world_poll },
 	};
 
@@ -468,22 +335,25 @@ static void raise_limits(void)
 
 static int program_up(struct program *p, struct err *e)
 {
-	int ret = parse_modes(p, e);
+	int ret = servers_new(&p->servers, p->settings, e);
 
+	if (ret == 0)
+		p->steer = servers_steer(p->servers);
 	if (ret == 0)
 		ret = access_load(&p->options, &p->proxyauth, p->settings, e);
 	if (ret == 0)
 		ret = load_tls(p, e);
-	if (ret == 0)
-		ret = plan_listeners(p, e);
-	if (ret == 0)
-		ret = open_steering(p, e);
+	if (ret == 0) {
+		p->live = (struct live){ .start = p->settings, .servers = p->servers };
+		open_control(p);
+		ret = open_poll(p, e);
+	}
 	if (ret == 0)
 		ret = make_master(p, true, e);
 	if (ret == 0)
 		ret = start_workers(p, e);
-	if (ret == 0 && p->steer)
-		ret = steer_attach(p->steer, e);
+	if (ret == 0)
+		ret = servers_run(p->servers, p->workers, p->worker_count, e);
 	return ret;
 }
 
@@ -491,8 +361,11 @@ static void program_down(struct program *p)
 {
 	for (uint32_t i = 0; i < p->worker_count; i++)
 		worker_free(p->workers[i]);
-	steer_free(p->steer);
-	intercept_spec_free(p->spec);
+	control_close(p->control);
+	if (p->poll_fd >= 0)
+		close(p->poll_fd);
+	servers_free(p->servers);
+	settings_free(p->live.now);
 	leaf_store_free(p->leaves);
 	proxy_auth_free(p->proxyauth);
 	trust_fini(&p->trust);
@@ -513,7 +386,6 @@ static int serve(struct program *p)
 	master_hold_signals();
 	raise_limits();
 	if (program_up(p, &e) == 0) {
-		say_listening(p);
 		status = master_run(p->master);
 	} else {
 		log_line(LOG_ERROR, "program", "%s", e.text);
@@ -544,7 +416,7 @@ static int read_file(struct program *p, const char *path)
 int program_run(const struct settings *settings)
 {
 	const char *rfile = settings_text(settings, "rfile");
-	struct program p = { .settings = settings, .keylog_fd = -1 };
+	struct program p = { .settings = settings, .keylog_fd = -1, .poll_fd = -1 };
 	struct err e = { 0 };
 	int status;
 

@@ -324,6 +324,93 @@ int settings_add(struct settings *s, const char *name, const char *value, struct
 	return value_add_text(value_of(s, name), value) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
 }
 
+static int value_copy(struct value *to, const struct value *from)
+{
+	to->given = from->given;
+	to->number = from->number;
+	if (from->text) {
+		to->text = mem_strndup(from->text, strlen(from->text));
+		if (!to->text)
+			return -ENOMEM;
+	}
+	for (size_t i = 0; i < from->count; i++)
+		if (value_add_text(to, from->texts[i]) < 0)
+			return -ENOMEM;
+	return 0;
+}
+
+static struct settings *settings_copy(const struct settings *s)
+{
+	struct settings *copy = mem_zalloc(sizeof(*copy));
+	int ret = copy ? 0 : -ENOMEM;
+
+	if (copy)
+		copy->values = mem_zalloc(settings_count * sizeof(*copy->values));
+	if (copy && !copy->values) {
+		mem_free(copy);
+		return NULL;
+	}
+	for (size_t i = 0; i < settings_count && ret == 0; i++)
+		ret = value_copy(&copy->values[i], &s->values[i]);
+	if (ret == 0)
+		return copy;
+	settings_free(copy);
+	return NULL;
+}
+
+/* "name+=value" or "name-=value": the length of the name; 0: something else. */
+static size_t element_name(const char *text)
+{
+	const char *equals = strchr(text, '=');
+
+	return equals && equals - text > 1 && (equals[-1] == '+' || equals[-1] == '-') ?
+		       (size_t)(equals - text) - 1 : 0;
+}
+
+static int change_element(struct settings *s, const char *text, struct err *e)
+{
+	size_t len = element_name(text), i = 0, k = 0;
+	const struct setting *setting = setting_find((struct str){ text, len }, &i);
+	const char *value = text + len + 2;
+	struct value *v = &s->values[i];
+
+	if (!setting)
+		return unknown_name((struct str){ text, len }, e);
+	if (setting->type != SETTING_TEXTS)
+		return err_set(e, -EINVAL, "%s is one value: += and -= are for sequences.", setting->name);
+	if (text[len] == '+')
+		return value_add_text(v, value) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
+	while (k < v->count && strcmp(v->texts[k], value) != 0)
+		k++;
+	if (k == v->count)
+		return err_set(e, -EINVAL, "%s does not hold %s.", setting->name, value);
+	mem_free(v->texts[k]);
+	memmove(v->texts + k, v->texts + k + 1, (--v->count - k) * sizeof(*v->texts));
+	return 0;
+}
+
+struct settings *settings_changed_by(const struct settings *s, const char *const *texts, size_t count, struct err *e)
+{
+	struct settings *copy = settings_copy(s);
+	const char **plain = mem_alloc(count * sizeof(*plain));
+	size_t plain_count = 0;
+	int ret = copy && plain ? 0 : err_set(e, -ENOMEM, "out of memory");
+
+	for (size_t i = 0; i < count && plain; i++)
+		if (!element_name(texts[i]))
+			plain[plain_count++] = texts[i];
+	if (ret == 0)
+		ret = settings_set(copy, plain, plain_count, e);
+	for (size_t i = 0; i < count && ret == 0; i++)
+		if (element_name(texts[i]))
+			ret = change_element(copy, texts[i], e);
+	mem_free(plain);
+	if (ret == 0)
+		return copy;
+	settings_free(copy);
+	return NULL;
+}
+
 const char *settings_text(const struct settings *s, const char *name)
 {
 	return value_of(s, name)->text;

@@ -48,6 +48,10 @@ int settings_put(struct settings *s, const char *name, const char *value, struct
 /* One more element of a sequence. */
 int settings_add(struct settings *s, const char *name, const char *value, struct err *e) __must_check;
 
+/* "name+=value" and "name-=value" of a sequence, too; a copy of s with the update, or NULL and e says why. */
+struct settings *settings_changed_by(const struct settings *s, const char *const *texts, size_t count,
+				     struct err *e) __must_check;
+
 /* Elements of a sequence option; borrowed. */
 size_t settings_texts(const struct settings *s, const char *name, const char *const **texts);
 

@@ -183,9 +183,9 @@ static void shortest(double value, char text[static FLOAT_TEXT_MAX])
 }
 
 /*
- * Times of our days, which is nearly all that is written: seven decimals are finer than a double there, so the shortest
- * text has seven, or six when those are within half the distance to the next double. False: none of those, or so near to
- * a middle that it takes more digits than there are here to tell.
+ * Times of our days, which is nearly all that is written: seven decimals are finer than a double there, so the
+ * shortest text has seven, or six when those are within half the distance to the next double. False: none of those, or
+ * so near to a middle that it takes more digits than there are here to tell.
  */
 static bool time_text(double value, char out[static FLOAT_TEXT_MAX])
 {

@@ -188,14 +188,18 @@ static bool is_full(const struct worker *w)
 	return w->config.sockets_max && MAX(owned, w->stats.sessions * 2) + s->closing + 2 > w->config.sockets_max;
 }
 
+static void pause_listeners(struct worker *w, bool paused)
+{
+	list_for_each(&w->listeners, pos)
+		w->io->ops->listen_pause(list_entry(pos, struct worker_accept, link)->handle, paused);
+}
+
 /* Those that are in keep the descriptors that they need for their servers. */
 static void pause_accepting(struct worker *w)
 {
 	w->starved = true;
 	(void)!timer_arm(&w->io->timers, &w->starved_timer, w->io->now_ns + STARVED_NS);
-	for (uint32_t i = 0; i < w->config.listener_count; i++)
-		if (w->listeners[i].handle)
-			w->io->ops->listen_pause(w->listeners[i].handle, true);
+	pause_listeners(w, true);
 	say_starved(w, "as many are open as the limit of open files allows");
 }
 
@@ -203,7 +207,7 @@ static void on_accepted(void *owner, int handle)
 {
 	struct worker_accept *a = owner;
 	struct worker *w = a->worker;
-	struct arrival from = { .worker = w, .at = a->at };
+	struct arrival from = { .worker = w, .at = &a->at };
 	struct driver *d;
 
 	if (!destination_known(w, handle, &from)) {
@@ -215,7 +219,7 @@ static void on_accepted(void *owner, int handle)
 		return;
 	w->stats.sessions++;
 	list_add_tail(&w->sessions, &d->link);
-	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode, a->at->mode->spec);
+	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode, a->at.mode->spec);
 	driver_start(d, top_layer, &from);
 	if (w->draining)
 		driver_drain(d);
@@ -240,9 +244,7 @@ void worker_accept_resume(struct worker *w)
 		return;
 	timer_cancel(&w->io->timers, &w->starved_timer);
 	w->starved = false;
-	for (uint32_t i = 0; i < w->config.listener_count; i++)
-		if (w->listeners[i].handle)
-			w->io->ops->listen_pause(w->listeners[i].handle, false);
+	pause_listeners(w, false);
 }
 
 static void on_starved_timer(struct timer *t)
@@ -252,18 +254,51 @@ static void on_starved_timer(struct timer *t)
 
 static const struct listener_events accept_events = { .accepted = on_accepted, .starved = on_starved };
 
-int worker_listen(struct worker *w, struct err *e)
+static int listen_at(struct worker *w, const struct worker_listener *at, struct err *e)
 {
-	w->starved_timer.fire = on_starved_timer;
-	for (uint32_t i = 0; i < w->config.listener_count; i++) {
-		struct worker_accept *a = &w->listeners[i];
+	struct worker_accept *a = mem_zalloc(sizeof(*a));
 
-		a->worker = w;
-		a->at = &w->config.listeners[i];
-		a->handle = w->io->ops->listen(w->io, a->at->fd, &accept_events, a, e);
-		if (!a->handle)
-			return e->code;
-		a->handle->sparing = w->config.sockets_max && w->config.sockets_max < 4 * BURST;
+	if (!a) {
+		close(at->fd);
+		return err_set(e, -ENOMEM, "out of memory");
 	}
+	a->worker = w;
+	a->at = *at;
+	a->handle = w->io->ops->listen(w->io, at->fd, &accept_events, a, e);
+	if (!a->handle) {
+		mem_free(a);
+		return e->code;
+	}
+	a->handle->sparing = w->config.sockets_max && w->config.sockets_max < 4 * BURST;
+	if (w->starved)
+		w->io->ops->listen_pause(a->handle, true);
+	list_add_tail(&w->listeners, &a->link);
 	return 0;
+}
+
+int worker_listen(struct worker *w, const struct worker_listener *at, uint32_t count, struct err *e)
+{
+	int ret = 0;
+
+	w->starved_timer.fire = on_starved_timer;
+	for (uint32_t i = 0; i < count; i++) {
+		if (ret < 0)
+			close(at[i].fd);
+		else
+			ret = listen_at(w, &at[i], e);
+	}
+	return ret;
+}
+
+void worker_unlisten(struct worker *w, const struct proxy_mode *mode)
+{
+	list_for_each(&w->listeners, pos) {
+		struct worker_accept *a = list_entry(pos, struct worker_accept, link);
+
+		if (mode && a->at.mode != mode)
+			continue;
+		list_del(&a->link);
+		w->io->ops->listen_close(a->handle);
+		mem_free(a);
+	}
 }

@@ -251,8 +251,8 @@ static bool world_is_self(struct driver_world *world, const struct endpoint *to)
 	bool loopback = str_eq_nocase(to->host, STR("localhost")) ||
 			(addr_parse(&ip, to->host) && addr_is_loopback(&ip));
 
-	for (uint32_t i = 0; i < w->config.listener_count; i++) {
-		const struct addr *at = &w->config.listeners[i].at;
+	list_for_each(&w->listeners, pos) {
+		const struct addr *at = &list_entry(pos, struct worker_accept, link)->at.at;
 
 		if (at->port != to->port)
 			continue;
@@ -364,11 +364,7 @@ static void reap(struct worker *w)
 
 static void stop_listening(struct worker *w)
 {
-	for (uint32_t i = 0; i < w->config.listener_count; i++)
-		if (w->listeners[i].handle)
-			w->io->ops->listen_close(w->listeners[i].handle);
-	for (uint32_t i = 0; i < w->config.listener_count; i++)
-		w->listeners[i].handle = NULL;
+	worker_unlisten(w, NULL);
 	timer_cancel(&w->io->timers, &w->starved_timer);
 	timer_cancel(&w->io->timers, &w->last_call);
 	w->starved = false;
@@ -378,6 +374,37 @@ static void stop_listening(struct worker *w)
 static void on_last_call(struct timer *t)
 {
 	stop_listening(container_of(t, struct worker, last_call));
+}
+
+static void rename_listeners(struct worker *w, const struct proxy_mode *from, const struct proxy_mode *to)
+{
+	list_for_each(&w->listeners, pos) {
+		struct worker_accept *a = list_entry(pos, struct worker_accept, link);
+
+		if (a->at.mode == from)
+			a->at.mode = to;
+	}
+}
+
+/* Before what is removed is closed, the loop has taken what waited in its queue. */
+static void serve_request(struct worker *w)
+{
+	struct worker_request *r = atomic_exchange_explicit(&w->request, NULL, memory_order_acquire);
+
+	if (!r)
+		return;
+	if (r->rename)
+		rename_listeners(w, r->remove, r->rename);
+	else if (r->remove)
+		worker_unlisten(w, r->remove);
+	if (w->closed || w->draining) {
+		for (uint32_t i = 0; i < r->add_count; i++)
+			close(r->add[i].fd);
+		r->result = r->add_count ? err_set(r->error, -ESHUTDOWN, "the proxy is stopping") : 0;
+	} else {
+		r->result = worker_listen(w, r->add, r->add_count, r->error);
+	}
+	sem_post(&r->done);
 }
 
 static void obey(struct worker *w)
@@ -438,6 +465,7 @@ static void loop(struct worker *w)
 			abort();
 		}
 		take_back(w);
+		serve_request(w);
 		obey(w);
 		reap(w);
 		trim_memory(w);
@@ -456,7 +484,7 @@ static int set_up(struct worker *w, struct err *e)
 	ret = make_env(w, e);
 	if (ret < 0)
 		return ret;
-	return worker_listen(w, e);
+	return worker_listen(w, w->config.listeners, w->config.listener_count, e);
 }
 
 static void tear_down(struct worker *w)
@@ -510,6 +538,32 @@ void worker_stop(struct worker *w)
 	give(w, WORKER_STOP);
 }
 
+static int ask(struct worker *w, struct worker_request *r)
+{
+	sem_init(&r->done, 0, 0);
+	atomic_store_explicit(&w->request, r, memory_order_release);
+	wake_thread(w);
+	while (sem_wait(&r->done) < 0)
+		;
+	sem_destroy(&r->done);
+	return r->result;
+}
+
+int worker_add_listeners(struct worker *w, const struct worker_listener *at, uint32_t count, struct err *e)
+{
+	return ask(w, &(struct worker_request){ .add = at, .add_count = count, .error = e });
+}
+
+void worker_remove_listeners(struct worker *w, const struct proxy_mode *mode)
+{
+	ask(w, &(struct worker_request){ .remove = mode });
+}
+
+void worker_rename_listeners(struct worker *w, const struct proxy_mode *from, const struct proxy_mode *to)
+{
+	ask(w, &(struct worker_request){ .remove = from, .rename = to });
+}
+
 bool worker_done(struct worker *w)
 {
 	return atomic_load_explicit(&w->public_done, memory_order_relaxed);
@@ -552,8 +606,6 @@ static void destroy(struct worker *w)
 		close(w->link.master_fd);
 	sem_destroy(&w->started);
 	pthread_mutex_destroy(&w->stats_lock);
-	mem_free(w->config.listeners);
-	mem_free(w->listeners);
 	mem_free(w);
 }
 
@@ -579,18 +631,15 @@ int worker_start(struct worker **out, const struct worker_config *config, struct
 	w->link.to_master = ring_new(RING_SIZE);
 	w->link.from_master = ring_new(RING_SIZE * 2);
 	w->waiting_tail = &w->waiting;
+	list_init(&w->listeners);
 	list_init(&w->sessions);
 	list_init(&w->over);
 	sem_init(&w->started, 0, 0);
 	pthread_mutex_init(&w->stats_lock, NULL);
-	w->config.listeners = mem_alloc(config->listener_count * sizeof(*config->listeners));
-	w->listeners = mem_zalloc(config->listener_count * sizeof(*w->listeners));
-	if (!w->link.to_master || !w->link.from_master || w->link.master_fd < 0 || !w->listeners ||
-	    !w->config.listeners) {
+	if (!w->link.to_master || !w->link.from_master || w->link.master_fd < 0) {
 		err_set(e, ret, "out of memory");
 		goto fail;
 	}
-	memcpy(w->config.listeners, config->listeners, config->listener_count * sizeof(*config->listeners));
 	ret = -pthread_create(&w->thread, NULL, worker_thread, w);
 	if (ret < 0) {
 		err_set(e, ret, "cannot start a worker thread: %s", strerror(-ret));

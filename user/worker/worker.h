@@ -15,11 +15,10 @@
 struct steer;
 struct worker;
 
-/* fd: a listening socket of this worker alone (SO_REUSEPORT spreads clients); the worker owns it from
- * worker_start() on. */
+/* fd: a listening socket of this worker alone (SO_REUSEPORT spreads clients); the worker owns it from then on. */
 struct worker_listener {
 	int fd;
-	const struct proxy_mode *mode;   /* outlives the worker; its spec, terminated, is what flows show */
+	const struct proxy_mode *mode;   /* outlives the worker, also after its listeners were removed */
 	struct addr at;                  /* the bound address */
 };
 
@@ -27,7 +26,7 @@ struct worker_config {
 	uint32_t index, count;           /* this worker, and how many there are */
 	enum io_choice io;
 	const struct options *options;   /* outlives the worker */
-	struct worker_listener *listeners;
+	const struct worker_listener *listeners; /* for worker_start() alone */
 	uint32_t listener_count;
 	uint64_t sockets_max;            /* accepting waits when more sessions could need more; 0: no limit */
 	struct steer *steer;             /* NULL: no MODE_LOCAL */
@@ -46,6 +45,17 @@ struct worker_config {
 int worker_start(struct worker **out, const struct worker_config *config, struct err *e) __must_check;
 
 struct worker_link *worker_link(struct worker *w);
+
+/*
+ * While the worker runs: returns once it listens there too; takes over the descriptors, also when it fails with
+ * -errno and a sentence.
+ */
+int worker_add_listeners(struct worker *w, const struct worker_listener *at, uint32_t count, struct err *e)
+	__must_check;
+/* Returns once it listens there no more. Sessions that came that way go on. */
+void worker_remove_listeners(struct worker *w, const struct proxy_mode *mode);
+/* The same listeners, from now on those of another mode. */
+void worker_rename_listeners(struct worker *w, const struct proxy_mode *from, const struct proxy_mode *to);
 
 /* Accepts what is connected already, then no more; sessions finish what is in flight. worker_done() becomes true when
  * the last one has. */

@@ -13,9 +13,21 @@
 enum worker_order { WORKER_RUN, WORKER_DRAIN, WORKER_STOP };
 
 struct worker_accept {
+	struct list link;                /* the worker's list */
 	struct worker *worker;
-	struct worker_listener *at;
-	struct listener *handle;
+	struct worker_listener at;
+	struct listener *handle;         /* NULL: closed */
+};
+
+/* What the master asks for while the worker runs; on the master's stack, which waits. */
+struct worker_request {
+	const struct worker_listener *add;
+	uint32_t add_count;
+	const struct proxy_mode *remove; /* NULL: nothing */
+	const struct proxy_mode *rename; /* what was remove's is to go on as this one's; NULL: it is closed */
+	int result;
+	struct err *error;
+	sem_t done;
 };
 
 #define CGROUP_NAMES 64
@@ -33,7 +45,8 @@ struct worker {
 	struct env env;
 	struct driver_world world;
 	struct verify *verify;
-	struct worker_accept *listeners;
+	struct list listeners;           /* struct worker_accept */
+	_Atomic(struct worker_request *) request;
 	struct list sessions, over;      /* struct driver */
 	bool starved;
 	struct timer starved_timer;
@@ -61,7 +74,10 @@ struct worker {
 };
 
 /* session.c */
-int worker_listen(struct worker *w, struct err *e) __must_check;
+/* Takes over the descriptors, also when it fails. */
+int worker_listen(struct worker *w, const struct worker_listener *at, uint32_t count, struct err *e) __must_check;
+/* mode NULL: all of them. */
+void worker_unlisten(struct worker *w, const struct proxy_mode *mode);
 void worker_accept_resume(struct worker *w);
 /* worker.c */
 void worker_log(struct worker *w, enum log_level level, const char *text);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* Options shown and changed while the program runs, by control.h's requests "get" and "set". Thread: master. */
+#pragma once
+
+#include "master/settings.h"
+
+struct servers;
+
+struct live {
+	const struct settings *start;    /* what the program was started with */
+	struct settings *now;            /* as they were changed since; NULL: not at all. Freed by live's owner */
+	struct servers *servers;
+};
+
+/* A control_fn; owner is a struct live. */
+int live_serve(void *owner, const char *const *words, size_t count, struct strbuf *reply, struct err *e);

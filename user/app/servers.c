@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: MIT */
+/* Modes that run, and how one set of them becomes another. */
+#include "app/servers.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "app/listen.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "core/proxy_mode.h"
+#include "flow/http_url.h"
+#include "io/socket.h"
+#include "steer/steer.h"
+
+/* One mode. It stays in memory when it is stopped: sessions that came that way know it. */
+struct server {
+	struct list link;
+	struct proxy_mode mode;          /* borrows text */
+	struct listen_plan plan;
+	enum { SERVER_NEW, SERVER_RUNS, SERVER_FAILED } state;   /* failed: it is not tried again */
+	char text[];
+};
+
+struct servers {
+	struct list running, stopped;    /* struct server; running: in the option's order */
+	char *host;                      /* listen_host */
+	int32_t port;                    /* listen_port */
+	struct intercept_spec *spec;     /* of local mode; NULL: there was none at the start */
+	struct steer *steer;
+	struct worker *const *workers;   /* while the program runs */
+	uint32_t worker_count;
+};
+
+static struct server *server_of(struct list *link)
+{
+	return list_entry(link, struct server, link);
+}
+
+/* --- parsing ---------------------------------------------------------------------------------------------------- */
+
+static void list_free(struct list *servers)
+{
+	list_for_each(servers, pos) {
+		list_del(pos);
+		mem_free(server_of(pos));
+	}
+}
+
+static int parse_one(struct list *to, const char *text, struct intercept_spec **spec, struct err *e)
+{
+	size_t len = strlen(text);
+	struct server *server = mem_zalloc(sizeof(*server) + len + 1);
+	char why[ERR_TEXT_MAX];
+	int ret;
+
+	if (!server)
+		return err_set(e, -ENOMEM, "out of memory");
+	memcpy(server->text, text, len);
+	list_init(&server->link);
+	ret = proxy_mode_parse(&server->mode, (struct str){ server->text, len }, e);
+	if (ret == 0)
+		ret = proxy_mode_supported(&server->mode, e);
+	if (ret == 0 && server->mode.kind == MODE_LOCAL && *spec)
+		ret = err_set(e, -EINVAL, "Cannot spawn more than one local redirector.");
+	if (ret == 0 && server->mode.kind == MODE_LOCAL)
+		ret = intercept_spec_parse(spec, server->mode.data, e);
+	if (ret == 0) {
+		list_add_tail(to, &server->link);
+		return 0;
+	}
+	mem_free(server);
+	memcpy(why, e->text, sizeof(why));
+	return err_set(e, ret, "Invalid proxy mode specification: %.100s (%.300s)", text, why);
+}
+
+static int parse_all(struct list *to, const struct settings *s, struct intercept_spec **spec, struct err *e)
+{
+	int32_t port = settings_given(s, "listen_port") ? (int32_t)settings_int(s, "listen_port") : MODE_PORT_NONE;
+	struct proxy_mode modes[SERVERS_MAX];
+	const char *const *texts;
+	size_t count = settings_texts(s, "mode", &texts), parsed = 0;
+	int ret = 0;
+
+	if (!settings_bool(s, "server"))
+		count = 0;
+	if (count > SERVERS_MAX)
+		return err_set(e, -EINVAL, "more than %d modes", SERVERS_MAX);
+	for (size_t i = 0; i < count && ret == 0; i++)
+		ret = parse_one(to, texts[i], spec, e);
+	if (ret < 0)
+		return ret;
+	list_for_each(to, pos)
+		modes[parsed++] = server_of(pos)->mode;
+	if (settings_text(s, "cgroup") && !*spec && count)
+		return err_set(e, -EINVAL, "A cgroup narrows what is intercepted, but no mode intercepts: add "
+			       "--intercept SPEC or --mode local.");
+	return proxy_modes_check(modes, parsed, str_of(settings_text(s, "listen_host")), port, e);
+}
+
+/* --- listening -------------------------------------------------------------------------------------------------- */
+
+static int plan(const struct servers *s, struct server *server, struct err *e)
+{
+	const struct proxy_mode *m = &server->mode;
+	char text[MODE_TEXT_MAX];
+
+	if (m->kind == MODE_LOCAL)
+		return listen_plan_loopback(&server->plan, e);
+	return listen_plan(&server->plan, proxy_mode_description(m, text), proxy_mode_host(m, str_of(s->host)),
+			   (uint16_t)proxy_mode_port(m, s->port), e);
+}
+
+/* One socket for each address of a mode. Returns how many, or -errno; then none is open. */
+static int open_sockets(const struct server *server, struct worker_listener *out, struct err *e)
+{
+	uint32_t count = 0;
+
+	for (; count < server->plan.count; count++) {
+		int fd = socket_listen(&server->plan.at[count], true, e), ret = 0;
+
+		if (fd < 0) {
+			while (count)
+				close(out[--count].fd);
+			return fd;
+		}
+		out[count] = (struct worker_listener){
+			.fd = fd,
+			.mode = &server->mode,
+			.at = server->plan.at[count],
+		};
+		/* Without the privilege, REDIRECT rules still work. */
+		if (server->mode.kind == MODE_TRANSPARENT)
+			ret = socket_set_transparent(fd);
+		if (ret < 0)
+			log_line(LOG_DEBUG, "servers", "no TPROXY: %s", strerror(-ret));
+	}
+	return (int)count;
+}
+
+int servers_listen(struct servers *s, struct worker_listener *out, struct err *e)
+{
+	int count = 0;
+
+	list_for_each(&s->running, pos) {
+		int ret = open_sockets(server_of(pos), out + count, e);
+
+		if (ret < 0) {
+			while (count)
+				close(out[--count].fd);
+			return ret;
+		}
+		count += ret;
+	}
+	return count;
+}
+
+/* --- messages --------------------------------------------------------------------------------------------------- */
+
+/* "*:8080" of IPv4 and of IPv6 is said once. */
+static void add_addresses(const struct server *server, const char *before, struct strbuf *text)
+{
+	for (uint32_t k = 0; k < server->plan.count && server->mode.kind != MODE_LOCAL; k++) {
+		char ip[ADDR_TEXT_MAX];
+		struct endpoint at = { str_of(addr_ip_text(&server->plan.at[k], ip)), server->plan.at[k].port };
+
+		if (k && at.host.len <= 2)
+			continue;
+		strbuf_addf(text, "%s", k ? " and " : before);
+		endpoint_text(text, &at);
+	}
+}
+
+static void say_started(const struct servers *s, const struct server *server)
+{
+	struct strbuf text = { 0 };
+	char description[MODE_TEXT_MAX];
+
+	strbuf_addf(&text, "%s", proxy_mode_description(&server->mode, description));
+	add_addresses(server, " listening at ", &text);
+	if (server->mode.kind == MODE_LOCAL) {
+		strbuf_add_str(&text, STR(" started. "));
+		if (s->spec->count)
+			intercept_spec_describe(s->spec, &text);
+		else
+			strbuf_add_str(&text, STR("Include everything."));
+	} else {
+		strbuf_add_str(&text, STR("."));
+	}
+	log_line(LOG_INFO, "servers", "%s", text.ptr ? text.ptr : "");
+	strbuf_fini(&text);
+}
+
+static void say_stopped(const struct server *server)
+{
+	struct strbuf text = { 0 };
+	char description[MODE_TEXT_MAX];
+
+	strbuf_addf(&text, "%s", proxy_mode_description(&server->mode, description));
+	add_addresses(server, " at ", &text);
+	log_line(LOG_INFO, "servers", "%s stopped.", text.ptr ? text.ptr : "");
+	strbuf_fini(&text);
+}
+
+/* --- steering --------------------------------------------------------------------------------------------------- */
+
+/* An empty spec would select nobody; local mode without one means everybody. The proxy itself is never taken. */
+static int set_spec(struct servers *s, const struct intercept_spec *wanted, struct err *e)
+{
+	char everybody[32];
+	struct intercept_spec *spec;
+	int ret;
+
+	if (wanted->count)
+		return steer_set_spec(s->steer, wanted, e);
+	snprintf(everybody, sizeof(everybody), "!%d", (int)getpid());
+	ret = intercept_spec_parse(&spec, str_of(everybody), e);
+	if (ret < 0)
+		return ret;
+	ret = steer_set_spec(s->steer, spec, e);
+	intercept_spec_free(spec);
+	return ret;
+}
+
+/* Where steered connections arrive, or a port whose connections are never steered. */
+static int steer_know(struct servers *s, const struct server *server, struct err *e)
+{
+	const struct listen_plan *at = &server->plan;
+
+	if (!s->steer || at->count == 0)
+		return 0;
+	if (server->mode.kind == MODE_LOCAL)
+		return steer_set_endpoint(s->steer, at->at[0].port, at->count > 1 ? at->at[1].port : 0, e);
+	return steer_exclude_port(s->steer, at->at[0].port, e);
+}
+
+static int open_steering(struct servers *s, const struct settings *settings, struct err *e)
+{
+	const struct steer_options options = { .cgroup = settings_text(settings, "cgroup"),
+					       .loopback = settings_bool(settings, "steer_loopback") };
+	int ret;
+
+	if (!s->spec)
+		return 0;
+	ret = steer_open(&s->steer, &options, e);
+	if (ret == -EPERM && geteuid() != 0)
+		return err_set(e, ret, "Intercepting processes needs root, because programs are loaded into the "
+			       "kernel: use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says "
+			       "more.");
+	list_for_each(&s->running, pos)
+		if (ret == 0)
+			ret = steer_know(s, server_of(pos), e);
+	return ret < 0 ? ret : set_spec(s, s->spec, e);
+}
+
+struct steer *servers_steer(const struct servers *s)
+{
+	return s->steer;
+}
+
+/* --- changes ---------------------------------------------------------------------------------------------------- */
+
+static void stop(struct servers *s, struct server *server)
+{
+	list_del(&server->link);
+	list_add_tail(&s->stopped, &server->link);
+	if (server->state != SERVER_RUNS)
+		return;
+	if (server->mode.kind == MODE_LOCAL)
+		steer_detach_new(s->steer);
+	for (uint32_t i = 0; i < s->worker_count; i++)
+		worker_remove_listeners(s->workers[i], &server->mode);
+	say_stopped(server);
+}
+
+static int start(struct servers *s, struct server *server, struct err *e)
+{
+	struct worker_listener listeners[LISTEN_ADDRESSES_MAX];
+	int ret = plan(s, server, e);
+
+	if (ret == 0)
+		ret = steer_know(s, server, e);
+	for (uint32_t i = 0; i < s->worker_count && ret >= 0; i++) {
+		ret = open_sockets(server, listeners, e);
+		if (ret >= 0)
+			ret = worker_add_listeners(s->workers[i], listeners, (uint32_t)ret, e);
+	}
+	if (ret == 0 && server->mode.kind == MODE_LOCAL)
+		ret = steer_attach(s->steer, e);
+	for (uint32_t i = 0; i < s->worker_count && ret < 0; i++)
+		worker_remove_listeners(s->workers[i], &server->mode);
+	server->state = ret < 0 ? SERVER_FAILED : SERVER_RUNS;
+	if (ret == 0)
+		say_started(s, server);
+	return ret;
+}
+
+/* Local mode goes on under another spec: nobody who is on the way to its listeners must find them closed. */
+static void take_over(struct servers *s, struct server *fresh, struct server *old)
+{
+	fresh->plan = old->plan;
+	fresh->state = old->state;
+	list_del(&old->link);
+	list_add_tail(&s->stopped, &old->link);
+	for (uint32_t i = 0; i < s->worker_count; i++)
+		worker_rename_listeners(s->workers[i], &old->mode, &fresh->mode);
+	say_started(s, fresh);
+}
+
+/* Moves to wanted what runs already, in the place of what was parsed anew. */
+static void keep_running(struct servers *s, struct list *wanted)
+{
+	struct list next;
+
+	list_init(&next);
+	list_for_each(wanted, at) {
+		struct server *server = server_of(at);
+
+		list_del(at);
+		list_for_each(&s->running, pos) {
+			struct server *old = server_of(pos);
+
+			if (str_eq(old->mode.spec, server->mode.spec)) {
+				mem_free(server);
+				server = old;
+				list_del(pos);
+				break;
+			}
+			if (old->mode.kind == MODE_LOCAL && server->mode.kind == MODE_LOCAL &&
+			    old->state == SERVER_RUNS) {
+				take_over(s, server, old);
+				break;
+			}
+		}
+		list_add_tail(&next, &server->link);
+	}
+	list_for_each(&next, pos) {
+		list_del(pos);
+		list_add_tail(wanted, pos);
+	}
+}
+
+/* Ports are given back before others are asked for. The first failure is reported; all are tried. */
+static int run_wanted(struct servers *s, struct list *wanted, struct err *e)
+{
+	int first = 0;
+
+	keep_running(s, wanted);
+	list_for_each(&s->running, pos)
+		stop(s, server_of(pos));
+	list_for_each(wanted, pos) {
+		struct server *server = server_of(pos);
+		struct err why = { 0 };
+
+		list_del(pos);
+		list_add_tail(&s->running, pos);
+		if (server->state != SERVER_NEW || start(s, server, &why) == 0)
+			continue;
+		log_line(LOG_ERROR, "servers", "%s", why.text);
+		if (first == 0) {
+			first = why.code;
+			*e = why;
+		}
+	}
+	return first;
+}
+
+int servers_update(struct servers *s, const struct settings *fresh, struct err *e)
+{
+	struct intercept_spec *spec = NULL;
+	struct list wanted;
+	int ret;
+
+	list_init(&wanted);
+	ret = parse_all(&wanted, fresh, &spec, e);
+	if (ret == 0 && spec && !s->steer)
+		ret = err_set(e, -EINVAL, "Local mode cannot be added while the program runs: start it with a spec "
+			      "that selects nobody yet (--intercept NAME), and change that.");
+	if (ret == 0 && spec)
+		ret = set_spec(s, spec, e);
+	if (ret < 0) {
+		list_free(&wanted);
+		intercept_spec_free(spec);
+		return ret;
+	}
+	if (spec) {
+		intercept_spec_free(s->spec);
+		s->spec = spec;
+	}
+	return run_wanted(s, &wanted, e);
+}
+
+/* --- from the start to the end ---------------------------------------------------------------------------------- */
+
+int servers_new(struct servers **out, const struct settings *settings, struct err *e)
+{
+	const char *host = settings_text(settings, "listen_host");
+	struct servers *s = mem_zalloc(sizeof(*s));
+	int ret;
+
+	if (!s)
+		return err_set(e, -ENOMEM, "out of memory");
+	list_init(&s->running);
+	list_init(&s->stopped);
+	s->host = mem_strndup(host, strlen(host));
+	s->port = settings_given(settings, "listen_port") ? (int32_t)settings_int(settings, "listen_port") :
+							    MODE_PORT_NONE;
+	ret = s->host ? parse_all(&s->running, settings, &s->spec, e) : err_set(e, -ENOMEM, "out of memory");
+	list_for_each(&s->running, pos)
+		if (ret == 0)
+			ret = plan(s, server_of(pos), e);
+	if (ret == 0)
+		ret = open_steering(s, settings, e);
+	if (ret < 0) {
+		servers_free(s);
+		return ret;
+	}
+	*out = s;
+	return 0;
+}
+
+int servers_run(struct servers *s, struct worker *const *workers, uint32_t count, struct err *e)
+{
+	s->workers = workers;
+	s->worker_count = count;
+	list_for_each(&s->running, pos)
+		server_of(pos)->state = SERVER_RUNS;
+	if (s->spec) {
+		int ret = steer_attach(s->steer, e);
+
+		if (ret < 0)
+			return ret;
+	}
+	list_for_each(&s->running, pos)
+		say_started(s, server_of(pos));
+	return 0;
+}
+
+void servers_free(struct servers *s)
+{
+	if (!s)
+		return;
+	steer_free(s->steer);
+	intercept_spec_free(s->spec);
+	list_free(&s->running);
+	list_free(&s->stopped);
+	mem_free(s->host);
+	mem_free(s);
+}
