@@ -61,6 +61,7 @@ static const struct flag flags[] = {
 	{ 0, "show-ignored-hosts", FLAG_TRUE, "show_ignored_hosts" },
 	{ 0, "no-show-ignored-hosts", FLAG_FALSE, "show_ignored_hosts" },
 	{ 0, "certs", FLAG_LIST, "certs" },
+	{ 0, "cert-passphrase", FLAG_VALUE, "cert_passphrase" },
 	{ 0, "proxyauth", FLAG_VALUE, "proxyauth" },
 	{ 0, "upstream-auth", FLAG_VALUE, "upstream_auth" },
 	{ 0, "confdir", FLAG_VALUE, "confdir" },
@@ -396,6 +397,7 @@ void cli_help(struct strbuf *out)
 "TLS\n"
 "  -k, --ssl-insecure     do not verify servers' certificates\n"
 "      --certs [NAME=]PEM own certificates instead of minted ones\n"
+"      --cert-passphrase PASS   of their keys; others can see it in the list of processes\n"
 "      --confdir DIR      where the CA is (~/.mitmproxy, shared with mitmproxy)\n"
 "\n"
 "Running\n"

@@ -26,11 +26,13 @@
 #include "base/mem.h"
 #include "crypto/proxy_auth.h"
 #include "master/ca_files.h"
+#include "master/client_cert_files.h"
 #include "master/flow_input.h"
 #include "master/master.h"
 #include "master/trust.h"
 #include "steer/steer.h"
 #include "worker/leaf_store.h"
+#include "worker/refusal_store.h"
 #include "worker/worker.h"
 
 #define WORKERS_MAX 256
@@ -50,6 +52,8 @@ struct program {
 	struct ca_files ca;
 	struct trust trust;
 	struct leaf_store *leaves;
+	struct client_certs *client_certs;
+	struct refusal_store *refusals;
 	int keylog_fd;
 	struct worker *workers[WORKERS_MAX];
 	uint32_t worker_count;
@@ -165,6 +169,20 @@ static int load_certs(struct program *p, struct err *e)
 	return 0;
 }
 
+static int load_client_certs(struct program *p, struct err *e)
+{
+	const char *text = settings_text(p->settings, "client_certs");
+	char *path = text && text[0] ? path_expand(text) : NULL;
+	int ret = 0;
+
+	if (text && text[0])
+		ret = path ? client_cert_files_load(&p->client_certs, path,
+						    settings_text(p->settings, "cert_passphrase"), e) :
+			     err_set(e, -ENOMEM, "out of memory");
+	mem_free(path);
+	return ret;
+}
+
 static void open_keylog(struct program *p)
 {
 	const char *path = getenv("MITMPROXY_SSLKEYLOGFILE");
@@ -205,6 +223,11 @@ static int load_tls(struct program *p, struct err *e)
 		goto out;
 	}
 	warn_of_config_files(confdir);
+	if (p->options.add_upstream_certs && !p->options.upstream_cert) {
+		ret = err_set(e, -EINVAL, "add_upstream_certs_to_client_chain requires the upstream_cert option to be "
+			      "enabled.");
+		goto out;
+	}
 	ret = ca_files_load(&p->ca, confdir, (int)settings_int(p->settings, "key_size"),
 			    settings_text(p->settings, "cert_passphrase"), time(NULL), e);
 	if (ret < 0)
@@ -217,6 +240,11 @@ static int load_tls(struct program *p, struct err *e)
 		ret = leaf_store_new(&p->leaves, p->ca.ca, e);
 	if (ret == 0)
 		ret = load_certs(p, e);
+	if (ret == 0)
+		ret = load_client_certs(p, e);
+	p->refusals = refusal_store_new();
+	if (ret == 0 && !p->refusals)
+		ret = err_set(e, -ENOMEM, "out of memory");
 	open_keylog(p);
 out:
 	mem_free(confdir);
@@ -285,6 +313,9 @@ static int start_workers(struct program *p, struct err *e)
 		.leaves = leaf_store_source(p->leaves),
 		.trust = p->trust.store,
 		.trust_id = p->trust.id,
+		.client_certs = p->client_certs,
+		.dhparam = p->ca.dhparam,
+		.refusals = refusal_store_source(p->refusals),
 		.keylog_fd = p->keylog_fd,
 		.notify_hooks = master_notify_hooks(p->master),
 		.log_connections = log_level_max() >= LOG_INFO,
@@ -367,6 +398,8 @@ static void program_down(struct program *p)
 	servers_free(p->servers);
 	settings_free(p->live.now);
 	leaf_store_free(p->leaves);
+	client_certs_free(p->client_certs);
+	refusal_store_free(p->refusals);
 	proxy_auth_free(p->proxyauth);
 	trust_fini(&p->trust);
 	ca_files_fini(&p->ca);

@@ -17,6 +17,8 @@ void options_init(struct options *o)
 		.body_streaming = true,
 		.tls_version_client_min = TLS_1_2,
 		.tls_version_server_min = TLS_1_2,
+		.tls_passthrough_client_cert = true,
+		.tls_passthrough_ns = 3600 * SECOND_NS,
 		.tcp_timeout_ns = 600 * SECOND_NS,
 		.connect_timeout_ns = 10 * SECOND_NS,
 		.body_capture_max = 32u << 20,

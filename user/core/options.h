@@ -29,6 +29,12 @@ struct options {
 	enum tls_version_bound tls_version_client_min, tls_version_client_max;
 	enum tls_version_bound tls_version_server_min, tls_version_server_max;
 	const char *ciphers_client, *ciphers_server;     /* NULL: the default list */
+	const char *groups_client, *groups_server;       /* tls_ecdh_curve_*; NULL: OpenSSL's */
+	bool request_client_cert;
+	bool add_upstream_certs;         /* add_upstream_certs_to_client_chain */
+	bool tls_passthrough_failed;     /* relay untouched, from the next try on, whom a client does not let us be */
+	bool tls_passthrough_client_cert;        /* the same where a server wants a certificate that we have not */
+	int64_t tls_passthrough_ns;      /* for how long */
 	int64_t tcp_timeout_ns;          /* without any event on either side */
 	int64_t connect_timeout_ns;      /* per upstream connection, all addresses together */
 	uint64_t body_capture_max;       /* bytes kept of one body; the rest passes and is counted */

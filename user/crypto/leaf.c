@@ -56,18 +56,18 @@ int leaf_install(const struct leaf *leaf, SSL *ssl)
 	return -EINVAL;
 }
 
-/* The file's own key, else the CA's; it must be the certificate's. One reference or NULL. */
+/* The file's own key, else the CA's where there is one; it must be the certificate's. One reference or NULL. */
 static EVP_PKEY *key_for(X509 *cert, const void *pem, size_t len, const char *passphrase,
 			 const struct ca *ca, struct err *e)
 {
 	EVP_PKEY *key = cert_parse_key(pem, len, passphrase);
 	bool own = key != NULL;
 
-	if (!key) {
+	if (!key && ca) {
 		key = ca->key;
 		EVP_PKEY_up_ref(key);
 	}
-	if (X509_check_private_key(cert, key))
+	if (key && X509_check_private_key(cert, key))
 		return key;
 	ERR_clear_error();
 	EVP_PKEY_free(key);

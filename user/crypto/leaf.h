@@ -67,8 +67,9 @@ int leaf_install(const struct leaf *leaf, SSL *ssl) __must_check;
 struct leaf *leaf_new(X509 *cert, EVP_PKEY *key, STACK_OF(X509) *chain) __must_check;
 
 /**
- * leaf_parse() - a certificate of the user's own (option `certs`).
+ * leaf_parse() - a certificate of the user's own (options `certs`, `client_certs`).
  * @pem:   leaf, then its chain, and its private key unless that is the CA's
+ * @ca:    NULL: the key must be there
  * @is_ca: set when the certificate is a CA's, which is most likely a mistake; may be NULL
  *
  * Returns 0; -EINVAL (no certificate, no key that fits it); -ENOMEM.

@@ -82,7 +82,7 @@ int conn_record_edit(struct conn_record **r)
 		&copy->alpn,            &copy->cipher,         &copy->tls_version,   &copy->sni,
 		&copy->mitmcert,        &copy->proxy_mode,     &copy->client_hello,  &copy->process.comm,
 		&copy->process.exe,     &copy->process.cgroup, &copy->address.host,  &copy->via_scheme,
-		&copy->via.host,
+		&copy->via.host,        &copy->server_hello,
 	};
 	struct conn_list *const lists[] = { &copy->certificates, &copy->alpn_offers, &copy->cipher_list };
 

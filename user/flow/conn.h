@@ -63,16 +63,18 @@ struct conn_record {
 	struct str tls_version;
 	struct str sni;
 	struct stamp start, end, tls_setup;
+	/* The raw handshake message: the client's, or the one that we sent to this server. In memory only. */
+	struct str client_hello;
 
 	/* client only */
 	struct str mitmcert;             /* DER */
 	struct str proxy_mode;
-	struct str client_hello;         /* the raw handshake message; in memory only, files have no place for it */
 	struct process process;
 
 	/* server only */
 	struct endpoint address;         /* what was asked for: a name or an IP */
 	struct stamp tcp_setup;
+	struct str server_hello;         /* as client_hello */
 	struct str via_scheme;           /* none: direct */
 	struct endpoint via;
 };

@@ -10,8 +10,14 @@
  *   mitm_bpf.request_body_bytes, mitm_bpf.response_body_bytes
  *                                 how long the body was when only its beginning, or nothing, was kept
  *   mitm_bpf.bytes_dropped        of a TCP flow: bytes that passed after the capture limit
+ *   mitm_bpf.passed_through       of a TCP flow: why its TLS was not intercepted
+ *   mitm_bpf.client_ja3, mitm_bpf.client_ja4
+ *                                 of the client's ClientHello
+ *   mitm_bpf.server_ja3s          of the server's answer to ours
+ *   mitm_bpf.upstream_ja3, mitm_bpf.upstream_ja4
+ *                                 of the ClientHello that we sent to the server
  *
- * Reading puts them back where they came from.
+ * Reading puts them back where they came from; the last four lines' stay metadata.
  */
 #pragma once
 

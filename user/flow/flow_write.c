@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "base/mem.h"
+#include "crypto/fingerprint.h"
 #include "flow/flow_fields.h"
 #include "wire/pem.h"
 
@@ -192,8 +193,11 @@ static void put_own_metadata(struct tnet_writer *w, const struct flow *f, const 
 	}
 }
 
-static void put_metadata(struct tnet_writer *w, const struct flow *f)
+static void put_fingerprints(struct flow_file_writer *w, const struct conn_record *r);
+
+static void put_metadata(struct flow_file_writer *writer, const struct flow *f)
 {
+	struct tnet_writer *w = &writer->out;
 	size_t dict = tnet_open(w, '}');
 
 	for (uint32_t i = 0; i < f->metadata_count; i++) {
@@ -215,6 +219,8 @@ static void put_metadata(struct tnet_writer *w, const struct flow *f)
 		}
 		tnet_put_text(w, m->key);
 	}
+	put_fingerprints(writer, f->client ? f->client : &no_record);
+	put_fingerprints(writer, f->server ? f->server : &no_record);
 	for (size_t i = 0; i < ARRAY_SIZE(own_metadata); i++)
 		put_own_metadata(w, f, &own_metadata[i]);
 	tnet_close(w, dict);
@@ -312,7 +318,7 @@ static void put_shape(struct flow_file_writer *w, const struct shape *shape, con
 	tnet_close(&w->out, dict);
 }
 
-/* What is remembered of a record: its dict as bytes. */
+/* What is remembered of a record: its dict, or its fingerprints, as bytes. */
 struct flow_file_record {
 	uint8_t id[16];
 	uint32_t edition;                /* 0: free */
@@ -321,29 +327,31 @@ struct flow_file_record {
 };
 
 enum { RECORDS = 512, RECORD_BYTES_MAX = 16384 };
+enum memory { REMEMBER_DICT, REMEMBER_FINGERPRINTS, REMEMBER_COUNT };
 
-static struct flow_file_record *record_slot(struct flow_file_writer *w, const struct conn_record *r)
+static struct flow_file_record *record_slot(struct flow_file_writer *w, const struct conn_record *r, enum memory what)
 {
 	uint32_t hash;
 
 	if (!r->edition || r->odd_id.ptr)
 		return NULL;
 	if (!w->records)
-		w->records = mem_zalloc(RECORDS * sizeof(*w->records));
+		w->records = mem_zalloc(REMEMBER_COUNT * RECORDS * sizeof(*w->records));
 	memcpy(&hash, r->id, sizeof(hash));
-	return w->records ? &w->records[hash % RECORDS] : NULL;
+	return w->records ? &w->records[what * RECORDS + hash % RECORDS] : NULL;
 }
 
-static void put_record(struct flow_file_writer *w, const struct shape *shape, const struct conn_record *r)
+static void put_remembered(struct flow_file_writer *w, const struct conn_record *r, enum memory what,
+			   void (*put)(struct flow_file_writer *w, const struct conn_record *r))
 {
-	struct flow_file_record *slot = record_slot(w, r ? r : &no_record);
+	struct flow_file_record *slot = record_slot(w, r, what);
 	size_t before = w->out.len, len;
 
 	if (slot && slot->edition == r->edition && memcmp(slot->id, r->id, sizeof(r->id)) == 0) {
 		tnet_put_raw(&w->out, (struct str){ slot->bytes, slot->len });
 		return;
 	}
-	put_shape(w, shape, r ? r : &no_record);
+	put(w, r);
 	len = w->out.len - before;
 	if (!slot || w->out.failed || len > RECORD_BYTES_MAX)
 		return;
@@ -354,6 +362,35 @@ static void put_record(struct flow_file_writer *w, const struct shape *shape, co
 	slot->len = (uint32_t)len;
 	slot->edition = r->edition;
 	memcpy(slot->id, r->id, sizeof(slot->id));
+}
+
+static void put_client(struct flow_file_writer *w, const struct conn_record *r)
+{
+	put_shape(w, &shape_client, r);
+}
+
+static void put_server(struct flow_file_writer *w, const struct conn_record *r)
+{
+	put_shape(w, &shape_server, r);
+}
+
+static void put_hashes(struct flow_file_writer *w, const struct conn_record *r)
+{
+	char ja3[FINGERPRINT_JA3_SIZE], ja4[FINGERPRINT_JA4_SIZE];
+
+	if (r->client_hello.ptr && fingerprint_ja3(r->client_hello, ja3) == 0)
+		put_own_text(&w->out, r->is_client ? "mitm_bpf.client_ja3" : "mitm_bpf.upstream_ja3", str_of(ja3));
+	if (r->client_hello.ptr && fingerprint_ja4(r->client_hello, r->udp, ja4) == 0)
+		put_own_text(&w->out, r->is_client ? "mitm_bpf.client_ja4" : "mitm_bpf.upstream_ja4", str_of(ja4));
+	if (r->server_hello.ptr && fingerprint_ja3s(r->server_hello, ja3) == 0)
+		put_own_text(&w->out, "mitm_bpf.server_ja3s", str_of(ja3));
+}
+
+/* Worked out here, when somebody wants to keep the flow. Of a file's flow they are metadata already. */
+static void put_fingerprints(struct flow_file_writer *w, const struct conn_record *r)
+{
+	if (r->client_hello.ptr || r->server_hello.ptr)
+		put_remembered(w, r, REMEMBER_FINGERPRINTS, put_hashes);
 }
 
 static void put_part(struct flow_file_writer *w, enum part_kind part, const void *object)
@@ -395,13 +432,13 @@ static void put_part(struct flow_file_writer *w, enum part_kind part, const void
 		put_error(out, f);
 		return;
 	case PART_CLIENT:
-		put_record(w, &shape_client, f->client);
+		put_remembered(w, f->client ? f->client : &no_record, REMEMBER_DICT, put_client);
 		return;
 	case PART_SERVER:
-		put_record(w, &shape_server, f->server);
+		put_remembered(w, f->server ? f->server : &no_record, REMEMBER_DICT, put_server);
 		return;
 	case PART_METADATA:
-		put_metadata(out, f);
+		put_metadata(w, f);
 		return;
 	case PART_REQUEST:
 		put_shape(w, &shape_request, &f->http.request);
@@ -493,7 +530,7 @@ int flow_file_write(struct flow_file_writer *w, const struct flow *f)
 
 void flow_file_writer_fini(struct flow_file_writer *w)
 {
-	for (int i = 0; w->records && i < RECORDS; i++)
+	for (int i = 0; w->records && i < REMEMBER_COUNT * RECORDS; i++)
 		mem_free(w->records[i].bytes);
 	mem_free(w->records);
 	tnet_writer_fini(&w->out);

@@ -18,6 +18,7 @@ struct tcp {
 	enum { TCP_STARTING, TCP_OPENING, TCP_RELAYING, TCP_MESSAGE, TCP_OVER } state;
 	enum hook_id last;
 	bool client_ended, server_ended; /* as events have told: a connection's state may be ahead of the queue */
+	bool opaque;                     /* what passes is nobody's to see or change */
 	uint64_t captured;               /* what the flow holds, with each message's own cost */
 	/* while a hook has the message */
 	struct conn *to;
@@ -151,7 +152,7 @@ static void on_data(struct tcp *t, const struct event *ev)
 	bool from_client = ev->conn == t->client;
 	uint64_t max = t->base.env->options->body_capture_max;
 	struct conn *to = other(t, ev->conn);
-	size_t room = t->captured >= max ? 0 : (size_t)(max - t->captured);
+	size_t room = t->opaque || t->captured >= max ? 0 : (size_t)(max - t->captured);
 
 	if (t->starttls && watch(t, ev) < 0) {
 		failed(t, "out of memory");
@@ -165,7 +166,7 @@ static void on_data(struct tcp *t, const struct event *ev)
 	t->state = TCP_MESSAGE;
 	t->to = to;
 	t->held = chain_take(ev->data);
-	if (layer_hook(&t->base, HOOK_TCP_MESSAGE, t->flow))
+	if (t->opaque || layer_hook(&t->base, HOOK_TCP_MESSAGE, t->flow))
 		forward_held(t);
 }
 
@@ -307,6 +308,27 @@ struct layer *tcp_new(struct layer *parent, struct conn *client, struct conn *se
 	return &t->base;
 }
 
+static struct layer *undo(struct layer *l)
+{
+	struct tcp *t = container_of(l, struct tcp, base);
+
+	flow_free(t->flow);
+	t->flow = NULL;
+	tcp_free(l);
+	return NULL;
+}
+
+struct layer *tcp_new_passed(struct layer *parent, struct conn *client, struct conn *server, struct str why)
+{
+	struct layer *l = tcp_new(parent, client, server);
+	struct tcp *t = l ? container_of(l, struct tcp, base) : NULL;
+
+	if (!l)
+		return NULL;
+	t->opaque = !l->env->options->show_ignored_hosts;
+	return flow_metadata_text(t->flow, "mitm_bpf.passed_through", why) < 0 ? undo(l) : l;
+}
+
 struct layer *tcp_new_starttls(struct layer *parent, struct conn *client, struct conn *server)
 {
 	struct layer *l = tcp_new(parent, client, server);
@@ -315,10 +337,5 @@ struct layer *tcp_new_starttls(struct layer *parent, struct conn *client, struct
 	if (!l || client->record->tls || server->record->tls || !l->env->tls)
 		return l;
 	t->starttls = mem_zalloc(sizeof(*t->starttls));
-	if (t->starttls)
-		return l;
-	flow_free(t->flow);
-	t->flow = NULL;
-	tcp_free(l);
-	return NULL;
+	return t->starttls ? l : undo(l);
 }

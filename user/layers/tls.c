@@ -113,6 +113,8 @@ static void broken(struct tls_layer *t)
 {
 	char text[TLS_ERROR_MAX];
 
+	if (t->role->broke)
+		t->role->broke(t);
 	layer_log(&t->base, LOG_WARN, "TLS Error: %s", tls_engine_error(&t->engine, !t->role->accept, text));
 	t->state = TLS_CLOSED;
 	layer_close(&t->base, t->conn);
@@ -211,6 +213,7 @@ static void receive(struct tls_layer *t)
 		tls_give_up(t);
 		return;
 	}
+	t->heard |= plain.len != 0;
 	if (plain.len)
 		tls_to_child(t, &(struct event){ .type = EV_DATA, .conn = t->conn, .data = &plain });
 	chain_clear(&plain);
@@ -309,7 +312,7 @@ static int record_established(struct tls_layer *t)
 int tls_apply_ciphers(struct tls_layer *t, const char *option)
 {
 	struct conn_record *r = t->conn->record;
-	struct strbuf list = { 0 };
+	struct strbuf list = { 0 }, ciphers = { 0 }, suites = { 0 };
 	int ret;
 
 	if (r->cipher_list.count == 0 && option) {
@@ -326,8 +329,15 @@ int tls_apply_ciphers(struct tls_layer *t, const char *option)
 		strbuf_add(&list, ":", i != 0);
 		strbuf_add_str(&list, r->cipher_list.at[i]);
 	}
-	ret = list.failed ? -ENOMEM : SSL_set_cipher_list(t->engine.ssl, list.ptr) == 1 ? 0 : -EINVAL;
+	ret = list.failed ? -ENOMEM :
+	      tls_env_split_ciphers((struct str){ list.ptr, list.len }, &ciphers, &suites, NULL);
+	if (ret == 0 && ciphers.ptr && SSL_set_cipher_list(t->engine.ssl, ciphers.ptr) != 1)
+		ret = -EINVAL;
+	if (ret == 0 && suites.ptr && SSL_set_ciphersuites(t->engine.ssl, suites.ptr) != 1)
+		ret = -EINVAL;
 	strbuf_fini(&list);
+	strbuf_fini(&ciphers);
+	strbuf_fini(&suites);
 	return ret;
 }
 
@@ -382,9 +392,7 @@ static bool shake_hands(struct tls_layer *t)
 	case TLS_WANT:
 		return false;
 	case TLS_DONE:
-		t->step = TLS_STEP_READY;
-		if (record_established(t) < 0)
-			tls_fail(t, LOG_ERROR, "out of memory");
+		t->step = TLS_STEP_CONFIRM;
 		return true;
 	case TLS_NO_MEMORY:
 		tls_fail(t, LOG_ERROR, "out of memory");
@@ -396,6 +404,17 @@ static bool shake_hands(struct tls_layer *t)
 		return true;
 	}
 	abort();
+}
+
+/* False: to be called again. */
+static bool confirm(struct tls_layer *t)
+{
+	if (t->role->confirm && !t->role->confirm(t, t->late))
+		return t->step != TLS_STEP_CONFIRM;
+	t->step = TLS_STEP_READY;
+	if (record_established(t) < 0)
+		tls_fail(t, LOG_ERROR, "out of memory");
+	return true;
 }
 
 static void record_failed(struct tls_layer *t)
@@ -414,7 +433,7 @@ static void ready(struct tls_layer *t)
 	t->state = TLS_OPEN;
 	t->role->ready(t);
 	/* The peer may have said more in the same segment. */
-	if (t->state == TLS_OPEN && t->engine.in.len)
+	if (t->state == TLS_OPEN && (t->engine.in.len || SSL_pending(t->engine.ssl) > 0))
 		receive(t);
 }
 
@@ -447,6 +466,10 @@ void tls_advance(struct tls_layer *t)
 		case TLS_STEP_HANDSHAKE:
 			if (!shake_hands(t))
 				return;
+			break;
+		case TLS_STEP_CONFIRM:
+			if (!confirm(t))
+				return;
 			if (t->step == TLS_STEP_READY && !hook(t, t->role->established))
 				return;
 			break;
@@ -470,6 +493,10 @@ void tls_advance(struct tls_layer *t)
 
 static void on_wakeup(struct tls_layer *t)
 {
+	if (t->step == TLS_STEP_CONFIRM) {
+		t->late = true;
+		tls_advance(t);
+	}
 	if (t->tell_opener) {
 		t->tell_opener = false;
 		tls_answer(t, t->state == TLS_OPEN ? NULL : t->text ? t->text : "connection closed");
@@ -603,5 +630,10 @@ bool tls_is_server(const struct layer *l)
 
 void tls_pass(struct layer *l)
 {
-	tls_of(l)->pass = true;
+	struct tls_layer *t = tls_of(l);
+
+	t->pass = true;
+	if (t->throttled)
+		layer_resume(l, t->conn, PAUSE_TUNNEL);
+	t->throttled = false;
 }

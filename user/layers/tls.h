@@ -55,6 +55,7 @@ enum tls_step {
 	TLS_STEP_PRELUDE,                /* the role's own */
 	TLS_STEP_BEGIN,
 	TLS_STEP_HANDSHAKE,
+	TLS_STEP_CONFIRM,                /* our part is done; the role may wait for the peer's word */
 	TLS_STEP_READY,
 	TLS_STEP_FAILED,
 	TLS_STEP_GONE,
@@ -72,6 +73,9 @@ struct tls_role {
 	void (*data)(struct tls_layer *t);                        /* bytes came before there was an SSL */
 	void (*ask)(struct tls_layer *t, struct command *cmd);    /* the child's CMD_OPEN for conn; NULL: not ours */
 	void (*explain)(struct tls_layer *t, const char *error, bool closed);    /* calls tls_fail() */
+	/* The handshake is over. False: waits for data, or has failed. late: the wakeup that it asked for has come. */
+	bool (*confirm)(struct tls_layer *t, bool late);
+	void (*broke)(struct tls_layer *t);      /* the open session has failed; engine.error says how */
 	void (*ready)(struct tls_layer *t);
 	void (*gone)(struct tls_layer *t);                        /* failed, conn is closed */
 	void (*fini)(struct tls_layer *t);
@@ -90,6 +94,8 @@ struct tls_layer {
 	bool pass;                       /* not intercepted: everything goes through */
 	bool dead;                       /* the client's handshake failed: nothing reaches the child any more */
 	bool shut_in, shut_out;          /* close_notify (or the end) reported to the child; sent by us */
+	bool heard;                      /* something came over the open session */
+	bool late;                       /* TLS_STEP_CONFIRM has waited long enough */
 	bool throttled;                  /* what the peer makes us answer does not drain: we do not read it */
 	bool tell_opener, tell_child;    /* due at the wakeup: they cannot be told from inside their own command */
 	struct tls_held *held, **held_tail;
@@ -135,3 +141,20 @@ X509 *tls_server_certificate(struct layer *l);
 /* The layer lets everything through from now on. */
 void tls_pass(struct layer *l);
 bool tls_is_server(const struct layer *l);
+/* The server ended our handshake because we have no certificate to show, and it can be connected anew. */
+bool tls_server_demands(const struct layer *l);
+/* OpenSSL's, for connections to servers. */
+int tls_server_on_asked(SSL *ssl, void *arg);
+void tls_server_on_message(int write, int version, int type, const void *bytes, size_t len, SSL *ssl, void *arg);
+
+/* --- tls_pass.c: what cannot be intercepted, so that applications keep working ---------------------------------- */
+
+/* Why this client layer's connection is to be relayed untouched, as earlier ones have shown; in a. none: it is not. */
+struct str tls_pass_known(struct tls_layer *t, struct arena *a);
+/* Later connections of the same program to the same host are; and says so. */
+void tls_pass_learn(struct tls_layer *t, const char *why);
+/*
+ * This client layer's connection is, from the ClientHello in engine.in on; neither TLS layer looks at it again. why:
+ * goes to the log and to a flow; none: there is neither.
+ */
+void tls_pass_through(struct tls_layer *t, struct str why);

@@ -4,12 +4,12 @@
  * server can be asked first (spec/layers 6.1, 6.2) for the names and the protocol that we then show.
  */
 #include <errno.h>
+#include <openssl/err.h>
 #include <openssl/x509.h>
 #include <stdio.h>
 
 #include "base/mem.h"
 #include "core/conn.h"
-#include "layers/bypass.h"
 #include "layers/tls.h"
 #include "layers/tls_env.h"
 
@@ -22,6 +22,7 @@ struct tls_client {
 	struct arena arena;              /* hello's lists, the chosen protocol; until the handshake is over */
 	struct strbuf flat;              /* a ClientHello that came in more than one piece */
 	struct tls_hello_hook hook;
+	struct str known;                /* why connections like this one are relayed untouched; none: they are not */
 };
 
 static struct tls_client *client_of(struct tls_layer *t)
@@ -91,30 +92,6 @@ static bool read_hello(struct tls_client *c)
 	return false;
 }
 
-/* Relays what came and all that follows; neither TLS layer looks at it again. */
-static void let_through(struct tls_client *c)
-{
-	struct tls_layer *t = &c->tls;
-	struct layer *bypass = bypass_new(&t->base, t->client, t->server);
-	struct chain bytes = chain_take(&t->engine.in);
-
-	if (!bypass) {
-		chain_clear(&bytes);
-		tls_give_up(t);
-		return;
-	}
-	tls_pass(&t->base);
-	if (tls_is_server(t->base.parent))
-		tls_pass(t->base.parent);
-	layer_free(t->child);
-	t->child = bypass;
-	t->state = TLS_INACTIVE;
-	t->step = TLS_STEP_NONE;
-	tls_release(t);
-	tls_to_child(t, &(struct event){ .type = EV_DATA, .conn = t->conn, .data = &bytes });
-	chain_clear(&bytes);
-}
-
 static bool server_first(const struct tls_layer *t)
 {
 	return t->server && t->server->record->tls && t->base.env->options->connection_eager;
@@ -129,13 +106,15 @@ static bool prelude(struct tls_layer *t)
 		if (t->engine.in.len == 0 || !read_hello(c))
 			return false;
 		c->at = AT_HELLO_ANSWERED;
-		c->hook = (struct tls_hello_hook){ t->client, t->server, &c->hello, .server_first = server_first(t) };
+		c->known = tls_pass_known(t, &c->arena);
+		c->hook = (struct tls_hello_hook){ t->client, t->server, &c->hello, .ignore = c->known.ptr != NULL,
+						   .server_first = server_first(t) };
 		if (!layer_hook(&t->base, HOOK_TLS_CLIENTHELLO, &c->hook))
 			return false;
 		/* fall through */
 	case AT_HELLO_ANSWERED:
 		if (c->hook.ignore && t->server) {
-			let_through(c);
+			tls_pass_through(t, c->known);
 			return false;
 		}
 		c->at = AT_SERVER_ASKED;
@@ -153,6 +132,11 @@ static bool prelude(struct tls_layer *t)
 
 static void opened(struct tls_layer *t, const char *error)
 {
+	/* Nothing was said to the client yet: what it has begun, it can go on with. */
+	if (error && t->base.env->options->tls_passthrough_client_cert && tls_server_demands(t->base.parent)) {
+		tls_pass_through(t, STR("the server insists on a client certificate, and none is configured for it"));
+		return;
+	}
 	if (error)
 		layer_log(&t->base, LOG_INFO,
 			  "Unable to establish TLS connection with server (%s). Trying to establish TLS with client "
@@ -208,6 +192,23 @@ static int record_leaf(struct tls_layer *t, X509 *cert)
 	return 0;
 }
 
+static int add_upstream_chain(struct tls_layer *t)
+{
+	const struct conn_list *certs = t->server ? &t->server->record->certificates : NULL;
+
+	for (uint32_t i = 0; certs && i < certs->count; i++) {
+		const unsigned char *der = (const unsigned char *)certs->at[i].ptr;
+		X509 *cert = d2i_X509(NULL, &der, (long)certs->at[i].len);
+
+		if (!cert || SSL_add0_chain_cert(t->engine.ssl, cert) != 1) {
+			X509_free(cert);
+			ERR_clear_error();
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
 static int show_leaf(struct tls_client *c)
 {
 	struct tls_layer *t = &c->tls;
@@ -227,6 +228,8 @@ static int show_leaf(struct tls_client *c)
 	X509_free(own);
 	if (ret == 0)
 		ret = leaf_install(leaf, t->engine.ssl);
+	if (ret == 0 && env->options->add_upstream_certs)
+		ret = add_upstream_chain(t);
 	if (ret == 0)
 		ret = record_leaf(t, leaf->cert);
 	if (ret == -EINVAL)
@@ -282,9 +285,41 @@ static const char *destination(const struct tls_layer *t, char out[static 300])
 	return out;
 }
 
+/* RFC 8446 6.2; what programs say that pin a certificate or know other authorities. */
+static bool refuses_certificate(const struct tls_layer *t)
+{
+	switch (tls_engine_alert(&t->engine)) {
+	case SSL_AD_BAD_CERTIFICATE:
+	case SSL_AD_UNSUPPORTED_CERTIFICATE:
+	case SSL_AD_CERTIFICATE_REVOKED:
+	case SSL_AD_CERTIFICATE_EXPIRED:
+	case SSL_AD_CERTIFICATE_UNKNOWN:
+	case SSL_AD_UNKNOWN_CA:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void learn(struct tls_layer *t, const char *error, bool closed)
+{
+	char why[TLS_REFUSAL_WHY_MAX];
+
+	if (!t->base.env->options->tls_passthrough_failed)
+		return;
+	if (closed && t->step == TLS_STEP_HANDSHAKE && t->engine.ssl) {
+		tls_pass_learn(t, "the client left when it saw our certificate");
+	} else if (refuses_certificate(t)) {
+		snprintf(why, sizeof(why), "the client refuses our certificate (%s)", error);
+		tls_pass_learn(t, why);
+	}
+}
+
 static void explain(struct tls_layer *t, const char *error, bool closed)
 {
 	char to[300];
+
+	learn(t, error, closed);
 
 	destination(t, to);
 	if (closed)

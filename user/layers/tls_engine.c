@@ -12,6 +12,7 @@
 
 /* Below this a piece of ciphertext that must wait is copied rather than kept in a slab of its own. */
 #define SMALL_PIECE (BUF_SLAB_SIZE / 4)
+#define ALERT_ECH_REQUIRED 121         /* not in OpenSSL 3.0 */
 /* Less room than this is no place for the next record's plaintext. */
 #define PLAIN_ROOM_MIN 2048u
 
@@ -186,6 +187,16 @@ enum tls_result tls_engine_read(struct tls_engine *e, struct chain *plain)
 	return TLS_WANT;
 }
 
+enum tls_result tls_engine_peek(struct tls_engine *e)
+{
+	uint8_t byte;
+	int ret;
+
+	ERR_clear_error();
+	ret = SSL_peek(e->ssl, &byte, 1);
+	return ret > 0 ? TLS_DONE : verdict(e, ret);
+}
+
 /* The next record's worth: one slice where it is large, several small ones copied together. Returns its length. */
 static size_t next_piece(const struct chain *plain, uint8_t scratch[static SSL3_RT_MAX_PLAIN_LENGTH],
 			 const uint8_t **piece)
@@ -233,6 +244,16 @@ void tls_engine_shutdown(struct tls_engine *e)
 
 /* --- errors ---------------------------------------------------------------------------------------------------- */
 
+int tls_engine_alert(const struct tls_engine *e)
+{
+	int reason = ERR_GET_REASON(e->error);
+
+	if (ERR_GET_LIB(e->error) != ERR_LIB_SSL || reason < SSL_AD_REASON_OFFSET ||
+	    reason > SSL_AD_REASON_OFFSET + UINT8_MAX)
+		return -1;
+	return reason - SSL_AD_REASON_OFFSET;
+}
+
 bool tls_engine_distrusted(const struct tls_engine *e)
 {
 	int reason = ERR_GET_REASON(e->error);
@@ -269,6 +290,21 @@ const char *tls_engine_error(const struct tls_engine *e, bool upstream, char out
 		snprintf(out, TLS_ERROR_MAX,
 			 "Client and the proxy cannot agree on a TLS version to use. "
 			 "You may need to adjust the tls_version_client_min option.");
+	else if (!upstream && reason == SSL_R_NO_SHARED_CIPHER)
+		snprintf(out, TLS_ERROR_MAX,
+			 "Client and the proxy cannot agree on a cipher to use. "
+			 "You may need to adjust the ciphers_client option.");
+	else if (!upstream && (reason == SSL_R_NO_SUITABLE_KEY_SHARE || reason == SSL_R_NO_SHARED_GROUPS))
+		snprintf(out, TLS_ERROR_MAX,
+			 "Client and the proxy cannot agree on a group to use. "
+			 "You may need to adjust the tls_ecdh_curve_client option.");
+	else if (!upstream && tls_engine_alert(e) == ALERT_ECH_REQUIRED)
+		snprintf(out, TLS_ERROR_MAX,
+			 "Client and the proxy have no Encrypted ClientHello in common, which ends at the proxy. "
+			 "Most clients try again without it.");
+	else if (upstream && tls_engine_alert(e) >= 0)
+		snprintf(out, TLS_ERROR_MAX, "The remote server sent an alert: %s",
+			 text ? text : "unknown alert");
 	else
 		snprintf(out, TLS_ERROR_MAX, "%s%s", tls_engine_distrusted(e) ? "" : "OpenSSL: ",
 			 text ? text : "unknown error");

@@ -48,6 +48,9 @@ enum tls_result tls_engine_read(struct tls_engine *e, struct chain *plain) __mus
 /* Takes over plaintext, also when it fails. TLS_DONE, TLS_FAILED or TLS_NO_MEMORY. */
 enum tls_result tls_engine_write(struct tls_engine *e, struct chain *plain) __must_check;
 
+/* Reads what came up to the first plaintext, which stays. TLS_DONE: there is some. */
+enum tls_result tls_engine_peek(struct tls_engine *e) __must_check;
+
 /* Puts a close_notify into out, once. After a handshake only. */
 void tls_engine_shutdown(struct tls_engine *e);
 
@@ -55,6 +58,9 @@ void tls_engine_shutdown(struct tls_engine *e);
 
 /* What went wrong, as spec/layers 6.7 words it where it does; upstream: the peer is a server. Returns out. */
 const char *tls_engine_error(const struct tls_engine *e, bool upstream, char out[static TLS_ERROR_MAX]);
+
+/* The fatal alert by which the peer ended the session (RFC 8446 6); -1: it was not that. */
+int tls_engine_alert(const struct tls_engine *e);
 
 /* The peer told by an alert that it does not trust our certificate. */
 bool tls_engine_distrusted(const struct tls_engine *e);

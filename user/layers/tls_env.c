@@ -126,29 +126,81 @@ static int accept_any(X509_STORE_CTX *ctx, void *arg)
 
 /* --- contexts -------------------------------------------------------------------------------------------------- */
 
+static bool suite_known(struct str name)
+{
+	static const char *const names[] = {     /* RFC 8446 B.4 */
+		"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256",
+		"TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (str_eq(name, str_of(names[i])))
+			return true;
+	return false;
+}
+
+int tls_env_split_ciphers(struct str list, struct strbuf *ciphers, struct strbuf *suites, struct err *e)
+{
+	while (list.ptr) {
+		struct str name = str_trim(str_cut(&list, ':'));
+		struct strbuf *to = str_starts(name, STR("TLS_")) ? suites : ciphers;
+
+		if (name.len == 0)
+			continue;
+		if (to == suites && !suite_known(name))
+			return err_set(e, -EINVAL, "there is no cipher suite %.*s in TLS 1.3",
+				       (int)MIN(name.len, (size_t)60), name.ptr);
+		strbuf_add(to, ":", to->len != 0);
+		strbuf_add_str(to, name);
+	}
+	return ciphers->failed || suites->failed ? err_set(e, -ENOMEM, "out of memory") : 0;
+}
+
 static int set_ciphers(SSL_CTX *ctx, const struct tls_context *c, const char *option, struct err *e)
 {
-	struct strbuf list = { 0 };
-	int ret = 0;
+	struct strbuf list = { 0 }, ciphers = { 0 }, suites = { 0 };
+	int ret = tls_env_split_ciphers(str_of(c->ciphers), &ciphers, &suites, e);
 
 	/* Versions before TLS 1.2 need SHA-1, which OpenSSL allows on the lowest level only. */
 	strbuf_addf(&list, "%s%s", c->min < TLS_1_2 ? "@SECLEVEL=0:" : "",
-		    c->ciphers ? c->ciphers : default_ciphers);
-	if (list.failed || SSL_CTX_set_ciphersuites(ctx, default_suites) != 1)
+		    ciphers.ptr ? ciphers.ptr : default_ciphers);
+	if (ret == -EINVAL)
+		err_prefix(e, "Invalid value for %s", option);
+	else if (ret < 0 || list.failed ||
+		 SSL_CTX_set_ciphersuites(ctx, suites.ptr ? suites.ptr : default_suites) != 1)
 		ret = err_set(e, -ENOMEM, "out of memory");
 	else if (SSL_CTX_set_cipher_list(ctx, list.ptr) != 1)
 		ret = err_set(e, -EINVAL, "no cipher of option %s=%s is known to OpenSSL; see `openssl ciphers`",
 			      option, c->ciphers);
 	strbuf_fini(&list);
+	strbuf_fini(&ciphers);
+	strbuf_fini(&suites);
 	return ret;
 }
 
-static void setup_server(struct tls_env *t, SSL_CTX *ctx)
+static int set_groups(SSL_CTX *ctx, const char *groups, const char *option, struct err *e)
+{
+	if (!groups || SSL_CTX_set1_groups_list(ctx, groups) == 1)
+		return 0;
+	return err_set(e, -EINVAL, "Invalid value for %s: %.100s (groups that OpenSSL knows, colon separated: X25519, "
+		       "X448, secp256r1, secp384r1, secp521r1, ...)", option, groups);
+}
+
+static void setup_server(struct tls_env *t, SSL_CTX *ctx, bool ask)
 {
 	static const unsigned char id[] = "mitm-bpf";
 
 	SSL_CTX_set_options(ctx, SSL_OP_CIPHER_SERVER_PREFERENCE);
-	SSL_CTX_set_dh_auto(ctx, 1);
+	if (!t->config.dhparam || !EVP_PKEY_up_ref(t->config.dhparam))
+		SSL_CTX_set_dh_auto(ctx, 1);
+	else if (SSL_CTX_set0_tmp_dh_pkey(ctx, t->config.dhparam) != 1) {
+		EVP_PKEY_free(t->config.dhparam);
+		SSL_CTX_set_dh_auto(ctx, 1);
+	}
+	if (ask) {
+		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+		SSL_CTX_set_cert_verify_callback(ctx, accept_any, NULL);
+	}
 	SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
 	SSL_CTX_set_session_id_context(ctx, id, sizeof(id) - 1);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
@@ -162,6 +214,8 @@ static void setup_client(struct tls_env *t, SSL_CTX *ctx, bool insecure)
 	SSL_CTX_sess_set_new_cb(ctx, on_session);
 	SSL_CTX_set_verify(ctx, insecure ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	SSL_CTX_set_cert_verify_callback(ctx, insecure ? accept_any : on_verify, t);
+	SSL_CTX_set_cert_cb(ctx, tls_server_on_asked, NULL);
+	SSL_CTX_set_msg_callback(ctx, tls_server_on_message);
 	if (t->config.trust)
 		SSL_CTX_set1_cert_store(ctx, t->config.trust);
 	if (insecure)
@@ -186,10 +240,11 @@ static SSL_CTX *context_new(struct tls_env *t, const struct tls_context *c, bool
 			as_server ? "client" : "server");
 		goto fail;
 	}
-	if (set_ciphers(ctx, c, as_server ? "ciphers_client" : "ciphers_server", e) < 0)
+	if (set_ciphers(ctx, c, as_server ? "ciphers_client" : "ciphers_server", e) < 0 ||
+	    set_groups(ctx, c->groups, as_server ? "tls_ecdh_curve_client" : "tls_ecdh_curve_server", e) < 0)
 		goto fail;
 	if (as_server)
-		setup_server(t, ctx);
+		setup_server(t, ctx, c->ask);
 	else
 		setup_client(t, ctx, c->insecure);
 	if (t->config.keylog)
@@ -206,34 +261,44 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static int copy_text(char **to, const char *text)
+{
+	*to = text ? mem_strndup(text, strlen(text)) : NULL;
+	return text && !*to ? -ENOMEM : 0;
+}
+
+static void context_fini(struct tls_context *c)
+{
+	SSL_CTX_free(c->ctx);
+	mem_free(c->ciphers);
+	mem_free(c->groups);
+}
+
 SSL_CTX *tls_env_context(struct tls_env *t, bool as_server, struct err *e)
 {
 	const struct options *o = t->env->options;
 	struct tls_context *have = as_server ? &t->server : &t->client;
 	const char *ciphers = as_server ? o->ciphers_client : o->ciphers_server;
+	const char *groups = as_server ? o->groups_client : o->groups_server;
 	struct tls_context want = {
 		.min = as_server ? o->tls_version_client_min : o->tls_version_server_min,
 		.max = as_server ? o->tls_version_client_max : o->tls_version_server_max,
 		.insecure = !as_server && o->ssl_insecure,
+		.ask = as_server && o->request_client_cert,
 	};
 
 	if (have->ctx && have->min == want.min && have->max == want.max && have->insecure == want.insecure &&
-	    same_text(have->ciphers, ciphers))
+	    have->ask == want.ask && same_text(have->ciphers, ciphers) && same_text(have->groups, groups))
 		return have->ctx;
-	if (ciphers) {
-		want.ciphers = mem_strndup(ciphers, strlen(ciphers));
-		if (!want.ciphers) {
-			err_set(e, -ENOMEM, "out of memory");
-			return NULL;
-		}
-	}
-	want.ctx = context_new(t, &want, as_server, e);
+	if (copy_text(&want.ciphers, ciphers) < 0 || copy_text(&want.groups, groups) < 0)
+		err_set(e, -ENOMEM, "out of memory");
+	else
+		want.ctx = context_new(t, &want, as_server, e);
 	if (!want.ctx) {
-		mem_free(want.ciphers);
+		context_fini(&want);
 		return NULL;
 	}
-	SSL_CTX_free(have->ctx);
-	mem_free(have->ciphers);
+	context_fini(have);
 	*have = want;
 	if (!as_server)
 		tls_sessions_clear(t->sessions);
@@ -264,10 +329,8 @@ void tls_env_free(struct tls_env *t)
 {
 	if (!t)
 		return;
-	SSL_CTX_free(t->server.ctx);
-	SSL_CTX_free(t->client.ctx);
-	mem_free(t->server.ciphers);
-	mem_free(t->client.ciphers);
+	context_fini(&t->server);
+	context_fini(&t->client);
 	tls_sessions_free(t->sessions);
 	BIO_meth_free(t->bio);
 	OPENSSL_cleanse(t->config.ticket_keys, sizeof(t->config.ticket_keys));

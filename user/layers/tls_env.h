@@ -9,7 +9,8 @@
 
 #include "base/err.h"
 #include "core/env.h"
-#include "crypto/leaf.h"
+#include "crypto/client_certs.h"
+#include "layers/tls_refusals.h"
 #include "layers/tls_sessions.h"
 
 #define TLS_TICKET_KEYS_SIZE 80      /* what SSL_CTX_set_tlsext_ticket_keys() of OpenSSL 3 wants */
@@ -18,6 +19,9 @@
 struct tls_env_config {
 	struct leaf_source *leaves;      /* borrowed */
 	X509_STORE *trust;               /* borrowed; NULL: no certificate of a server is trusted */
+	const struct client_certs *client_certs; /* borrowed; for servers that ask for one; NULL: none */
+	EVP_PKEY *dhparam;               /* borrowed; for clients that know DHE only; NULL: OpenSSL's */
+	struct tls_refusal_source *refusals;     /* borrowed; NULL: nobody is remembered */
 	/*
 	 * Verifies a server's chain in place of X509_verify_cert(), for instance from a cache: 1 = good; 0 = not, with
 	 * ctx's error set. NULL: X509_verify_cert().
@@ -38,8 +42,9 @@ struct tls_env {
 	struct tls_context {
 		SSL_CTX *ctx;
 		enum tls_version_bound min, max;
-		char *ciphers;           /* NULL: the default */
-		bool insecure;
+		char *ciphers, *groups;  /* NULL: the default */
+		bool insecure;           /* towards servers */
+		bool ask;                /* towards clients: for a certificate */
 	} server, client;                /* by our role: server towards clients, client towards servers */
 };
 
@@ -52,6 +57,12 @@ void tls_env_free(struct tls_env *t);
  * an option has a value that OpenSSL refuses, or memory is out; then e says which.
  */
 SSL_CTX *tls_env_context(struct tls_env *t, bool as_server, struct err *e);
+
+/*
+ * A list as options have it, colon separated, in the two parts that OpenSSL wants: names that begin with TLS_ are TLS
+ * 1.3's. 0; -EINVAL: there is no such TLS 1.3 suite, and e says which; -ENOMEM.
+ */
+int tls_env_split_ciphers(struct str list, struct strbuf *ciphers, struct strbuf *suites, struct err *e) __must_check;
 
 /*
  * Whether we speak this protocol once it is negotiated; one that we do not speak is never offered or chosen. http2: h2

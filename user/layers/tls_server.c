@@ -8,11 +8,33 @@
 #include "base/mem.h"
 #include "core/conn.h"
 #include "crypto/idna.h"
+#include "crypto/client_certs.h"
 #include "crypto/verify.h"
 #include "layers/tls.h"
 #include "layers/tls_env.h"
 
 #define HOST_MAX 255
+/*
+ * In TLS 1.3 a client is done before the server has looked at its certificate. One that asked and got none speaks, or
+ * sends tickets, or ends it, a round trip later; some say nothing.
+ */
+#define CONFIRM_NS INT64_C(1000000000)
+#define HANDSHAKE_CLIENT_HELLO 1
+#define HANDSHAKE_SERVER_HELLO 2
+#define HANDSHAKE_NEW_SESSION_TICKET 4
+
+struct tls_server {
+	struct tls_layer tls;
+	bool fresh;                      /* nothing was said on the connection before TLS: another one will do */
+	bool asked, presented;           /* the server wants our certificate; it got one */
+	bool content;                    /* it has taken what we sent */
+	bool demands;                    /* it has not, for want of a certificate */
+};
+
+static struct tls_server *server_of(struct tls_layer *t)
+{
+	return container_of(t, struct tls_server, tls);
+}
 
 /* --- beginning ------------------------------------------------------------------------------------------------- */
 
@@ -25,6 +47,7 @@ static void begin(struct tls_layer *t)
 
 static void started(struct tls_layer *t)
 {
+	server_of(t)->fresh = !t->conn->bytes_arrived;
 	if (t->conn->state != CONN_CLOSED && !tls_is_client(t->child))
 		begin(t);
 }
@@ -32,8 +55,12 @@ static void started(struct tls_layer *t)
 /* A connection that was used before begins from nothing. */
 static void renew(struct tls_layer *t)
 {
+	struct tls_server *s = server_of(t);
+
 	if (t->engine.ssl)
 		tls_engine_fini(&t->engine);
+	s->asked = s->presented = s->content = s->demands = false;
+	t->heard = t->late = false;
 	t->shut_in = t->shut_out = t->tell_opener = t->tell_child = false;
 	tls_set_text(t, NULL);
 }
@@ -195,6 +222,16 @@ static int find_session(struct tls_layer *t, const struct strbuf *offers)
 	return 0;
 }
 
+/* Some servers ask once they know what is wanted of them (RFC 8446 4.2.6). */
+static void prepare_certificate(struct tls_layer *t)
+{
+	struct conn_record *r = t->conn->record;
+
+	r->client_hello = r->server_hello = (struct str){ 0 };
+	if (client_certs_find(t->env->config.client_certs, server_name(t)))
+		SSL_set_post_handshake_auth(t->engine.ssl, 1);
+}
+
 static int prepare(struct tls_layer *t)
 {
 	struct strbuf offers = { 0 };
@@ -220,18 +257,132 @@ static int prepare(struct tls_layer *t)
 		ret = -ENOMEM;
 	if (ret == 0)
 		ret = find_session(t, &offers);
+	if (ret == 0)
+		prepare_certificate(t);
 	strbuf_fini(&offers);
 	return ret;
 }
 
+int tls_server_on_asked(SSL *ssl, void *arg)
+{
+	struct tls_layer *t = SSL_get_app_data(ssl);
+	struct tls_server *s = server_of(t);
+	struct leaf *leaf = client_certs_find(t->env->config.client_certs, server_name(t));
+
+	(void)arg;
+	s->asked = true;
+	s->presented = leaf && leaf_install(leaf, ssl) == 0;
+	return 1;
+}
+
+/* Keeps what fingerprints are made of. The second ClientHello after a HelloRetryRequest is not the first (JA3). */
+static void keep_message(struct tls_layer *t, bool write, uint8_t type, struct str message)
+{
+	struct conn_record *r;
+
+	if (!(write && type == HANDSHAKE_CLIENT_HELLO) && !(!write && type == HANDSHAKE_SERVER_HELLO))
+		return;
+	if (conn_record_edit(&t->conn->record) < 0)
+		return;
+	r = t->conn->record;
+	if (!write)
+		(void)!conn_record_text(r, &r->server_hello, message);
+	else if (!r->client_hello.ptr)
+		(void)!conn_record_text(r, &r->client_hello, message);
+}
+
+void tls_server_on_message(int write, int version, int type, const void *bytes, size_t len, SSL *ssl, void *arg)
+{
+	struct tls_layer *t = SSL_get_app_data(ssl);
+
+	(void)version;
+	(void)arg;
+	if (type != SSL3_RT_HANDSHAKE || len < 4)
+		return;
+	if (!write && *(const uint8_t *)bytes == HANDSHAKE_NEW_SESSION_TICKET)
+		server_of(t)->content = true;
+	keep_message(t, write, *(const uint8_t *)bytes, (struct str){ bytes, len });
+}
+
+/* Whether the server has just ended a handshake in which it got no certificate from us, though it asked. */
+static bool wants_certificate(struct tls_layer *t, bool closed)
+{
+	struct tls_server *s = server_of(t);
+
+	return s->asked && !s->presented && !s->content && !t->heard && (closed || tls_engine_alert(&t->engine) >= 0);
+}
+
+static void learn(struct tls_layer *t)
+{
+	server_of(t)->demands = true;
+	if (t->base.env->options->tls_passthrough_client_cert && t->client->record->tls)
+		tls_pass_learn(t, "the server insists on a client certificate, and none is configured for it");
+}
+
 static void explain(struct tls_layer *t, const char *error, bool closed)
 {
-	(void)closed;
-	tls_fail(t, LOG_WARN, "%s", error);
+	struct tls_server *s = server_of(t);
+
+	if (wants_certificate(t, closed)) {
+		tls_fail(t, LOG_WARN, "The server insists on a client certificate, and none is configured for it; the "
+			 "option client_certs names them. (%s)", error);
+		learn(t);
+	} else if (s->presented && tls_engine_alert(&t->engine) >= 0) {
+		tls_fail(t, LOG_WARN, "The server does not accept the client certificate that is configured for it. "
+			 "(%s)", error);
+	} else {
+		tls_fail(t, LOG_WARN, "%s", error);
+	}
+}
+
+static bool confirm(struct tls_layer *t, bool late)
+{
+	struct tls_server *s = server_of(t);
+	char text[TLS_ERROR_MAX];
+	enum tls_result result;
+
+	if (!s->asked || s->presented || s->content || late || !s->fresh || t->opener != t->child ||
+	    !t->base.env->options->tls_passthrough_client_cert || SSL_version(t->engine.ssl) < TLS1_3_VERSION)
+		return true;
+	result = tls_engine_peek(&t->engine);
+	tls_flush(t);
+	switch (result) {
+	case TLS_WANT:
+		layer_wakeup(&t->base, s->content ? 0 : CONFIRM_NS);
+		return s->content;
+	case TLS_DONE:
+		layer_wakeup(&t->base, 0);
+		return true;
+	case TLS_NO_MEMORY:
+		tls_fail(t, LOG_ERROR, "out of memory");
+		break;
+	case TLS_SHUT:
+		explain(t, "connection closed", true);
+		break;
+	case TLS_FAILED:
+		explain(t, tls_engine_error(&t->engine, true, text), false);
+		break;
+	}
+	layer_wakeup(&t->base, 0);
+	return false;
+}
+
+static void broke(struct tls_layer *t)
+{
+	if (!wants_certificate(t, false))
+		return;
+	layer_log(&t->base, LOG_WARN, "The server insists on a client certificate, and none is configured for it; the "
+		  "option client_certs names them.");
+	learn(t);
 }
 
 static void ready(struct tls_layer *t)
 {
+	struct tls_server *s = server_of(t);
+
+	if (s->asked && !s->presented)
+		layer_log(&t->base, LOG_INFO, "The server asks for a client certificate, and none is configured for it; "
+			  "the option client_certs names them.");
 	if (t->opener)
 		tls_answer(t, NULL);
 	else
@@ -257,21 +408,33 @@ static const struct tls_role server_role = {
 	.data = data,
 	.ask = ask,
 	.explain = explain,
+	.confirm = confirm,
+	.broke = broke,
 	.ready = ready,
 	.gone = gone,
 };
 
 struct layer *tls_server_new(struct layer *parent, struct conn *server, struct conn *client)
 {
-	struct tls_layer *t = mem_zalloc(sizeof(*t));
+	struct tls_server *s = mem_zalloc(sizeof(*s));
 
-	if (!t)
+	if (!s)
 		return NULL;
-	if (tls_init(t, &server_role, parent, server, client, server) < 0) {
-		mem_free(t);
+	if (tls_init(&s->tls, &server_role, parent, server, client, server) < 0) {
+		mem_free(s);
 		return NULL;
 	}
-	return &t->base;
+	return &s->tls.base;
+}
+
+bool tls_server_demands(const struct layer *l)
+{
+	const struct tls_server *s;
+
+	if (!tls_is_server(l))
+		return false;
+	s = container_of(container_of(l, const struct tls_layer, base), const struct tls_server, tls);
+	return s->demands && s->fresh;
 }
 
 X509 *tls_server_certificate(struct layer *l)

@@ -265,8 +265,10 @@ static void handle_server(struct upstream_proxy *p, const struct event *ev)
 	case EV_DATA:
 		if (p->state == PROXY_ASKING)
 			on_answer(p, ev->data);
-		else if (p->state == PROXY_OPEN)
+		else if (p->state == PROXY_OPEN) {
+			p->server->bytes_arrived = true;
 			layer_event(p->child, &(struct event){ .type = EV_DATA, .conn = p->server, .data = ev->data });
+		}
 		return;
 	case EV_CLOSED:
 		closed(p, ev);

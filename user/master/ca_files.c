@@ -262,11 +262,10 @@ void ca_files_fini(struct ca_files *ca_files)
 	*ca_files = (struct ca_files){ 0 };
 }
 
-int ca_files_load_leaf(struct leaf **out, const char *path, const char *passphrase, const struct ca *ca,
-		       struct err *e)
+static int load_leaf(struct leaf **out, const char *path, const char *passphrase, const struct ca *ca, bool *is_ca,
+		     struct err *e)
 {
 	struct strbuf pem = { 0 };
-	bool is_ca = false;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	int ret;
 
@@ -279,13 +278,27 @@ int ca_files_load_leaf(struct leaf **out, const char *path, const char *passphra
 	if (ret < 0) {
 		err_set(e, ret, "cannot read the certificate file %s: %s", path, strerror(-ret));
 	} else {
-		ret = leaf_parse(out, pem.ptr ? pem.ptr : "", pem.len, passphrase, ca, &is_ca, e);
+		ret = leaf_parse(out, pem.ptr ? pem.ptr : "", pem.len, passphrase, ca, is_ca, e);
 		if (ret < 0)
 			err_prefix(e, "Invalid certificate format for %s", path);
 	}
 	ca_wipe(&pem);
+	return ret;
+}
+
+int ca_files_load_leaf(struct leaf **out, const char *path, const char *passphrase, const struct ca *ca,
+		       struct err *e)
+{
+	bool is_ca = false;
+	int ret = load_leaf(out, path, passphrase, ca, &is_ca, e);
+
 	if (ret == 0 && is_ca)
 		log_line(LOG_WARN, "ca", "\"%s\" is a certificate authority and not a leaf certificate; clients will "
 			 "most likely refuse it: name a certificate for the server here", path);
 	return ret;
+}
+
+int ca_files_load_client(struct leaf **out, const char *path, const char *passphrase, struct err *e)
+{
+	return load_leaf(out, path, passphrase, NULL, NULL, e);
 }

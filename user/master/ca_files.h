@@ -35,3 +35,6 @@ void ca_files_fini(struct ca_files *files);
 /* A certificate of the user's own (option `certs`). A CA's is accepted with a warning. 0 or -errno. */
 int ca_files_load_leaf(struct leaf **out, const char *path, const char *passphrase, const struct ca *ca,
 		       struct err *e) __must_check;
+
+/* One that we show to servers (option `client_certs`); its key is in the file. 0 or -errno. */
+int ca_files_load_client(struct leaf **out, const char *path, const char *passphrase, struct err *e) __must_check;

@@ -542,6 +542,13 @@ void settings_snapshot(const struct settings *s, struct options *out)
 	out->tls_version_server_max = tls_bound(s, "tls_version_server_max");
 	out->ciphers_client = settings_text(s, "ciphers_client");
 	out->ciphers_server = settings_text(s, "ciphers_server");
+	out->groups_client = settings_text(s, "tls_ecdh_curve_client");
+	out->groups_server = settings_text(s, "tls_ecdh_curve_server");
+	out->request_client_cert = settings_bool(s, "request_client_cert");
+	out->add_upstream_certs = settings_bool(s, "add_upstream_certs_to_client_chain");
+	out->tls_passthrough_failed = settings_bool(s, "tls_passthrough_failed");
+	out->tls_passthrough_client_cert = settings_bool(s, "tls_passthrough_client_cert");
+	out->tls_passthrough_ns = settings_int(s, "tls_passthrough_seconds") * second_ns;
 	out->tcp_timeout_ns = settings_int(s, "tcp_timeout") * second_ns;
 	out->connect_timeout_ns = settings_int(s, "connect_timeout") * second_ns;
 	out->body_capture_max = settings_size(s, "body_capture_max");

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "base/addr.h"
+#include "wire/tls_read.h"
 
 #define RECORD_HEADER 5
 #define RECORD_BODY_MAX 16384u       /* RFC 8446 5.1 */
@@ -23,50 +24,11 @@ enum {
 	EXT_SUPPORTED_VERSIONS = 43,
 };
 
-/* Reads big-endian fields; once bytes run out it is bad and stays so, and gives zeros. */
-struct reader {
-	const uint8_t *at;
-	size_t left;
-	bool bad;
-};
-
 struct location {
 	size_t used;                 /* up to the end of the last record needed */
 	size_t message_len;
 	uint32_t records;
 };
-
-static struct str take(struct reader *r, size_t len)
-{
-	struct str taken = { (const char *)r->at, len };
-
-	if (r->bad || len > r->left) {
-		r->bad = true;
-		return (struct str){ 0 };
-	}
-	r->at += len;
-	r->left -= len;
-	return taken;
-}
-
-static uint16_t take_u8(struct reader *r)
-{
-	struct str s = take(r, 1);
-
-	return s.ptr ? (uint8_t)s.ptr[0] : 0;
-}
-
-static uint16_t take_u16(struct reader *r)
-{
-	struct str s = take(r, 2);
-
-	return s.ptr ? (uint16_t)((uint8_t)s.ptr[0] << 8 | (uint8_t)s.ptr[1]) : 0;
-}
-
-static struct reader reader_of(struct str s)
-{
-	return (struct reader){ (const uint8_t *)s.ptr, s.len, s.ptr == NULL };
-}
 
 enum client_hello_guess client_hello_looks_like_tls(const uint8_t *bytes, size_t len)
 {
@@ -151,7 +113,7 @@ static struct str join(const struct location *loc, const uint8_t *bytes, struct 
 	return (struct str){ (const char *)joined, len };
 }
 
-static int read_u16s(struct reader list, struct arena *arena, uint16_t **out, uint32_t *count)
+static int read_u16s(struct tls_reader list, struct arena *arena, uint16_t **out, uint32_t *count)
 {
 	uint32_t n = (uint32_t)(list.left / 2);
 	uint16_t *values;
@@ -162,7 +124,7 @@ static int read_u16s(struct reader list, struct arena *arena, uint16_t **out, ui
 	if (!values)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++)
-		values[i] = take_u16(&list);
+		values[i] = tls_take_u16(&list);
 	*out = values;
 	*count = n;
 	return 0;
@@ -197,14 +159,14 @@ bool client_hello_host_valid(struct str host)
 /* RFC 6066 3 wants one name per type; mitmproxy takes the name only when it is the only entry. */
 static int read_sni(struct client_hello *hello, struct str body)
 {
-	struct reader r = reader_of(body);
+	struct tls_reader r = tls_reader_of(body);
 	struct str only = { 0 };
 	uint32_t names = 0;
 
-	take_u16(&r);
+	tls_take_u16(&r);
 	do {
-		uint16_t type = take_u8(&r);
-		struct str name = take(&r, take_u16(&r));
+		uint16_t type = tls_take_u8(&r);
+		struct str name = tls_take(&r, tls_take_u16(&r));
 
 		if (names++ == 0 && type == 0)
 			only = name;
@@ -219,14 +181,14 @@ static int read_sni(struct client_hello *hello, struct str body)
 /* Counted before it is kept, so that memory is bounded by the message's own size. */
 static int read_alpn(struct client_hello *hello, struct str body, struct arena *arena)
 {
-	struct reader r = reader_of(body);
-	struct reader again;
+	struct tls_reader r = tls_reader_of(body);
+	struct tls_reader again;
 	uint32_t count = 0;
 
-	take_u16(&r);
+	tls_take_u16(&r);
 	again = r;
 	for (; r.left && !r.bad; count++)
-		take(&r, take_u8(&r));
+		tls_take(&r, tls_take_u8(&r));
 	if (r.bad)
 		return -EPROTO;
 	if (hello->alpn || count == 0)
@@ -235,17 +197,17 @@ static int read_alpn(struct client_hello *hello, struct str body, struct arena *
 	if (!hello->alpn)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < count; i++)
-		hello->alpn[i] = take(&again, take_u8(&again));
+		hello->alpn[i] = tls_take(&again, tls_take_u8(&again));
 	hello->alpn_count = count;
 	return 0;
 }
 
 static int read_list(struct str body, size_t prefix, struct arena *arena, uint16_t **out, uint32_t *count)
 {
-	struct reader r = reader_of(body);
-	size_t len = prefix == 1 ? take_u8(&r) : take_u16(&r);
+	struct tls_reader r = tls_reader_of(body);
+	size_t len = prefix == 1 ? tls_take_u8(&r) : tls_take_u16(&r);
 
-	return *out ? 0 : read_u16s(reader_of(take(&r, len)), arena, out, count);
+	return *out ? 0 : read_u16s(tls_reader_of(tls_take(&r, len)), arena, out, count);
 }
 
 static int read_extension(struct client_hello *hello, uint16_t type, struct str body, struct arena *a)
@@ -266,7 +228,7 @@ static int read_extension(struct client_hello *hello, uint16_t type, struct str 
 	}
 }
 
-static int read_extensions(struct client_hello *hello, struct reader r, struct arena *arena)
+static int read_extensions(struct client_hello *hello, struct tls_reader r, struct arena *arena)
 {
 	uint32_t cap = 0;
 
@@ -274,8 +236,8 @@ static int read_extensions(struct client_hello *hello, struct reader r, struct a
 		struct client_hello_extension ext;
 		int ret;
 
-		ext.type = take_u16(&r);
-		ext.body = take(&r, take_u16(&r));
+		ext.type = tls_take_u16(&r);
+		ext.body = tls_take(&r, tls_take_u16(&r));
 		if (r.bad)
 			return -EPROTO;
 		if (arena_grow(arena, &hello->extensions, &cap, hello->extension_count + 1,
@@ -289,12 +251,33 @@ static int read_extensions(struct client_hello *hello, struct reader r, struct a
 	return 0;
 }
 
+static int read_message(struct client_hello *hello, struct arena *arena)
+{
+	struct tls_reader r = tls_reader_of(hello->message);
+	struct str suites;
+	int ret;
+
+	tls_take(&r, MESSAGE_HEADER);
+	hello->legacy_version = tls_take_u16(&r);
+	hello->random = tls_take(&r, 32);
+	hello->session_id = tls_take(&r, tls_take_u8(&r));
+	suites = tls_take(&r, tls_take_u16(&r));
+	hello->compressions = tls_take(&r, tls_take_u8(&r));
+	if (r.bad)
+		return -EPROTO;
+	ret = read_u16s(tls_reader_of(suites), arena, &hello->cipher_suites, &hello->cipher_suite_count);
+	if (ret == 0 && r.left) {
+		struct str block = tls_take(&r, tls_take_u16(&r));
+
+		ret = r.bad ? -EPROTO : read_extensions(hello, tls_reader_of(block), arena);
+	}
+	return ret;
+}
+
 int client_hello_parse(struct client_hello *out, const uint8_t *bytes, size_t len, struct arena *arena)
 {
 	struct client_hello hello = { 0 };
 	struct location loc;
-	struct reader r;
-	struct str suites;
 	int ret = locate(&loc, bytes, len);
 
 	if (ret <= 0)
@@ -303,25 +286,24 @@ int client_hello_parse(struct client_hello *out, const uint8_t *bytes, size_t le
 	if (!hello.message.ptr)
 		return -ENOMEM;
 	hello.record_version = (uint16_t)(bytes[1] << 8 | bytes[2]);
-	r = reader_of(hello.message);
-	take(&r, MESSAGE_HEADER);
-	hello.legacy_version = take_u16(&r);
-	hello.random = take(&r, 32);
-	hello.session_id = take(&r, take_u8(&r));
-	suites = take(&r, take_u16(&r));
-	hello.compressions = take(&r, take_u8(&r));
-	if (r.bad)
-		return -EPROTO;
-	ret = read_u16s(reader_of(suites), arena, &hello.cipher_suites, &hello.cipher_suite_count);
-	if (ret == 0 && r.left) {
-		struct str block = take(&r, take_u16(&r));
-
-		ret = r.bad ? -EPROTO : read_extensions(&hello, reader_of(block), arena);
-	}
+	ret = read_message(&hello, arena);
 	if (ret < 0)
 		return ret;
 	*out = hello;
 	return (int)loc.used;
+}
+
+int client_hello_parse_message(struct client_hello *out, struct str message, struct arena *arena)
+{
+	struct client_hello hello = { .message = message };
+	int ret;
+
+	if (message.len < MESSAGE_HEADER || message.ptr[0] != HANDSHAKE_CLIENT_HELLO)
+		return -EPROTO;
+	ret = read_message(&hello, arena);
+	if (ret == 0)
+		*out = hello;
+	return ret;
 }
 
 struct str client_hello_extension(const struct client_hello *hello, uint16_t type)

@@ -59,6 +59,9 @@ enum client_hello_guess client_hello_looks_like_tls(const uint8_t *bytes, size_t
  */
 int client_hello_parse(struct client_hello *out, const uint8_t *bytes, size_t len, struct arena *arena) __must_check;
 
+/* The same of a handshake message without records, as connection records keep it. 0, -EPROTO or -ENOMEM. */
+int client_hello_parse_message(struct client_hello *out, struct str message, struct arena *arena) __must_check;
+
 /* The body of the first extension of this type; none when it was not sent (an empty one has .ptr). */
 struct str client_hello_extension(const struct client_hello *hello, uint16_t type);
 

@@ -312,6 +312,9 @@ static int make_env(struct worker *w, struct err *e)
 	struct tls_env_config tls = {
 		.leaves = w->config.leaves,
 		.trust = w->config.trust,
+		.client_certs = w->config.client_certs,
+		.dhparam = w->config.dhparam,
+		.refusals = w->config.refusals,
 		.keylog = w->config.keylog_fd >= 0 ? keylog : NULL,
 		.owner = w,
 	};

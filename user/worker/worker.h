@@ -34,6 +34,9 @@ struct worker_config {
 	struct leaf_source *leaves;
 	X509_STORE *trust;
 	uint64_t trust_id;
+	const struct client_certs *client_certs; /* for servers that ask; NULL: none */
+	EVP_PKEY *dhparam;
+	struct tls_refusal_source *refusals;
 	uint8_t ticket_keys[TLS_TICKET_KEYS_SIZE];
 	int keylog_fd;                   /* opened for appending; -1: none */
 	uint64_t notify_hooks, block_hooks;
