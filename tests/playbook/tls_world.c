@@ -284,6 +284,32 @@ static int keep_session(SSL *ssl, SSL_SESSION *session)
 	return 1;
 }
 
+struct leaf *tls_world_stranger(void)
+{
+	const struct leaf_request request = { .sni = STR("me") };
+	struct leaf *leaf = NULL;
+
+	assert_int_equal(mint(&leaf, &shared.mint_strangers, &request, now_s()), 0);
+	return leaf;
+}
+
+static void install_stranger(SSL *ssl)
+{
+	struct leaf *leaf = tls_world_stranger();
+
+	assert_int_equal(leaf_install(leaf, ssl), 0);
+	leaf_put(leaf);
+}
+
+/* GREASE (RFC 8701) and an Encrypted ClientHello (0xfe0d), of which the proxy must make nothing. */
+static void make_odd(SSL_CTX *ctx)
+{
+	static const unsigned int types[] = { 0x1a1a, 0xfe0d, 0xdada };
+
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+		assert_int_equal(SSL_CTX_add_client_custom_ext(ctx, types[i], NULL, NULL, NULL, NULL, NULL), 1);
+}
+
 static void make_client_peer(struct tls_world *w, struct tls_side *s)
 {
 	s->ctx = SSL_CTX_new(TLS_client_method());
@@ -291,7 +317,10 @@ static void make_client_peer(struct tls_world *w, struct tls_side *s)
 	SSL_CTX_set_session_cache_mode(s->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(s->ctx, keep_session);
 	X509_STORE_add_cert(SSL_CTX_get_cert_store(s->ctx),
-			    w->c.client_distrusts ? shared.strangers->cert : shared.ours->cert);
+			    w->c.client_distrusts ? shared.strangers->cert :
+			    w->c.client_pins ? shared.servers->cert : shared.ours->cert);
+	if (w->c.client_odd)
+		make_odd(s->ctx);
 	SSL_CTX_set_min_proto_version(s->ctx, w->c.client_min);
 	SSL_CTX_set_max_proto_version(s->ctx, w->c.client_max);
 	if (w->c.client_min && w->c.client_min < TLS1_2_VERSION)
@@ -300,6 +329,8 @@ static void make_client_peer(struct tls_world *w, struct tls_side *s)
 		assert_int_equal(SSL_CTX_set_cipher_list(s->ctx, w->c.client_ciphers), 1);
 	s->ssl = SSL_new(s->ctx);
 	SSL_set_connect_state(s->ssl);
+	if (w->c.client_has_certificate)
+		install_stranger(s->ssl);
 	if (!w->c.no_sni)
 		SSL_set_tlsext_host_name(s->ssl, "example.com");
 	SSL_set1_host(s->ssl, w->c.no_sni ? "127.0.0.1" : "example.com");
@@ -318,13 +349,13 @@ static void make_server_peer(struct tls_world *w, struct tls_side *s)
 {
 	static const unsigned char id[] = "peer";
 	struct leaf_request request = { .sni = STR("example.com") };
-	struct leaf *leaf = NULL;
 	unsigned char keys[80] = { 7 };  /* always the same: a ticket of one dialogue is good in the next */
 
 	if (w->c.wrong_name)
 		request.sni = STR("other.example");
-	assert_int_equal(mint(&leaf, w->c.untrusted ? &shared.mint_strangers : &shared.mint_servers, &request,
-			      now_s() - (w->c.expired ? 400 * 86400 : 0)), 0);
+	if (!w->server_leaf)
+		assert_int_equal(mint(&w->server_leaf, w->c.untrusted ? &shared.mint_strangers : &shared.mint_servers,
+				      &request, now_s() - (w->c.expired ? 400 * 86400 : 0)), 0);
 	s->ctx = SSL_CTX_new(TLS_server_method());
 	SSL_CTX_set_session_id_context(s->ctx, id, sizeof(id));
 	SSL_CTX_set_tlsext_ticket_keys(s->ctx, keys, sizeof(keys));
@@ -335,10 +366,19 @@ static void make_server_peer(struct tls_world *w, struct tls_side *s)
 	}
 	if (w->c.server_alpn)
 		SSL_CTX_set_alpn_select_cb(s->ctx, choose_alpn, (void *)(uintptr_t)w->c.server_alpn);
+	if (w->c.no_tickets)
+		SSL_CTX_set_num_tickets(s->ctx, 0);
+	if (w->c.asks_certificate || w->c.wants_certificate || w->c.asks_later) {
+		X509_STORE_add_cert(SSL_CTX_get_cert_store(s->ctx), shared.strangers->cert);
+		X509_STORE_set_flags(SSL_CTX_get_cert_store(s->ctx), X509_V_FLAG_PARTIAL_CHAIN);
+		SSL_CTX_set_purpose(s->ctx, X509_PURPOSE_ANY);
+		SSL_CTX_set_verify(s->ctx, SSL_VERIFY_PEER |
+				   (w->c.wants_certificate ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0) |
+				   (w->c.asks_later ? SSL_VERIFY_POST_HANDSHAKE : 0), NULL);
+	}
 	s->ssl = SSL_new(s->ctx);
 	SSL_set_accept_state(s->ssl);
-	assert_int_equal(leaf_install(leaf, s->ssl), 0);
-	leaf_put(leaf);
+	assert_int_equal(leaf_install(w->server_leaf, s->ssl), 0);
 }
 
 static void side_init(struct tls_side *s, struct conn *conn)
@@ -367,6 +407,20 @@ static void side_fini(struct tls_side *s)
 	BIO_free(s->got);
 	SSL_SESSION_free(s->session);
 	chain_clear(&s->queue);
+}
+
+/* Another connection to the same server. */
+static void server_anew(struct tls_world *w)
+{
+	struct tls_side *s = &w->server;
+	struct conn *conn = s->conn;
+
+	if (!s->ssl || SSL_in_before(s->ssl))
+		return;
+	side_fini(s);
+	*s = (struct tls_side){ 0 };
+	make_server_peer(w, s);
+	side_init(s, conn);
 }
 
 static void peer_shake(struct tls_side *s)
@@ -551,14 +605,16 @@ static bool unstick(struct tls_world *w, struct tls_side *s)
 	return true;
 }
 
-static bool complete(struct tls_world *w)
+/* idle: nothing else is on its way, so that time passes. */
+static bool complete(struct tls_world *w, bool idle)
 {
-	struct layer *l = w->opener ? w->opener : w->holder ? w->holder : w->pb.sleeper;
+	struct layer *l = w->opener ? w->opener : w->holder ? w->holder : idle ? w->pb.sleeper : NULL;
 
 	if (!l)
 		return false;
 	if (l == w->opener) {
 		w->opener = NULL;
+		server_anew(w);
 		w->pb.server->state = w->c.refuse_open ? CONN_CLOSED : CONN_OPEN;
 		event(w, l, &(struct event){ .type = EV_OPENED, .conn = w->pb.server,
 			.error = w->c.refuse_open ? "Connection refused" : NULL });
@@ -574,11 +630,12 @@ static bool complete(struct tls_world *w)
 
 void tls_pump(struct tls_world *w)
 {
-	bool moved = true;
+	bool moved = true, before = true;
 
-	for (uint32_t turn = 0; moved; turn++) {
+	for (uint32_t turn = 0; moved || before; turn++) {
+		before = moved;
 		assert_true(turn < TURNS_MAX);
-		moved = complete(w);
+		moved = complete(w, !moved);
 		peer_run(w, &w->client);
 		peer_run(w, &w->server);
 		moved |= carry(w, &w->client) | carry(w, &w->server);
@@ -612,11 +669,6 @@ static int64_t wall(const struct env *env)
 	return now_s() * 1000000000;
 }
 
-struct tls_env *tls_world_env(void)
-{
-	return tls_world_env_logged(NULL);
-}
-
 struct tls_env *tls_world_env_logged(void (*keylog)(void *owner, const char *line))
 {
 	static struct leaf_source source = { get_shared_leaf };
@@ -632,9 +684,21 @@ struct tls_env *tls_world_env_logged(void (*keylog)(void *owner, const char *lin
 	return out;
 }
 
+static bool find_refusal(struct tls_refusal_source *s, struct str key, int64_t at_ns, char why[TLS_REFUSAL_WHY_MAX])
+{
+	return tls_refusals_find(container_of(s, struct tls_world, refusals)->c.remember, key, at_ns, why);
+}
+
+static void note_refusal(struct tls_refusal_source *s, struct str key, const char *why, int64_t until_ns)
+{
+	tls_refusals_note(container_of(s, struct tls_world, refusals)->c.remember, key, why, until_ns);
+	s->count++;
+}
+
 static int make_env(struct tls_world *w, struct tls_env *env)
 {
-	struct tls_env_config config = { .leaves = &w->leaves, .trust = shared.trust, .ticket_keys = { 1, 2, 3 } };
+	struct tls_env_config config = { .leaves = &w->leaves, .trust = shared.trust, .ticket_keys = { 1, 2, 3 },
+		.client_certs = w->c.client_certs, .refusals = w->c.remember ? &w->refusals : NULL };
 	int ret;
 
 	w->pb.env.tls = env;
@@ -649,7 +713,9 @@ static int make_env(struct tls_world *w, struct tls_env *env)
 
 int tls_world_init(struct tls_world *w, const struct tls_case *c, struct tls_env *env)
 {
-	*w = (struct tls_world){ .c = *c, .leaves = { get_leaf } };
+	*w = (struct tls_world){ .c = *c, .leaves = { get_leaf },
+		.refusals = { .find = find_refusal, .note = note_refusal } };
+	w->refusals.count = c->remember ? tls_refusals_count(c->remember) : 0;
 	current = w;
 	if (!c->plain_client && !c->client_says)
 		make_client_peer(w, &w->client);
@@ -664,6 +730,9 @@ int tls_world_init(struct tls_world *w, const struct tls_case *c, struct tls_env
 	w->pb.env.notify_hooks = UINT64_MAX;
 	w->pb.options.connection_eager = !c->lazy;
 	w->pb.options.ssl_insecure = c->insecure;
+	w->pb.options.request_client_cert = c->request_client_cert;
+	w->pb.options.add_upstream_certs = c->add_upstream_certs;
+	w->pb.options.tls_passthrough_failed = c->passthrough;
 	w->pb.server->record->address.port = 443;
 	w->pb.server->state = c->not_open || c->no_server ? CONN_CLOSED : CONN_OPEN;
 	if (make_env(w, env) == 0)
@@ -678,6 +747,7 @@ void tls_world_fini(struct tls_world *w)
 {
 	side_fini(&w->client);
 	side_fini(&w->server);
+	leaf_put(w->server_leaf);
 	layer_free(w->top);
 	tls_env_free(w->env);
 	playbook_fini(&w->pb, NULL);

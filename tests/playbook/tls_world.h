@@ -30,6 +30,15 @@ struct tls_case {
 	bool server_ends;                /* …or it closes at the first byte */
 	const char *client_says;         /* the client is not TLS */
 	size_t client_says_len;
+	/* The server asks for a certificate, or insists on one (a stranger's); with TLS 1.3 without tickets. */
+	bool asks_certificate, wants_certificate, no_tickets;
+	bool asks_later;                 /* …but only once it has heard something (TLS 1.3) */
+	struct client_certs *client_certs;       /* ours, for servers that ask */
+	bool client_has_certificate;     /* the peer has a stranger's, which the server takes */
+	bool client_pins;                /* it trusts the server's authority, not ours */
+	bool client_odd;                 /* its ClientHello has GREASE and an ECH extension */
+	bool request_client_cert, add_upstream_certs, passthrough;       /* options */
+	struct tls_refusals *remember;   /* NULL: nobody is remembered */
 	SSL_SESSION *resume;             /* the client's session of an earlier dialogue */
 };
 
@@ -58,6 +67,8 @@ struct tls_world {
 	bool asked_upstream;
 	uint32_t leaf_count;
 	struct tls_side client, server;
+	struct leaf *server_leaf;        /* the peer server's, for each of its connections */
+	struct tls_refusal_source refusals;
 	struct layer *opener, *holder;   /* wait for the pump */
 	struct app *app;
 };
@@ -71,8 +82,14 @@ int tls_world_init(struct tls_world *w, const struct tls_case *c, struct tls_env
 void tls_world_fini(struct tls_world *w);
 
 /* A TLS environment that outlives worlds; tls_env_free() it. */
-struct tls_env *tls_world_env(void);
 struct tls_env *tls_world_env_logged(void (*keylog)(void *owner, const char *line));
+static inline struct tls_env *tls_world_env(void)
+{
+	return tls_world_env_logged(NULL);
+}
+
+/* A certificate of the strangers' authority, who is nobody's but the server's that wants one. */
+struct leaf *tls_world_stranger(void);
 
 void tls_pump(struct tls_world *w);
 /* EV_START, then the pump. */

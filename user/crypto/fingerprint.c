@@ -141,12 +141,20 @@ static bool is_alphanumeric(char c)
 	return (c >= '0' && c <= '9') || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z');
 }
 
+static bool is_grease_name(struct str s)
+{
+	return s.len == 2 && is_grease((uint16_t)((uint8_t)s.ptr[0] << 8 | (uint8_t)s.ptr[1]));
+}
+
 /* First and last character of the first protocol; of its hex form when one of the two is no letter or digit. */
 static void alpn_ends(const struct client_hello *h, char out[static 2])
 {
-	struct str first = h->alpn_count ? h->alpn[0] : (struct str){ 0 };
 	static const char hex[] = "0123456789abcdef";
+	struct str first = { 0 };
 
+	for (uint32_t i = 0; i < h->alpn_count && !first.ptr; i++)
+		if (!is_grease_name(h->alpn[i]))
+			first = h->alpn[i];
 	out[0] = out[1] = '0';
 	if (first.len == 0)
 		return;
