@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "crypto/fingerprint.h"
 #include "wire/client_hello.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -40,6 +41,16 @@ static void touch_all(const struct client_hello *hello)
 	sink += client_hello_takes_ecdsa(hello);
 }
 
+/* What could be parsed has all fingerprints, of the right length. */
+static void fingerprint(struct str message)
+{
+	char ja3[FINGERPRINT_JA3_SIZE], ja4[FINGERPRINT_JA4_SIZE];
+
+	if (fingerprint_ja3(message, ja3) < 0 || fingerprint_ja4(message, false, ja4) < 0 ||
+	    strlen(ja3) != sizeof(ja3) - 1 || strlen(ja4) != sizeof(ja4) - 1)
+		abort();
+}
+
 /* A shorter prefix, in memory of its own so that reading past it is seen. */
 static int parse_prefix(const uint8_t *data, size_t len)
 {
@@ -53,8 +64,10 @@ static int parse_prefix(const uint8_t *data, size_t len)
 	if (len)
 		__builtin_memcpy(copy, data, len);
 	ret = client_hello_parse(&hello, copy, len, &arena);
-	if (ret > 0)
+	if (ret > 0) {
 		touch_all(&hello);
+		fingerprint(hello.message);
+	}
 	else if (ret == 0 && arena.bytes)
 		abort();
 	if (arena.bytes > 64 * (size_t)CLIENT_HELLO_BYTES_MAX)
