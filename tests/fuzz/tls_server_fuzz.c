@@ -120,6 +120,7 @@ static void converse(struct world *w, const uint8_t *data, size_t size)
 	if (data[0] & 64)
 		SSL_set_verify(ssl, SSL_VERIFY_PEER, NULL);
 	layer_event(w->top, &(struct event){ .type = EV_START });
+	world_open(w);
 	for (int turn = 0; turn < 4; turn++) {
 		SSL_do_handshake(ssl);
 		n = BIO_read(tx, flight, sizeof(flight));
@@ -158,7 +159,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	w.sink.command = catch;
 	asker.server = world_conn(&w.sink);
 	asker.server->record->sni = STR("example.com");
-	asker.server->state = CONN_OPEN;
 	layer_init(&root.base, &root_ops, NULL, &w.sink, &w.env);
 	root.child = tls_server_new(&root.base, asker.server, w.conns[0]);
 	layer_init(&asker.base, &asker_ops, root.child, NULL, NULL);
@@ -167,6 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (data[0] & 32) {
 		to_peer = BIO_new(BIO_s_mem());
 		layer_event(w.top, &(struct event){ .type = EV_START });
+		world_open(&w);
 		world_give(&w, 1, data + 1, size - 1);
 		BIO_free(to_peer);
 		fingerprint((struct str){ (const char *)data + 1, size - 1 });

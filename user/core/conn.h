@@ -15,6 +15,7 @@ struct conn {
 	uint8_t state;                   /* enum conn_state bits */
 	bool failed;                     /* record->error is set: further attempts make no sense */
 	bool bytes_arrived;              /* the peer has sent something */
+	bool hop;                        /* a proxy behind us: leads to the server that is meant, and is not it */
 	bool authenticated;              /* a client that has logged in, once for the whole connection */
 	uint32_t paused;                 /* PAUSE_* bits */
 	struct sock *sock;               /* the driver's; NULL: none (closed, or a playbook) */

@@ -18,7 +18,7 @@ struct tls_held;
 struct tls_hello_hook {
 	struct conn *client, *server;
 	const struct client_hello *hello;
-	bool ignore;                     /* set it: relay everything untouched, without a flow */
+	bool ignore;                     /* relay everything untouched; preset where TLS failed before (tls_pass.c) */
 	bool server_first;               /* TLS with the server before the client's; preset */
 };
 

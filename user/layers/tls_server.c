@@ -315,7 +315,7 @@ static bool wants_certificate(struct tls_layer *t, bool closed)
 static void learn(struct tls_layer *t)
 {
 	server_of(t)->demands = true;
-	if (t->base.env->options->tls_passthrough_client_cert && t->client->record->tls)
+	if (t->base.env->options->tls_passthrough_client_cert && t->client->record->tls && !t->conn->hop)
 		tls_pass_learn(t, "the server insists on a client certificate, and none is configured for it");
 }
 
@@ -380,7 +380,10 @@ static void ready(struct tls_layer *t)
 {
 	struct tls_server *s = server_of(t);
 
-	if (s->asked && !s->presented)
+	/* It would be called for each record. */
+	if (!s->asked || s->presented)
+		SSL_set_msg_callback(t->engine.ssl, NULL);
+	else
 		layer_log(&t->base, LOG_INFO, "The server asks for a client certificate, and none is configured for it; "
 			  "the option client_certs names them.");
 	if (t->opener)

@@ -379,6 +379,7 @@ static int set_up_proxy(struct conn *proxy, const struct conn_record *to)
 	bool tls = str_eq(to->via_scheme, STR("https"));
 	int ret = conn_record_text(r, &r->address.host, to->via.host);
 
+	proxy->hop = true;
 	r->address.port = to->via.port;
 	if (addr_parse(&proxy->origin, to->via.host))
 		proxy->origin.port = to->via.port;
