@@ -155,7 +155,8 @@ def test_request_client_cert(w):
     w.curl("--cert", path, origin.url("/shown")).well()
     w.curl(origin.url("/hidden")).well()
     with open(cert, encoding="ascii") as f:
-        same([c.decode() for c in proxy.flow("/shown")["client_conn"]["certificate_list"]], [f.read()], "the certificate")
+        same([c.decode() for c in proxy.flow("/shown")["client_conn"]["certificate_list"]], [f.read()],
+             "the certificate")
     same(proxy.flow("/hidden")["client_conn"]["certificate_list"], [], "the certificates")
 
 

@@ -97,7 +97,8 @@ static void wrong_values(void **state)
 	w.pb.options.groups_client = "secp384r1:no-such-curve";
 	assert_null(tls_env_context(w.env, true, &e));
 	assert_string_equal(e.text, "Invalid value for tls_ecdh_curve_client: secp384r1:no-such-curve (groups that "
-				    "OpenSSL knows, colon separated: X25519, X448, secp256r1, secp384r1, secp521r1, ...)");
+				    "OpenSSL knows, colon separated: X25519, X448, secp256r1, secp384r1, secp521r1, "
+				    "...)");
 	w.pb.options.groups_client = NULL;
 	w.pb.options.ciphers_server = "TLS_AES_128_GCM_SHA256:TLS_AES_512_GCM_SHA384";
 	assert_null(tls_env_context(w.env, false, &e));
@@ -117,8 +118,8 @@ static void no_cipher_in_common(void **state)
 	assert_int_equal(tls_world_init(&w, &c, NULL), 0);
 	w.pb.options.ciphers_client = "ECDHE-ECDSA-AES128-GCM-SHA256";
 	tls_start(&w);
-	tls_assert_says(&w, "log warn Client TLS handshake failed. Client and the proxy cannot agree on a cipher to use. "
-			    "You may need to adjust the ciphers_client option.\nhook tls_failed_client\n");
+	tls_assert_says(&w, "log warn Client TLS handshake failed. Client and the proxy cannot agree on a cipher to "
+			    "use. You may need to adjust the ciphers_client option.\nhook tls_failed_client\n");
 	tls_world_fini(&w);
 }
 
@@ -132,8 +133,8 @@ static void server_refuses_offers(void **state)
 	w.pb.options.tls_version_server_max = TLS_1_2;
 	w.pb.options.ciphers_server = "AES128-SHA";      /* its certificate is an ECDSA one */
 	tls_start(&w);
-	tls_assert_says(&w, "log warn Server TLS handshake failed. The remote server sent an alert: sslv3 alert handshake "
-			    "failure\nhook tls_failed_server\n");
+	tls_assert_says(&w, "log warn Server TLS handshake failed. The remote server sent an alert: sslv3 alert "
+			    "handshake failure\nhook tls_failed_server\n");
 	tls_world_fini(&w);
 }
 

@@ -261,7 +261,8 @@ static void pins(void **state)
 
 		tls_begin(&w, &c);
 		tls_assert_says(&w, "log warn TLS from 127.0.0.1 to example.com:443 will be relayed untouched for the "
-				    "next 3600 seconds: the client refuses our certificate (tlsv1 alert unknown ca).\n");
+				    "next 3600 seconds: the client refuses our certificate (tlsv1 alert unknown "
+				    "ca).\n");
 		tls_assert_says(&w, "Client TLS handshake failed. The client does not trust the proxy's certificate");
 		tls_world_fini(&w);
 		tls_begin(&w, &c);

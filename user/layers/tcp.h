@@ -7,8 +7,8 @@
 /* Opens server on EV_START when it was never opened. NULL: out of memory. */
 struct layer *tcp_new(struct layer *parent, struct conn *client, struct conn *server) __must_check;
 /*
- * The same for TLS that is not intercepted; its bytes are counted, and kept only if show_ignored_hosts says so. why goes
- * into the flow's metadata.
+ * The same for TLS that is not intercepted; its bytes are counted, and kept only if show_ignored_hosts says so. why
+ * goes into the flow's metadata.
  */
 struct layer *tcp_new_passed(struct layer *parent, struct conn *client, struct conn *server,
 			     struct str why) __must_check;

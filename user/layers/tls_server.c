@@ -384,8 +384,8 @@ static void ready(struct tls_layer *t)
 	if (!s->asked || s->presented)
 		SSL_set_msg_callback(t->engine.ssl, NULL);
 	else
-		layer_log(&t->base, LOG_INFO, "The server asks for a client certificate, and none is configured for it; "
-			  "the option client_certs names them.");
+		layer_log(&t->base, LOG_INFO, "The server asks for a client certificate, and none is configured for "
+			  "it; the option client_certs names them.");
 	if (t->opener)
 		tls_answer(t, NULL);
 	else

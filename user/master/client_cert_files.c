@@ -47,7 +47,8 @@ static int add_folder(struct client_certs *certs, const char *folder, const char
 	}
 	closedir(dir);
 	if (ret == 0 && count == 0)
-		log_line(LOG_WARN, "tls", "the folder of client certificates %s has no file named <server>.pem", folder);
+		log_line(LOG_WARN, "tls", "the folder of client certificates %s has no file named <server>.pem",
+			 folder);
 	return ret;
 }
 

@@ -98,7 +98,7 @@ const struct setting settings_table[] = {
 	  "(ours) Where a server insists on a client certificate that client_certs has not, relay TLS untouched, so "
 	  "that the application's own counts." },
 	{ "tls_passthrough_failed", SETTING_BOOL, "false", 0, 0, NULL,
-	  "(ours) Where a program refused our certificate, relay its TLS to that host untouched from its next try on." },
+	  "(ours) Where a program refused our certificate, relay its TLS to that host untouched from then on." },
 	{ "tls_passthrough_seconds", SETTING_INT, "3600", 1, 100000000, NULL,
 	  "(ours) How long the tls_passthrough_* options remember a program and host." },
 	{ "tls_version_client_max", SETTING_TEXT, "UNBOUNDED", 0, 0, tls_versions,
