@@ -4,6 +4,7 @@
 mistakes at the start, fingerprints in flow files."""
 import os
 import re
+import socket
 import ssl
 import subprocess
 import time
@@ -193,6 +194,26 @@ def test_refused_off(w):
     same(w.curl(origin.url("/pinned"), ca=w.certificates.ca).status, 0, "curl's status")
     time.sleep(1.1)
     same(w.curl(origin.url("/pinned"), ca=w.certificates.ca).status, 60, "curl's status")
+
+
+def test_compares_later(w):
+    """a program that compares the certificate after the handshake, and leaves, gets the real one on its next try"""
+    origin = w.origin()
+    with open(w.certificates.leaf("good")[0], encoding="ascii") as f:
+        pinned = ssl.PEM_cert_to_DER_cert(f.read())
+    proxy = w.proxy("--set", "tls_passthrough_failed=true", intercept=str(os.getpid()))
+    context = ssl.create_default_context(cafile=w.ca)
+    context.load_verify_locations(w.certificates.ca)
+    w.enter()
+
+    def fits():
+        with socket.create_connection((origin.host4, origin.port), 5) as raw:
+            with context.wrap_socket(raw, server_hostname="origin.test") as s:
+                return s.getpeercert(True) == pinned
+    check(not fits(), "our certificate was not shown")
+    proxy.said("the client left right after the handshake, without a word")
+    check(fits(), "the origin's certificate was not shown")
+    passed_flows(proxy, 1)
 
 
 # ---- our certificates and parameters

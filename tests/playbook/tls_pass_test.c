@@ -328,6 +328,77 @@ static void leaves(void **state)
 	tls_refusals_free(c.remember);
 }
 
+/* One that compares certificates by itself, once the handshake is over; and one that has second thoughts. */
+static void leaves_after(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 6; i++) {
+		struct tls_case c = { .passthrough = i < 4, .remember = tls_refusals_new(8),
+				      .client_max = i & 1 ? TLS1_2_VERSION : 0 };
+		struct tls_world w;
+
+		tls_begin(&w, &c);
+		if (i & 2)
+			w.pb.now_ns += INT64_C(1000000000);
+		SSL_shutdown(w.client.ssl);
+		tls_pump(&w);
+		assert_int_equal(tls_refusals_count(c.remember), i < 2);
+		if (i < 2)
+			tls_assert_says(&w, "seconds: the client left right after the handshake, without a word.\n");
+		tls_world_fini(&w);
+		tls_refusals_free(c.remember);
+	}
+}
+
+static void says_something(void **state)
+{
+	struct tls_case c = { .passthrough = true, .remember = tls_refusals_new(8) };
+	struct tls_world w;
+
+	(void)state;
+	tls_begin(&w, &c);
+	tls_says(&w, &w.client, &w.server, "x");
+	SSL_shutdown(w.client.ssl);
+	tls_pump(&w);
+	assert_int_equal(tls_refusals_count(c.remember), 0);
+	tls_world_fini(&w);
+	tls_refusals_free(c.remember);
+}
+
+/* RFC 8446 6.2: which of them are about our certificate, and what is said of each. */
+static void alerts(void **state)
+{
+	static const char may_not[] = "The client may not trust the proxy's certificate for example.com (OpenSSL: ";
+	static const char does_not[] = "The client does not trust the proxy's certificate for example.com (";
+	static const struct { uint8_t alert; bool learned; const char *text; } cases[] = {
+		{ 10, false, may_not }, { 40, false, may_not }, { 42, true, does_not }, { 43, true, may_not },
+		{ 44, true, may_not }, { 45, true, may_not }, { 46, true, does_not }, { 47, false, may_not },
+		{ 48, true, does_not }, { 49, false, may_not }, { 51, false, may_not }, { 70, false, may_not },
+		{ 80, false, may_not }, { 90, false, may_not },
+		{ 121, false, "Client and the proxy have no Encrypted ClientHello in common, which ends at the proxy." },
+		{ 200, false, may_not },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct tls_case c = { .passthrough = true, .remember = tls_refusals_new(8),
+				      .client_max = TLS1_2_VERSION };
+		const uint8_t alert[] = { 21, 3, 3, 0, 2, 2, cases[i].alert };
+		struct tls_world w;
+
+		assert_int_equal(tls_world_init(&w, &c, NULL), 0);
+		w.client.stuck = true;
+		tls_start(&w);
+		BIO_write(w.client.tx, alert, sizeof(alert));
+		tls_pump(&w);
+		tls_assert_says(&w, "log warn Client TLS handshake failed. ");
+		tls_assert_says(&w, cases[i].text);
+		assert_int_equal(tls_refusals_count(c.remember), cases[i].learned);
+		tls_world_fini(&w);
+		tls_refusals_free(c.remember);
+	}
+}
+
 /* It left before it had seen anything: that says nothing of our certificate. */
 static void leaves_early(void **state)
 {
@@ -422,6 +493,9 @@ int main(void)
 		cmocka_unit_test(pins_key),
 		cmocka_unit_test(pins_option_off),
 		cmocka_unit_test(leaves),
+		cmocka_unit_test(leaves_after),
+		cmocka_unit_test(says_something),
+		cmocka_unit_test(alerts),
 		cmocka_unit_test(leaves_early),
 		cmocka_unit_test(no_server),
 		cmocka_unit_test(sweep),

@@ -195,6 +195,8 @@ static void report_closed(struct tls_layer *t, bool reset)
 	if (t->shut_in)
 		return;
 	t->shut_in = true;
+	if (!t->heard && t->role->left)
+		t->role->left(t);
 	tls_to_child(t, &(struct event){ .type = EV_CLOSED, .conn = t->conn, .reset = reset });
 }
 

@@ -76,6 +76,7 @@ struct tls_role {
 	/* The handshake is over. False: waits for data, or has failed. late: the wakeup that it asked for has come. */
 	bool (*confirm)(struct tls_layer *t, bool late);
 	void (*broke)(struct tls_layer *t);      /* the open session has failed; engine.error says how */
+	void (*left)(struct tls_layer *t);       /* the peer ended the open session without having said anything */
 	void (*ready)(struct tls_layer *t);
 	void (*gone)(struct tls_layer *t);                        /* failed, conn is closed */
 	void (*fini)(struct tls_layer *t);

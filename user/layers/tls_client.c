@@ -15,6 +15,12 @@
 
 enum client_at { AT_HELLO, AT_HELLO_ANSWERED, AT_SERVER_ASKED };
 
+/*
+ * Libraries that compare certificates with a list after the handshake leave at once when theirs is not there. Who made a
+ * connection in advance and has no use for it keeps it longer.
+ */
+#define LEAVES_AT_ONCE_NS INT64_C(1000000000)
+
 struct tls_client {
 	struct tls_layer tls;
 	enum client_at at;
@@ -22,6 +28,7 @@ struct tls_client {
 	struct arena arena;              /* hello's lists, the chosen protocol; until the handshake is over */
 	struct strbuf flat;              /* a ClientHello that came in more than one piece */
 	struct tls_hello_hook hook;
+	int64_t ready_ns;
 	struct str known;                /* why connections like this one are relayed untouched; none: they are not */
 };
 
@@ -315,6 +322,20 @@ static void learn(struct tls_layer *t, const char *error, bool closed)
 	}
 }
 
+static void broke(struct tls_layer *t)
+{
+	char text[TLS_ERROR_MAX];
+
+	learn(t, tls_engine_error(&t->engine, false, text), false);
+}
+
+static void left(struct tls_layer *t)
+{
+	if (t->base.env->options->tls_passthrough_failed && !t->engine.error &&
+	    t->base.env->now_ns(t->base.env) - client_of(t)->ready_ns < LEAVES_AT_ONCE_NS)
+		tls_pass_learn(t, "the client left right after the handshake, without a word");
+}
+
 static void explain(struct tls_layer *t, const char *error, bool closed)
 {
 	char to[300];
@@ -344,6 +365,7 @@ static void forget_hello(struct tls_client *c)
 
 static void ready(struct tls_layer *t)
 {
+	client_of(t)->ready_ns = t->base.env->now_ns(t->base.env);
 	forget_hello(client_of(t));
 	tls_release(t);
 }
@@ -369,6 +391,8 @@ static const struct tls_role client_role = {
 	.prepare = prepare,
 	.data = data,
 	.explain = explain,
+	.broke = broke,
+	.left = left,
 	.ready = ready,
 	.gone = gone,
 	.fini = fini,

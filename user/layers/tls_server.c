@@ -27,6 +27,7 @@ struct tls_server {
 	struct tls_layer tls;
 	bool fresh;                      /* nothing was said on the connection before TLS: another one will do */
 	bool asked, presented;           /* the server wants our certificate; it got one */
+	bool waiting;                    /* for a word of it */
 	bool content;                    /* it has taken what we sent */
 	bool demands;                    /* it has not, for want of a certificate */
 };
@@ -59,7 +60,7 @@ static void renew(struct tls_layer *t)
 
 	if (t->engine.ssl)
 		tls_engine_fini(&t->engine);
-	s->asked = s->presented = s->content = s->demands = false;
+	s->asked = s->presented = s->waiting = s->content = s->demands = false;
 	t->heard = t->late = false;
 	t->shut_in = t->shut_out = t->tell_opener = t->tell_child = false;
 	tls_set_text(t, NULL);
@@ -348,7 +349,9 @@ static bool confirm(struct tls_layer *t, bool late)
 	tls_flush(t);
 	switch (result) {
 	case TLS_WANT:
-		layer_wakeup(&t->base, s->content ? 0 : CONFIRM_NS);
+		if (s->content || !s->waiting)
+			layer_wakeup(&t->base, s->content ? 0 : CONFIRM_NS);
+		s->waiting = true;
 		return s->content;
 	case TLS_DONE:
 		layer_wakeup(&t->base, 0);
