@@ -16,8 +16,8 @@
 enum client_at { AT_HELLO, AT_HELLO_ANSWERED, AT_SERVER_ASKED };
 
 /*
- * Libraries that compare certificates with a list after the handshake leave at once when theirs is not there. Who made a
- * connection in advance and has no use for it keeps it longer.
+ * Libraries that compare certificates with a list after the handshake leave at once when theirs is not there. Who made
+ * a connection in advance and has no use for it keeps it longer.
  */
 #define LEAVES_AT_ONCE_NS INT64_C(1000000000)
 
