@@ -106,6 +106,22 @@ def test_own_certificate_lazy(w):
         same(proxy.stop(), 0, "the exit status")
 
 
+def test_own_certificate_proxies(w):
+    """the same at once through an explicit proxy, SOCKS 5, and a chain of two"""
+    path, _ = identity(w)
+    last = w.proxy("-m", "regular@127.0.0.1:0", "--set", "ignore_hosts=.")
+    for mode, flag in (("regular", "-x"), ("socks5", "--socks5"),
+                       (f"upstream:http://127.0.0.1:{last.listen_port()}", "-x")):
+        proxy = w.proxy("-m", mode + "@127.0.0.1:0")
+        for version in VERSIONS:
+            origin = private_origin(w, version)
+            done = w.curl(flag, f"127.0.0.1:{proxy.listen_port()}", "--cert", path, origin.url("/proxied"),
+                          ca=w.certificates.ca)
+            same(done.well(), "hello me\n", f"the answer over {version} in mode {mode}")
+        passed_flows(proxy, 2)
+        same(proxy.stop(), 0, "the exit status")
+
+
 def test_no_certificate_at_all(w):
     """nobody has one: the program hears it from the origin itself; with the option off, from us"""
     origin = private_origin(w, VERSIONS[0])

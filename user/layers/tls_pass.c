@@ -46,7 +46,7 @@ struct str tls_pass_known(struct tls_layer *t, struct arena *a)
 
 	if (!s || atomic_load_explicit(&s->count, memory_order_relaxed) == 0)
 		return known;
-	if (tls_is_server(t->base.parent) && make_key(t, &key) &&
+	if (tls_is_server(t->base.parent) && make_key(t, &key) && t->server->record->tls_setup.kind == STAMP_NONE &&
 	    s->find(s, (struct str){ key.ptr, key.len }, env->now_ns(env), why))
 		known = arena_copy(a, str_of(why));
 	strbuf_fini(&key);
