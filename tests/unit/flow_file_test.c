@@ -361,6 +361,65 @@ static void reading_survives_every_failed_allocation(void **state)
 	arena_fini(&a);
 }
 
+static void want_metadata(const struct flow *f, const char *key, const char *text)
+{
+	for (uint32_t i = 0; i < f->metadata_count; i++) {
+		if (!str_eq(f->metadata[i].key, str_of(key)))
+			continue;
+		assert_true(str_eq(f->metadata[i].text, str_of(text)));
+		return;
+	}
+	fail_msg("no %s", key);
+}
+
+/* Of hellos that connections keep, also when the records are remembered; of a file they stay what they were. */
+static void fingerprints_go_into_metadata(void **state)
+{
+	/* TLS 1.0, AES128-SHA, extensions 65281 and 0 */
+	static const char server_hello[] = "\2\0\0\x32\3\1rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\1s\0\x2f\0\0\x09"
+					   "\xff\1\0\1\0\0\0\0\0";
+	static const uint8_t id[16] = { 0xcc, [6] = 0x40 }, server_id[16] = { 0xdd, [6] = 0x40 };
+	struct conn_record *client = conn_record_new(true, id), *server = conn_record_new(false, server_id);
+	struct flow_file_writer w = { 0 }, again = { 0 };
+	struct arena a = { 0 };
+	struct str hello = vector_bytes(&a, "tests/vectors/client_hello/curl.bin"), rest;
+
+	(void)state;
+	hello = (struct str){ hello.ptr + 5, hello.len - 5 };
+	client->edition = server->edition = 1;
+	assert_int_equal(conn_record_text(client, &client->client_hello, hello), 0);
+	assert_int_equal(conn_record_text(server, &server->client_hello, hello), 0);
+	assert_int_equal(conn_record_text(server, &server->server_hello, (struct str){ server_hello,
+					  sizeof(server_hello) - 1 }), 0);
+	for (int i = 0; i < 2; i++) {
+		struct flow *f = flow_new(FLOW_HTTP, id, client, server);
+
+		assert_int_equal(flow_metadata_text(f, "note", STR("hi")), 0);
+		assert_int_equal(flow_file_write(&w, f), 0);
+		flow_free(f);
+	}
+	rest = tnet_written(&w.out);
+	for (int i = 0; i < 2; i++) {
+		struct flow *back = next_flow(&rest);
+
+		assert_int_equal(back->metadata_count, 6);
+		want_metadata(back, "mitm_bpf.client_ja3", "0149f47eabf9a20d0893e2a44e5a6323");
+		want_metadata(back, "mitm_bpf.client_ja4", "t13d3112h2_e8f1e7e78f70_b26ce05bbdd6");
+		want_metadata(back, "mitm_bpf.upstream_ja3", "0149f47eabf9a20d0893e2a44e5a6323");
+		want_metadata(back, "mitm_bpf.upstream_ja4", "t13d3112h2_e8f1e7e78f70_b26ce05bbdd6");
+		want_metadata(back, "mitm_bpf.server_ja3s", "b2cfd6a98647494d47ed4ae63fe82b92");
+		assert_int_equal(flow_file_write(&again, back), 0);
+		flow_free(back);
+	}
+	assert_true(str_eq(tnet_written(&w.out), tnet_written(&again.out)));
+	conn_record_put(client);
+	conn_record_put(server);
+	flow_file_writer_fini(&w);
+	flow_file_writer_fini(&again);
+	arena_fini(&a);
+	assert_int_equal(mem_live(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -369,6 +428,7 @@ int main(void)
 		cmocka_unit_test(older_formats_are_named),
 		cmocka_unit_test(own_metadata_comes_back),
 		cmocka_unit_test(edited_records_are_not_taken_for_the_old),
+		cmocka_unit_test(fingerprints_go_into_metadata),
 		cmocka_unit_test(reading_survives_every_failed_allocation),
 	};
 
