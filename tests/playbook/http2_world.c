@@ -138,9 +138,10 @@ static void show_frame(struct h2_world *w, struct h2_peer *p, const char *name, 
 
 	if (left_out(w, type, (int32_t)id))
 		return;
-	assert_true(type < ARRAY_SIZE(names));
+	assert_true(type < ARRAY_SIZE(names) || type == NGHTTP2_PRIORITY_UPDATE);
 	if (type != NGHTTP2_CONTINUATION)
-		addf(&w->lines, "%s %s %u%s", name, names[type], id, end ? " end" : "");
+		addf(&w->lines, "%s %s %u%s", name, type < ARRAY_SIZE(names) ? names[type] : "UPDATE", id,
+		     end ? " end" : "");
 	if (type == NGHTTP2_DATA) {
 		add(&w->lines, " ", 1);
 		show_quoted(&w->lines, body, len);
@@ -153,10 +154,15 @@ static void show_frame(struct h2_world *w, struct h2_peer *p, const char *name, 
 		addf(&w->lines, " %s", code_name(number(body)));
 	} else if (type == NGHTTP2_GOAWAY) {
 		addf(&w->lines, " last=%u %s", number(body), code_name(number(body + 4)));
+	} else if (type == NGHTTP2_PRIORITY_UPDATE) {
+		addf(&w->lines, " of %u %.*s", number(body), (int)len - 4, body + 4);
 	} else if (type == NGHTTP2_WINDOW_UPDATE) {
 		addf(&w->lines, " +%u", number(body));
 	} else if (flags & NGHTTP2_FLAG_ACK) {
 		addf(&w->lines, " ack");
+	} else if (type == NGHTTP2_SETTINGS) {
+		for (uint32_t i = 0; i + 6 <= len; i += 6)
+			addf(&w->lines, " %u=%u", (unsigned)(body[i] << 8 | body[i + 1]), number(body + i + 2));
 	}
 	add(&w->lines, "\n", 1);
 }
@@ -246,8 +252,9 @@ static bool on_command(struct playbook *pb, struct command *cmd, bool *answer)
 				    who(w, cmd->conn, name));
 		return true;
 	case CMD_LOG:
-	case CMD_WAKEUP:
 		return true;
+	case CMD_WAKEUP:
+		return false;
 	}
 	abort();
 }
@@ -425,6 +432,14 @@ void h2_answer_hook(struct h2_world *w)
 		layer_event(holder, &(struct event){ .type = EV_HOOK_DONE });
 	if (!w->hold_open)
 		h2_open(w);
+}
+
+void h2_sleep(struct h2_world *w)
+{
+	if (!w->pb.sleeper)
+		return;
+	w->pb.now_ns = MAX(w->pb.now_ns, w->pb.due_ns);
+	layer_event(w->pb.sleeper, &(struct event){ .type = EV_WAKEUP });
 }
 
 void h2_writable(struct h2_world *w, int side)

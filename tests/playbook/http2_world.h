@@ -68,6 +68,8 @@ void h2_give_slowly(struct h2_world *w, int side);
 void h2_open(struct h2_world *w);
 void h2_close(struct h2_world *w, int side, bool reset);
 void h2_answer_hook(struct h2_world *w);
+/* Time passes until the last wakeup that a layer asked for. */
+void h2_sleep(struct h2_world *w);
 void h2_writable(struct h2_world *w, int side);
 
 /* What happened since the last time; empties it. */

@@ -337,6 +337,32 @@ static void test_upgrade_refused(void **state)
 	play_end(&p);
 }
 
+static void upgrade_to_h2c(const char *fields, const char *sent)
+{
+	char given[400], wanted[400];
+	struct play p;
+
+	snprintf(given, sizeof(given), "GET http://h/ HTTP/1.1\r\n%sA: 1\r\n\r\n", fields);
+	snprintf(wanted, sizeof(wanted), "GET / HTTP/1.1\r\n%sA: 1\r\n\r\n", sent);
+	assert_true(play_regular(&p));
+	PLAYBOOK(fields, p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = given),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = wanted));
+	play_end(&p);
+}
+
+static void test_upgrade_to_h2c(void **state)
+{
+	(void)state;
+	upgrade_to_h2c("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n", "");
+	upgrade_to_h2c("connection: close, upgrade\r\nUPGRADE: H2C\r\n", "connection: close\r\n");
+	upgrade_to_h2c("Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n",
+		       "Connection: Upgrade\r\nUpgrade: websocket\r\n");
+}
+
 static void dialogue_upgrade_waits(void *arg)
 {
 	struct play p;
@@ -471,6 +497,7 @@ int main(void)
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_bad_heads),
 		cmocka_unit_test(test_upgrade_refused),
+		cmocka_unit_test(test_upgrade_to_h2c),
 		cmocka_unit_test(test_upgrade_waits),
 		cmocka_unit_test(test_upstream_dies_during_hook),
 		cmocka_unit_test(test_paused_upstream_is_reused),

@@ -53,6 +53,9 @@ struct http_event {
 	bool refused;                    /* HTTP_ERROR: the origin says that it has not looked at the request */
 };
 
+/* A field value of RFC 9218 is not longer, with its terminator; what is, is not passed on. */
+#define HTTP_PRIORITY_MAX 64
+
 struct http_codec;
 struct http_stream;
 
@@ -63,6 +66,8 @@ struct http_codec_ops {
 	void (*pause)(struct http_codec *c, struct http_stream *s, bool paused);
 	/* Everything that the peer sends from now on is the child's, what was read ahead first. */
 	void (*tunnel)(struct http_codec *c, struct layer *child);
+	/* s->priority has changed since the request left; NULL: the version knows no such message. */
+	void (*prioritize)(struct http_codec *c, struct http_stream *s);
 	/* The stream is over, from both sides. */
 	void (*done)(struct http_codec *c, struct http_stream *s);
 	/* Sends what send() only collected; NULL: send() sends. Follows http_mark(), before the event is over. */
@@ -121,6 +126,8 @@ struct http {
 struct http_stream *http_request_headers(struct http *h, struct flow *flow, bool end_stream);
 void http_request_event(struct http_stream *s, const struct http_event *ev);
 void http_response_event(struct http_stream *s, const struct http_event *ev);
+/* The client wishes this priority from now on (RFC 9218). */
+void http_request_priority(struct http_stream *s, struct str value);
 /*
  * Around whatever may make a codec send. Codecs that collect are flushed when the outermost is left, so that what one
  * event brings about leaves in one piece.
@@ -171,6 +178,7 @@ struct http_stream {
 	bool refused;                    /* retried because the origin had not looked at it */
 	bool alone;                      /* the origin speaks HTTP/1: waiting for another's connection is of no use */
 	struct conn *connect;            /* CONNECT: the destination */
+	char priority[HTTP_PRIORITY_MAX];        /* as the client changed it after its request's head; empty: it did not */
 };
 
 struct http_stream *http_stream_new(struct http *h, struct flow *flow);

@@ -87,6 +87,55 @@ static void request_failed(struct http1_server *s, enum http_error_code code, co
 	deliver(s, &(struct http_event){ .type = HTTP_ERROR, .code = code, .message = why });
 }
 
+/* h without that token in the list that name is; without name when nothing is left. 0 or -ENOMEM. */
+static int drop_token(struct headers *h, struct arena *a, struct str name, struct str token)
+{
+	struct strbuf kept = { 0 };
+	struct str value;
+	int ret = 0;
+
+	for (uint32_t i = 0; i < h->count; i++) {
+		struct str rest = h->at[i].value;
+
+		while (str_eq_nocase(h->at[i].name, name) && rest.ptr) {
+			struct str one = str_trim(str_cut(&rest, ','));
+
+			if (one.len && !str_eq_nocase(one, token))
+				strbuf_addf(&kept, "%s%.*s", kept.len ? ", " : "", (int)one.len, one.ptr);
+		}
+	}
+	value = arena_copy(a, (struct str){ kept.ptr, kept.len });
+	if (kept.failed || (kept.len && arena_copy_failed(value)))
+		ret = -ENOMEM;
+	else if (kept.len)
+		ret = headers_set(h, a, name, value);
+	else
+		headers_remove(h, name);
+	strbuf_fini(&kept);
+	return ret;
+}
+
+/*
+ * An upgrade to HTTP/2 in clear text, which RFC 9113 has given up: as if it had not been asked for, which a server is
+ * free to do. Passed on, a server that knows it would speak past us. 0 or -ENOMEM.
+ */
+static int drop_h2c(struct http1_server *s, struct http_request *r, struct arena *a)
+{
+	struct headers *h = &r->base.headers;
+	int ret;
+
+	if (!headers_has_token(h, STR("upgrade"), STR("h2c")))
+		return 0;
+	layer_log(layer_of(s), LOG_INFO, "The client offers HTTP/2 in clear text (Upgrade: h2c); going on with "
+		  "HTTP/1.1. Prior knowledge works.");
+	ret = drop_token(h, a, STR("upgrade"), STR("h2c"));
+	ret = ret ? ret : drop_token(h, a, STR("connection"), STR("http2-settings"));
+	if (ret == 0 && !headers_find(h, STR("upgrade")).ptr)
+		ret = drop_token(h, a, STR("connection"), STR("upgrade"));
+	headers_remove(h, STR("http2-settings"));
+	return ret;
+}
+
 /* A fresh flow with the parsed head in it. 0, -EPROTO with why (no flow then), or -ENOMEM. */
 static int parse_head(struct http1_server *s, size_t len, struct flow **out, char why[static HTTP1_ERROR_MAX])
 {
@@ -131,6 +180,10 @@ static int parse_head(struct http1_server *s, size_t len, struct flow **out, cha
 	r->base.headers = parsed.headers;
 	r->base.start = f->created = env_stamp(env);
 	f->worker = env->worker;
+	if (drop_h2c(s, r, &f->arena) < 0) {
+		flow_free(f);
+		return -ENOMEM;
+	}
 	*out = f;
 	return 0;
 }

@@ -34,11 +34,6 @@ static void *h2_malloc(size_t size, void *owner __unused)
 	return mem_alloc(size);
 }
 
-static void h2_free(void *ptr, void *owner __unused)
-{
-	mem_free(ptr);
-}
-
 static void *h2_calloc(size_t count, size_t size, void *owner __unused)
 {
 	size_t bytes;
@@ -46,9 +41,40 @@ static void *h2_calloc(size_t count, size_t size, void *owner __unused)
 	return __builtin_mul_overflow(count, size, &bytes) ? NULL : mem_zalloc(bytes);
 }
 
-static void *h2_realloc(void *ptr, size_t size, void *owner __unused)
+static void *h2_realloc(void *ptr, size_t size, void *owner)
 {
-	return mem_realloc(ptr, size);
+	struct http2 *h2 = owner;
+	void *grown = mem_realloc(ptr, size);
+
+	h2->failed |= !grown;
+	return grown;
+}
+
+/*
+ * When its queue of streams that have data cannot grow, nghttp2 1.52 frees what was to be queued there, and once more
+ * when the session ends. That it does soon: what is freed between the two stays until then.
+ */
+static void h2_free(void *ptr, void *owner)
+{
+	struct http2 *h2 = owner;
+
+	for (size_t i = 0; ptr && h2->failed && i < ARRAY_SIZE(h2->spared); i++) {
+		if (h2->deleting ? h2->spared[i] != ptr : h2->spared[i] != NULL)
+			continue;
+		h2->spared[i] = h2->deleting ? NULL : ptr;
+		if (!h2->deleting)
+			return;
+		break;
+	}
+	mem_free(ptr);
+}
+
+static void session_del(struct http2 *h2)
+{
+	h2->deleting = true;
+	nghttp2_session_del(h2->session);
+	for (size_t i = 0; i < ARRAY_SIZE(h2->spared); i++)
+		mem_free(h2->spared[i]);
 }
 
 struct http2_stream *http2_stream_new(struct http2 *h2)
@@ -231,6 +257,7 @@ static void message_end(struct http2 *h2, int32_t id)
 static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)
 {
 	struct http2 *h2 = owner;
+	const nghttp2_ext_priority_update *update;
 	struct http2_stream *st;
 
 	switch (frame->hd.type) {
@@ -257,6 +284,12 @@ static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *fram
 		break;
 	case NGHTTP2_PRIORITY:
 		spend(h2, PRICE_PRIORITY);
+		break;
+	case NGHTTP2_PRIORITY_UPDATE:
+		update = frame->ext.payload;
+		spend(h2, PRICE_PRIORITY);
+		h2->role->priority(h2, update->stream_id,
+				   (struct str){ (char *)update->field_value, update->field_value_len });
 		break;
 	case NGHTTP2_GOAWAY:
 		h2->role->goaway(h2);
@@ -639,7 +672,7 @@ void http2_fields_fini(struct http2_fields *f)
 
 static int session_new(struct http2 *h2, nghttp2_session_callbacks *callbacks, nghttp2_option *option)
 {
-	static nghttp2_mem mem = { NULL, h2_malloc, h2_free, h2_calloc, h2_realloc };
+	nghttp2_mem mem = { h2, h2_malloc, h2_free, h2_calloc, h2_realloc };
 
 	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback2(callbacks, on_header);
@@ -659,6 +692,8 @@ static int session_new(struct http2 *h2, nghttp2_session_callbacks *callbacks, n
 	nghttp2_option_set_peer_max_concurrent_streams(option, HTTP2_STREAMS_UNKNOWN);
 	nghttp2_option_set_max_send_header_block_length(option, 1024 * 1024);
 	if (h2->role->server)
+		nghttp2_option_set_builtin_recv_extension_type(option, NGHTTP2_PRIORITY_UPDATE);
+	if (h2->role->server)
 		return nghttp2_session_server_new3(&h2->session, callbacks, h2, option, &mem);
 	return nghttp2_session_client_new3(&h2->session, callbacks, h2, option, &mem);
 }
@@ -669,11 +704,11 @@ static int introduce(struct http2 *h2)
 		{ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, HTTP2_STREAMS_MAX },
 		{ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, HTTP2_STREAM_WINDOW },
 		{ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HTTP2_HEADER_LIST_MAX },
-		{ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
+		h2->role->server ? (nghttp2_settings_entry){ NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 }
+				 : (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
 	};
-	size_t count = ARRAY_SIZE(settings) - h2->role->server;
 
-	if (nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings, count) != 0)
+	if (nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings, ARRAY_SIZE(settings)) != 0)
 		return -ENOMEM;
 	if (nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0, HTTP2_CONNECTION_WINDOW) != 0)
 		return -ENOMEM;
@@ -697,13 +732,13 @@ int http2_init(struct http2 *h2, const struct http2_role *role)
 	nghttp2_option_del(option);
 	nghttp2_session_callbacks_del(callbacks);
 	if (ret < 0)
-		nghttp2_session_del(h2->session);
+		session_del(h2);
 	return ret;
 }
 
 void http2_fini(struct http2 *h2)
 {
-	nghttp2_session_del(h2->session);
+	session_del(h2);
 	while (!list_empty(&h2->streams))
 		http2_stream_free(list_entry(list_first(&h2->streams), struct http2_stream, link));
 	chain_clear(&h2->out);

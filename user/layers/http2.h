@@ -63,6 +63,8 @@ struct http2_role {
 	void (*cut)(struct http2_stream *st, uint32_t code);
 	/* GOAWAY came. */
 	void (*goaway)(struct http2 *h2);
+	/* The client wishes another priority (RFC 9218 7.1) for a stream that may not have begun; server only. */
+	void (*priority)(struct http2 *h2, int32_t id, struct str value);
 	/* The connection has ended; told once, from http2_flush(): never from within a stream that sends. */
 	void (*dead)(struct http2 *h2, const char *why);
 };
@@ -71,6 +73,8 @@ struct http2 {
 	struct http_codec codec;
 	const struct http2_role *role;
 	nghttp2_session *session;
+	bool failed, deleting;           /* the session wanted more memory than there was; it is being freed */
+	void *spared[8];                 /* once it has failed: what it freed, and we did not yet */
 	struct list streams, drained;
 	struct chain out;                /* of one flush */
 	struct slice reading;            /* what nghttp2 is given at the moment */
@@ -82,6 +86,11 @@ struct http2 {
 	const char *why;                 /* the connection ends because of it */
 	char why_text[200];
 	int64_t calm_at;                 /* when calm was counted last */
+	int64_t active_ns;               /* client: when the peer was heard last */
+	struct {                         /* server: what was said of a stream before it began (RFC 9218 7.1) */
+		int32_t id;
+		char value[HTTP_PRIORITY_MAX];
+	} early;
 	int64_t calm;                    /* what a peer may still ask for nothing (floods), in thousandths */
 };
 

@@ -195,6 +195,21 @@ static struct http2_stream *open_stream(struct http2 *h2, struct http_stream *s)
 	return st;
 }
 
+/* Says nothing to an origin that does not schedule by RFC 9218: nghttp2 looks at its SETTINGS. */
+static void client_prioritize(struct http_codec *c, struct http_stream *s)
+{
+	struct http2 *h2 = http2_of(c);
+	struct http2_stream *st = s->at_upstream;
+
+	if (h2->closed || !st || st->id <= 0 || !s->priority[0])
+		return;
+	if (nghttp2_submit_priority_update(h2->session, NGHTTP2_FLAG_NONE, st->id, (const uint8_t *)s->priority,
+					   strlen(s->priority)) == NGHTTP2_ERR_NOMEM)
+		http2_die(h2, "out of memory", true);
+	else
+		http_mark(c);
+}
+
 static void begin(struct http2 *h2, struct http_stream *s, const struct http_event *ev)
 {
 	struct http2_stream *st = open_stream(h2, s);
@@ -217,6 +232,7 @@ static void begin(struct http2 *h2, struct http_stream *s, const struct http_eve
 	st->id = id;
 	if (id > 0) {
 		http_mark(&h2->codec);
+		client_prioritize(&h2->codec, s);
 		return;
 	}
 	if (id == NGHTTP2_ERR_NOMEM) {
@@ -292,6 +308,7 @@ static void client_done(struct http_codec *c __unused, struct http_stream *s)
 static const struct http_codec_ops client_ops = {
 	.send = client_send,
 	.pause = client_pause,
+	.prioritize = client_prioritize,
 	.tunnel = client_tunnel,
 	.done = client_done,
 	.flush = http2_flush,
@@ -299,15 +316,42 @@ static const struct http_codec_ops client_ops = {
 
 /* --- the layer --------------------------------------------------------------------------------------------------- */
 
+static int64_t now_ns(const struct http2 *h2)
+{
+	return h2->codec.base.env->now_ns(h2->codec.base.env);
+}
+
+/* What lies between us and the origin forgets connections on which nothing happens (http2_ping_keepalive). */
+static void keep_alive(struct http2 *h2, bool begin)
+{
+	int64_t after_ns = h2->codec.base.env->options->http2_ping_keepalive_ns, now = now_ns(h2);
+
+	if (h2->closed || after_ns == 0)
+		return;
+	if (begin)
+		h2->active_ns = now;
+	if (now - h2->active_ns >= after_ns) {
+		h2->active_ns = now;
+		if (nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, (const uint8_t *)"00000000") != 0) {
+			http2_die(h2, "out of memory", true);
+			return;
+		}
+		http_mark(&h2->codec);
+	}
+	layer_wakeup(&h2->codec.base, h2->active_ns + after_ns - now);
+}
+
 static void client_handle(struct layer *l, const struct event *ev)
 {
 	struct http2 *h2 = client_of(l);
 
 	switch (ev->type) {
 	case EV_START:
+		keep_alive(h2, true);
 		http_mark(&h2->codec);
 		return;
 	case EV_DATA:
+		h2->active_ns = now_ns(h2);
 		if (!h2->closed)
 			http2_receive(h2, ev->data);
 		return;
@@ -317,10 +361,12 @@ static void client_handle(struct layer *l, const struct event *ev)
 	case EV_WRITABLE:
 		http2_writable(h2);
 		return;
+	case EV_WAKEUP:
+		keep_alive(h2, false);
+		return;
 	case EV_OPENED:
 	case EV_DRAIN:
 	case EV_HOOK_DONE:
-	case EV_WAKEUP:
 		return;
 	}
 	abort();

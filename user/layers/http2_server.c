@@ -113,6 +113,21 @@ static const char *check_request(struct http2_stream *st)
 
 static void write_page(struct http2_stream *st, uint16_t status, const char *message);
 
+/* Who has no wishes gets its share of each turn, as before RFC 9218, rather than waiting for older streams' ends. */
+static int schedule(struct http2_stream *st)
+{
+	const nghttp2_extpri share = { .urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1 };
+	struct http2 *h2 = st->h2;
+
+	if (h2->early.id == st->id) {
+		http_request_priority(st->stream, str_of(h2->early.value));
+		return 0;
+	}
+	if (headers_find(&st->stream->flow->http.request.base.headers, STR("priority")).ptr)
+		return 0;
+	return nghttp2_session_change_extpri_stream_priority(h2->session, st->id, &share, 0);
+}
+
 static void request_head(struct http2_stream *st, const nghttp2_frame *frame)
 {
 	bool end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
@@ -146,6 +161,8 @@ static void request_head(struct http2_stream *st, const nghttp2_frame *frame)
 	}
 	st->flow = NULL;
 	st->stream->at_client = st;
+	if (schedule(st) == NGHTTP2_ERR_NOMEM)
+		http2_die(h2, "out of memory", true);
 	http_stream_start(st->stream, end);
 }
 
@@ -176,6 +193,19 @@ static void server_cut(struct http2_stream *st, uint32_t code)
 		.type = HTTP_ERROR, .message = why, .code = HTTP_ERROR_CANCELLED });
 }
 
+static void server_priority(struct http2 *h2, int32_t id, struct str value)
+{
+	struct http2_stream *st = nghttp2_session_get_stream_user_data(h2->session, id);
+
+	if (st && st->stream) {
+		http_request_priority(st->stream, value);
+	} else if (!st && value.len < sizeof(h2->early.value)) {
+		h2->early.id = id;
+		memcpy(h2->early.value, value.ptr, value.len);
+		h2->early.value[value.len] = 0;
+	}
+}
+
 static void server_goaway(struct http2 *h2 __unused)
 {
 }
@@ -201,6 +231,7 @@ static const struct http2_role server_role = {
 	.deliver = http_request_event,
 	.cut = server_cut,
 	.goaway = server_goaway,
+	.priority = server_priority,
 	.dead = server_dead,
 };
 

@@ -347,6 +347,18 @@ void http_request_event(struct http_stream *s, const struct http_event *ev)
 	event(s, true, ev);
 }
 
+void http_request_priority(struct http_stream *s, struct str value)
+{
+	struct http_codec *up = s->upstream ? s->upstream->codec : NULL;
+
+	if (value.len >= sizeof(s->priority) || s->ended)
+		return;
+	memcpy(s->priority, value.ptr, value.len);
+	s->priority[value.len] = 0;
+	if (up && up->ops->prioritize && s->request_headers_sent)
+		up->ops->prioritize(up, s);
+}
+
 void http_response_event(struct http_stream *s, const struct http_event *ev)
 {
 	if (ev->type == HTTP_ERROR) {

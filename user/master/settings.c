@@ -551,6 +551,7 @@ void settings_snapshot(const struct settings *s, struct options *out)
 	out->tls_passthrough_ns = settings_int(s, "tls_passthrough_seconds") * second_ns;
 	out->tcp_timeout_ns = settings_int(s, "tcp_timeout") * second_ns;
 	out->connect_timeout_ns = settings_int(s, "connect_timeout") * second_ns;
+	out->http2_ping_keepalive_ns = settings_int(s, "http2_ping_keepalive") * second_ns;
 	out->body_capture_max = settings_size(s, "body_capture_max");
 	out->body_size_limit = settings_size(s, "body_size_limit");
 	out->stream_large_bodies = settings_size(s, "stream_large_bodies");
