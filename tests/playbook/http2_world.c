@@ -173,10 +173,13 @@ static void show_sent(struct h2_world *w, struct h2_peer *p, const char *name)
 
 	if (p->server && !p->magic_seen && p->in.len >= sizeof(MAGIC) - 1) {
 		p->h2 = memcmp(p->in.ptr, MAGIC, sizeof(MAGIC) - 1) == 0;
-		if (!p->h2 && !playbook_sweeping())
-			fail_msg("what is sent does not begin with the preface");
-		if (!p->h2)
+		if (!p->h2) {
+			addf(&w->lines, "%s ", name);
+			show_quoted(&w->lines, (const uint8_t *)p->in.ptr, p->in.len);
+			add(&w->lines, "\n", 1);
+			p->in.len = 0;
 			return;
+		}
 		p->magic_seen = true;
 		at = sizeof(MAGIC) - 1;
 	}
@@ -230,7 +233,7 @@ static bool on_command(struct playbook *pb, struct command *cmd, bool *answer)
 		return true;
 	case CMD_OPEN:
 		addf(&w->lines, "open %s\n", who(w, cmd->conn, name));
-		w->peers[side] = (struct h2_peer){ .h2 = w->kind != H2_TO_H1, .server = true };
+		w->peers[side] = (struct h2_peer){ .h2 = w->kind < H2_TO_H1, .server = true };
 		nghttp2_hd_inflate_new(&w->peers[side].inflater);
 		return false;
 	case CMD_CLOSE:
@@ -417,6 +420,8 @@ void h2_open(struct h2_world *w)
 
 void h2_close(struct h2_world *w, int side, bool reset)
 {
+	if (!w->pb.conns[side])
+		return;
 	w->pb.conns[side]->state = reset ? CONN_CLOSED : CONN_CAN_WRITE;
 	layer_event(w->l, &(struct event){ .type = EV_CLOSED, .conn = w->pb.conns[side], .reset = reset });
 	if (!w->hold_open)
@@ -465,7 +470,8 @@ bool h2_begin_bare(struct h2_world *w, enum h2_kind kind)
 	if (kind == H1_TO_H2 && conn_record_text(r, &r->alpn, STR("h2")) < 0)
 		goto fail;
 	w->pb.client->record->tls = kind == H2_TO_H1;
-	w->l = mode_transparent_new(&w->pb.sink, &w->pb.env, w->pb.client, w->pb.server);
+	w->l = kind == H2_TO_PROXY ? mode_regular_new(&w->pb.sink, &w->pb.env, w->pb.client)
+				   : mode_transparent_new(&w->pb.sink, &w->pb.env, w->pb.client, w->pb.server);
 	if (!w->l)
 		goto fail;
 	layer_event(w->l, &(struct event){ .type = EV_START });
@@ -486,7 +492,7 @@ bool h2_begin(struct h2_world *w, enum h2_kind kind)
 		h2_frame(w, NGHTTP2_SETTINGS, NGHTTP2_FLAG_ACK, 0, NULL, 0);
 		h2_give(w, SIDE_CLIENT);
 	}
-	if (kind != H2_TO_H1) {
+	if (kind < H2_TO_H1) {
 		h2_frame(w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
 		h2_give(w, SIDE_SERVER);
 	}

@@ -18,7 +18,8 @@
 #include "base/str.h"
 #include "playbook.h"
 
-enum h2_kind { H2_TO_H2, H1_TO_H2, H2_TO_H1 };
+/* H2_TO_PROXY: the client speaks it to an explicit proxy; servers are shown as text. */
+enum h2_kind { H2_TO_H2, H1_TO_H2, H2_TO_H1, H2_TO_PROXY };
 
 struct h2_bytes {
 	char *ptr;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* HTTP/1 at its edges, as dialogues: limits, odd forms, early answers, retries, upgrades, lifetimes. */
+#include <stdio.h>
+
 #include "http_play.h"
 
 /* --- less common, and limits ------------------------------------------------------------------------------------- */

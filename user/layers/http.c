@@ -5,8 +5,8 @@
 #include <errno.h>
 
 #include "base/mem.h"
+#include "layers/http2_tunnel.h"
 #include "layers/next.h"
-#include "layers/tcp.h"
 #include "layers/tls.h"
 #include "layers/upstream_proxy.h"
 
@@ -41,6 +41,16 @@ static void reap(struct http *h)
 
 		h->dead = s->next;
 		layer_free(&s->base);
+	}
+	for (struct http2_tunnel *t = h->tunnels, *next; t; t = next) {
+		next = t->next;
+		if (!http2_tunnel_over(t))
+			continue;
+		http2_tunnel_finish(t);
+		if (t->base.parent == &h->base)
+			layer_free(&t->base);
+		else
+			t->up->state = UPSTREAM_DEAD;
 	}
 	for (struct http_upstream **at = &h->upstreams; *at;) {
 		struct http_upstream *up = *at;
@@ -96,6 +106,14 @@ static struct http_upstream *upstream_of(struct http *h, const struct conn *c)
 	return NULL;
 }
 
+static struct http2_tunnel *tunnel_of(struct http *h, const struct conn *c)
+{
+	for (struct http2_tunnel *t = h->tunnels; t; t = t->next)
+		if (http2_tunnel_owns(t, c))
+			return t;
+	return NULL;
+}
+
 static void to_tunnel_or_codec(struct http *h, const struct event *ev)
 {
 	layer_event(h->tunnel ? h->tunnel : &h->codec->base, ev);
@@ -104,6 +122,9 @@ static void to_tunnel_or_codec(struct http *h, const struct event *ev)
 static void drain(struct http *h, const struct event *ev)
 {
 	h->draining = true;
+	for (struct http2_tunnel *t = h->tunnels; t; t = t->next)
+		if (&t->base != h->tunnel)
+			layer_event(&t->base, ev);
 	to_tunnel_or_codec(h, ev);
 }
 
@@ -170,6 +191,7 @@ static void http_handle(struct layer *l, const struct event *ev)
 {
 	struct http *h = container_of(l, struct http, base);
 	struct http_upstream *up = ev->conn ? upstream_of(h, ev->conn) : NULL;
+	struct http2_tunnel *t = up || !ev->conn ? NULL : tunnel_of(h, ev->conn);
 
 	http_enter(h);
 	switch (ev->type) {
@@ -183,6 +205,8 @@ static void http_handle(struct layer *l, const struct event *ev)
 			layer_event(up->stack, ev);
 		else if (ev->conn == h->client)
 			from_client(h, ev);
+		else if (t)
+			layer_event(&t->base, ev);
 		else if (h->tunnel)
 			to_tunnel_or_codec(h, ev);
 		else if (ev->type == EV_DATA && ev->conn == h->server && !h->server_used)
@@ -205,8 +229,7 @@ static void http_handle(struct layer *l, const struct event *ev)
 static void http_free(struct layer *l)
 {
 	struct http *h = container_of(l, struct http, base);
-	/* after an upgrade it is its upstream codec's child */
-	struct layer *tunnel = h->tunnel && h->tunnel->parent == l ? h->tunnel : NULL;
+	struct layer *tunnel;
 
 	while (h->streams) {
 		struct http_stream *s = h->streams;
@@ -220,6 +243,13 @@ static void http_free(struct layer *l)
 		h->dead = s->next;
 		layer_free(&s->base);
 	}
+	for (struct http2_tunnel *t = h->tunnels, *next; t; t = next) {
+		next = t->next;
+		if (t->base.parent == l)
+			layer_free(&t->base);
+	}
+	/* after an upgrade it is its upstream codec's child */
+	tunnel = h->tunnel && h->tunnel->parent == l ? h->tunnel : NULL;
 	while (h->upstreams) {
 		struct http_upstream *up = h->upstreams;
 
@@ -315,9 +345,51 @@ static bool speaks_http2(const struct http_upstream *up)
 
 	if (up->tls)
 		return str_eq(up->conn->record->alpn, STR("h2"));
-	return h->mode == HTTP_TRANSPARENT && h->codec->multiplex && !h->client->record->tls && h->server &&
+	return !up->http11 && h->mode == HTTP_TRANSPARENT && h->codec->multiplex && !h->client->record->tls && h->server &&
 	       up->conn->record->address.port == h->server->record->address.port &&
 	       str_eq(up->conn->record->address.host, h->server->record->address.host);
+}
+
+/* Whether it can be asked for another protocol (RFC 8441 3) is not known yet. */
+static bool must_settle(const struct http_upstream *up, const struct http_stream *s)
+{
+	return s->upgrade && up->codec && up->codec->multiplex && !up->codec->settled;
+}
+
+static bool cannot_upgrade(const struct http_upstream *up, const struct http_stream *s)
+{
+	return s->upgrade && up->codec && up->codec->multiplex && up->codec->settled && !up->codec->extended;
+}
+
+static void serve_waiting(struct http_upstream *up, const char *error)
+{
+	struct list later;
+
+	list_init(&later);
+	while (!list_empty(&up->waiting)) {
+		struct http_stream *s = list_entry(list_first(&up->waiting), struct http_stream, upstream_link);
+
+		list_del(&s->upstream_link);
+		if (!error && must_settle(up, s)) {
+			list_add_tail(&later, &s->upstream_link);
+			continue;
+		}
+		if (!error && up->state == UPSTREAM_READY && !cannot_upgrade(up, s) &&
+		    (up->codec->multiplex || list_empty(&up->streams))) {
+			join(up, &up->streams, s);
+		} else if (!error) {
+			s->upstream = NULL;
+			s->alone = true;
+			s->http11 = cannot_upgrade(up, s);
+		}
+		http_stream_upstream(s, error);
+	}
+	while (!list_empty(&later)) {
+		struct list *first = list_first(&later);
+
+		list_del(first);
+		list_add_tail(&up->waiting, first);
+	}
 }
 
 /* Whom the connection is for goes on; over HTTP/1 that is the first, and the others look for one of their own. */
@@ -333,18 +405,18 @@ static void opened(struct http_upstream *up, const char *error)
 	if (up->codec && up->conn == up->http->server && up->http->early.len)
 		layer_event(&up->codec->base, &(struct event){
 			.type = EV_DATA, .conn = up->conn, .data = &up->http->early });
-	while (!list_empty(&up->waiting)) {
-		struct http_stream *s = list_entry(list_first(&up->waiting), struct http_stream, upstream_link);
+	serve_waiting(up, error);
+}
 
-		list_del(&s->upstream_link);
-		if (!error && up->state == UPSTREAM_READY && (up->codec->multiplex || list_empty(&up->streams))) {
-			join(up, &up->streams, s);
-		} else if (!error) {
-			s->upstream = NULL;
-			s->alone = true;
-		}
-		http_stream_upstream(s, error);
-	}
+void http_upstream_settled(struct http_upstream *up)
+{
+	if (up->state == UPSTREAM_READY)
+		serve_waiting(up, NULL);
+}
+
+void http_upstream_gone(struct http_upstream *up, const char *why)
+{
+	serve_waiting(up, why);
 }
 
 static void upstream_handle(struct layer *l, const struct event *ev)
@@ -491,7 +563,8 @@ static void shrink(struct http *h)
 	uint32_t idle = 0;
 
 	for (struct http_upstream *up = h->upstreams; up; up = up->next) {
-		if (up->state != UPSTREAM_READY || !list_empty(&up->streams))
+		if (up->state != UPSTREAM_READY || !list_empty(&up->streams) || !list_empty(&up->waiting) ||
+		    up->tunnels)
 			continue;
 		idle++;
 		oldest = up;
@@ -533,8 +606,9 @@ static int copy_via(const struct http *h, struct conn_record *to)
 	return ret;
 }
 
-static struct conn *new_server(struct http *h, struct str host, uint16_t port, bool tls)
+static struct conn *new_server(struct http *h, struct str host, uint16_t port, bool tls, bool http11)
 {
+	static const struct str alpn[] = { { "http/1.1", 8 } };
 	struct sink *sink = h->base.sink;
 	struct conn *c = sink->conn_new(sink);
 	struct addr ip;
@@ -546,6 +620,10 @@ static struct conn *new_server(struct http *h, struct str host, uint16_t port, b
 		return NULL;
 	}
 	if (tls && conn_record_text(c->record, &c->record->sni, server_name(h, host, port)) < 0) {
+		sink->conn_free(sink, c);
+		return NULL;
+	}
+	if (http11 && conn_record_list(c->record, &c->record->alpn_offers, alpn, ARRAY_SIZE(alpn)) < 0) {
 		sink->conn_free(sink, c);
 		return NULL;
 	}
@@ -566,6 +644,15 @@ static struct conn *new_server(struct http *h, struct str host, uint16_t port, b
 	return c;
 }
 
+/* The stream has it, or waits for it. */
+static enum upstream_answer admit(struct http_upstream *up, struct http_stream *s)
+{
+	bool later = up->state == UPSTREAM_OPENING || must_settle(up, s);
+
+	join(up, later ? &up->waiting : &up->streams, s);
+	return later ? UPSTREAM_LATER : UPSTREAM_NOW;
+}
+
 /* What is decided at once comes back as the answer, not through http_stream_upstream(): the stream does not wait
  * yet. */
 static enum upstream_answer start(struct http_upstream *up, struct http_stream *s, const char **why)
@@ -577,8 +664,9 @@ static enum upstream_answer start(struct http_upstream *up, struct http_stream *
 		*why = c->record->error.ptr ? c->record->error.ptr : "connection failed";
 		return UPSTREAM_NEVER;
 	}
-	join(up, up->state == UPSTREAM_OPENING ? &up->waiting : &up->streams, s);
-	return up->state == UPSTREAM_OPENING ? UPSTREAM_LATER : UPSTREAM_NOW;
+	if (!cannot_upgrade(up, s))
+		return admit(up, s);
+	return http_upstream_for(up->http, s, false, why);
 }
 
 /* Idle, or shared; being opened already for another stream of a client that has many. */
@@ -586,6 +674,8 @@ static bool fits(const struct http_upstream *up, const struct http_stream *s, bo
 {
 	const struct http_request *r = &s->flow->http.request;
 
+	if (s->http11 && (up->codec ? up->codec->multiplex : !up->http11))
+		return false;
 	if ((fresh && !up->fresh) || !same_target(up, r->host, r->port, str_eq(r->scheme, STR("https"))))
 		return false;
 	if (up->state == UPSTREAM_OPENING)
@@ -630,17 +720,19 @@ enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bo
 	struct http_upstream *up;
 	struct conn *c;
 
+	for (up = h->upstreams; up; up = up->next)
+		s->http11 |= up->state == UPSTREAM_READY && same_target(up, r->host, r->port, tls) &&
+			     cannot_upgrade(up, s);
 	for (up = h->upstreams; up; up = up->next) {
 		if (!fits(up, s, fresh))
 			continue;
-		join(up, up->state == UPSTREAM_OPENING ? &up->waiting : &up->streams, s);
-		return up->state == UPSTREAM_OPENING ? UPSTREAM_LATER : UPSTREAM_NOW;
+		return admit(up, s);
 	}
-	if (context_fits(h, r->host, r->port, tls))
+	if (!s->http11 && context_fits(h, r->host, r->port, tls))
 		return use_context(h, s, why);
 	shrink(h);
 	*why = "out of memory";
-	c = new_server(h, r->host, r->port, tls);
+	c = new_server(h, r->host, r->port, tls, s->http11);
 	if (!c)
 		return UPSTREAM_NEVER;
 	up = upstream_add(h, c, true, tls);
@@ -648,23 +740,24 @@ enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bo
 		h->base.sink->conn_free(h->base.sink, c);
 		return UPSTREAM_NEVER;
 	}
+	up->http11 = s->http11;
 	return start(up, s, why);
 }
 
 struct conn *http_server_for_connect(struct http *h, struct str host, uint16_t port)
 {
-	return new_server(h, host, port, false);
+	return new_server(h, host, port, false, false);
 }
 
 /* What comes through the tunnel of a CONNECT, itself through the proxy behind us. */
-static struct layer *tunnel_via(struct http *h, struct conn *server)
+static struct layer *tunnel_via(struct layer *parent, struct conn *client, struct conn *server)
 {
 	struct upstream_proxy_stack via;
 	struct layer *child;
 
-	if (upstream_proxy_new(&via, &h->base, h->client, server, true) < 0)
+	if (upstream_proxy_new(&via, parent, client, server, true) < 0)
 		return NULL;
-	child = next_new(via.bottom, NEXT_TUNNEL, h->client, server);
+	child = next_new(via.bottom, NEXT_TUNNEL, client, server);
 	if (!child) {
 		layer_free(via.top);
 		return NULL;
@@ -673,13 +766,9 @@ static struct layer *tunnel_via(struct http *h, struct conn *server)
 	return via.top;
 }
 
-struct layer *http_tunnel_new(struct http *h, struct conn *server, bool next_layer, struct layer *parent)
+struct layer *http_tunnel_new(struct layer *parent, struct conn *client, struct conn *server)
 {
-	if (!next_layer)
-		h->tunnel = tcp_new(parent, h->client, server);
-	else if (server->record->via_scheme.ptr)
-		h->tunnel = tunnel_via(h, server);
-	else
-		h->tunnel = next_new(parent, NEXT_TUNNEL, h->client, server);
-	return h->tunnel;
+	if (server->record->via_scheme.ptr)
+		return tunnel_via(parent, client, server);
+	return next_new(parent, NEXT_TUNNEL, client, server);
 }

@@ -81,6 +81,7 @@ struct http_codec {
 	struct conn *conn;
 	struct http_upstream *upstream;  /* NULL: the client's */
 	bool multiplex;                  /* many streams at a time: HTTP/2 */
+	bool settled, extended;          /* of an origin's HTTP/2: its SETTINGS came, they allow RFC 8441 */
 	bool marked;
 	struct http_codec *next_marked;
 };
@@ -97,6 +98,8 @@ struct http_upstream {
 	struct conn *proxy;              /* through which conn is reached; NULL: none, or not this layer's */
 	bool own;                        /* conn and stack were made for this layer alone */
 	bool fresh;                      /* nothing was sent on it yet */
+	bool http11;                     /* made for somebody who needs that version */
+	uint32_t tunnels;                /* with streams of it at their ends */
 	struct layer *stack;             /* top of its layers; base itself without TLS */
 	struct http_codec *codec;        /* NULL until it is open */
 	bool tls;                        /* its target besides: conn->record->address, as it is at the moment */
@@ -111,7 +114,8 @@ struct http {
 	struct http_codec *codec;
 	struct http_upstream *upstreams;
 	struct http_stream *streams, *dead;
-	struct layer *tunnel;            /* after CONNECT or an upgrade */
+	struct layer *tunnel;            /* after CONNECT or an upgrade, of a whole connection */
+	struct http2_tunnel *tunnels;    /* of streams; they free themselves from this list */
 	bool server_used;                /* server had its turn as an upstream connection */
 	bool draining;
 	struct chain preface;            /* of a client that may begin with HTTP/2's (RFC 9113 3.4) */
@@ -140,6 +144,10 @@ void http_mark(struct http_codec *c);
 void http_upstream_dead(struct http_upstream *up);
 /* It takes no new streams (GOAWAY); those that it has go on. */
 void http_upstream_draining(struct http_upstream *up);
+/* Its SETTINGS have come: who waited for them goes on. */
+void http_upstream_settled(struct http_upstream *up);
+/* So does who waits for something that will not come any more. */
+void http_upstream_gone(struct http_upstream *up, const char *why);
 /* What was over the high-water mark has drained. */
 void http_client_writable(struct http *h);
 void http_upstream_writable(struct http_upstream *up);
@@ -153,7 +161,8 @@ void http_upstream_release(struct http_upstream *up);
 /* The stream has no upstream any more; one that nobody else waits for is not opened any further. */
 void http_upstream_leave(struct http_stream *s);
 void http_stream_retire(struct http *h, struct http_stream *s);
-struct layer *http_tunnel_new(struct http *h, struct conn *server, bool next_layer, struct layer *parent);
+/* For what comes through the tunnel of a CONNECT. NULL: out of memory. */
+struct layer *http_tunnel_new(struct layer *parent, struct conn *client, struct conn *server) __must_check;
 
 /* --- http_stream.c --- */
 struct http_stream {
@@ -177,6 +186,8 @@ struct http_stream {
 	bool answered;                   /* the response is ours and in the flow: nobody else is asked */
 	bool refused;                    /* retried because the origin had not looked at it */
 	bool alone;                      /* the origin speaks HTTP/1: waiting for another's connection is of no use */
+	bool upgrade;                    /* asks for another protocol, and the origin's HTTP/2 can be asked, too */
+	bool http11;                     /* it cannot: this has to go over HTTP/1.1 */
 	struct conn *connect;            /* CONNECT: the destination */
 	char priority[HTTP_PRIORITY_MAX];        /* as the client changed it after its request's head; empty: it did not */
 };

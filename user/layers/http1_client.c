@@ -158,7 +158,7 @@ static bool on_head(struct http1_client *c)
 		http_response_event(c->stream, &(struct http_event){ .type = HTTP_INFORMATIONAL });
 		return c->state == WANT_HEAD;
 	}
-	if (r->status == 101 && c->codec.http->codec->multiplex) {
+	if (r->status == 101 && c->codec.http->codec->multiplex && !c->stream->upgrade) {
 		dead(c, "the server switches protocols, which nobody has asked it for", false);
 		return false;
 	}

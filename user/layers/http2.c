@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "layers/http2_tunnel.h"
 
 /* What one send holds, more or less. */
 #define BATCH_BYTES (64 * 1024)
@@ -95,7 +96,10 @@ void http2_stream_free(struct http2_stream *st)
 		return;
 	list_del(&st->link);
 	list_del(&st->drained);
+	if (st->pipe)
+		st->pipe->stream = NULL;
 	flow_free(st->flow);
+	chain_clear(&st->early);
 	chain_clear(&st->out);
 	arena_fini(&st->arena);
 	mem_free(st);
@@ -234,11 +238,15 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags __unused, int32
 		ret = nghttp2_session_consume_stream(session, id, len);
 	if (ret != 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	if (!st || !st->stream)
+	if (!st || (!st->stream && !st->pipe))
 		return 0;
-	if (chain_append(&chain, slice_get((struct slice){ h2->reading.slab, data, (uint32_t)len })) < 0)
+	if (chain_append(st->tunnel && !st->pipe ? &st->early : &chain,
+			 slice_get((struct slice){ h2->reading.slab, data, (uint32_t)len })) < 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	h2->role->deliver(st->stream, &(struct http_event){ .type = HTTP_DATA, .data = &chain });
+	if (st->pipe)
+		http2_pipe_data(st->pipe, &chain);
+	else if (!st->tunnel)
+		h2->role->deliver(st->stream, &(struct http_event){ .type = HTTP_DATA, .data = &chain });
 	chain_clear(&chain);
 	return h2->closed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
@@ -250,7 +258,9 @@ static void message_end(struct http2 *h2, int32_t id)
 	if (!st || st->ended)
 		return;
 	st->ended = true;
-	if (st->stream)
+	if (st->pipe)
+		http2_pipe_ended(st->pipe);
+	else if (st->stream && !st->tunnel)
 		h2->role->deliver(st->stream, &(struct http_event){ .type = HTTP_END });
 }
 
@@ -275,8 +285,11 @@ static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *fram
 			spend(h2, PRICE_RESET);
 		break;
 	case NGHTTP2_SETTINGS:
-		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK))
+		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK)) {
 			spend(h2, PRICE_SETTINGS);
+			if (h2->role->settings)
+				h2->role->settings(h2);
+		}
 		break;
 	case NGHTTP2_PING:
 		if (!(frame->hd.flags & NGHTTP2_FLAG_ACK))
@@ -326,11 +339,15 @@ static int on_stream_close(nghttp2_session *session __unused, int32_t id, uint32
 {
 	struct http2 *h2 = owner;
 	struct http2_stream *st = stream_of(h2, id);
+	struct http2_pipe *pipe = st ? st->pipe : NULL;
 	struct http_stream *s;
 
 	if (!st)
 		return 0;
 	nghttp2_session_set_stream_user_data(h2->session, id, NULL);
+	st->pipe = NULL;
+	if (pipe)
+		http2_pipe_gone(pipe, code != NGHTTP2_NO_ERROR);
 	s = st->stream;
 	if (s && !(st->ended && st->ended_out))
 		h2->role->cut(st, code);
@@ -451,8 +468,9 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *o
 		return 0;
 	st->ended_out = true;
 	/* The whole response is out before the request was: its rest is not wanted (RFC 9113 8.1). */
-	if (h2->role->server && !st->ended && !st->stream &&
-	    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR) != 0)
+	if (!st->ended && !st->pipe && (h2->role->server ? !st->stream : st->unwanted) &&
+	    nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+				      h2->role->server ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL) != 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	return 0;
 }
@@ -485,9 +503,24 @@ static void tell_drained(struct http2 *h2)
 
 		list_del(&st->drained);
 		st->over = false;
-		if (st->stream)
+		if (st->pipe)
+			http2_pipe_writable(st->pipe);
+		else if (st->stream)
 			http_stream_writable(st->stream, h2->role->server);
 	}
+}
+
+/* The ends of tunnels hear of it as of a broken connection; the messages that are under way are the role's. */
+static void tell_dead(struct http2 *h2)
+{
+	h2->told = true;
+	list_for_each(&h2->streams, at) {
+		struct http2_pipe *pipe = list_entry(at, struct http2_stream, link)->pipe;
+
+		if (pipe)
+			http2_pipe_gone(pipe, true);
+	}
+	h2->role->dead(h2, h2->why);
 }
 
 void http2_flush(struct http_codec *c)
@@ -495,10 +528,8 @@ void http2_flush(struct http_codec *c)
 	struct http2 *h2 = http2_of(c);
 	bool more = true;
 
-	if (h2->closed && !h2->told) {
-		h2->told = true;
-		h2->role->dead(h2, h2->why);
-	}
+	if (h2->closed && !h2->told)
+		tell_dead(h2);
 	if (h2->closed || h2->in_flush)
 		return;
 	h2->in_flush = true;
@@ -535,6 +566,37 @@ void http2_pause(struct http2_stream *st, bool paused)
 		http2_die(h2, "out of memory", true);
 }
 
+static void leave(struct http2_stream *st, bool reset)
+{
+	struct http2 *h2 = st->h2;
+	uint32_t code = reset || !h2->role->server ? NGHTTP2_CANCEL : NGHTTP2_NO_ERROR;
+
+	st->pipe = NULL;
+	st->stream = NULL;
+	http2_pause(st, false);
+	if (h2->closed || (st->ended && st->ended_out))
+		return;
+	if (!reset && !st->ended_out) {
+		st->unwanted = true;
+		http2_write(st, NULL, true);
+		return;
+	}
+	chain_clear(&st->out);
+	if (nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, st->id, code) != 0)
+		http2_die(h2, "out of memory", true);
+	else
+		http_mark(&h2->codec);
+}
+
+void http2_leave(struct http2_stream *st, bool reset)
+{
+	struct http *h = st->h2->codec.http;
+
+	http_enter(h);
+	leave(st, reset);
+	http_leave(h);
+}
+
 /* A copy: the flow may be somebody else's by the time they are sent. Those that HTTP/2 cannot carry are left out. */
 static int keep_trailers(struct http2_stream *st, const struct http_message *m)
 {
@@ -543,7 +605,7 @@ static int keep_trailers(struct http2_stream *st, const struct http_message *m)
 	int ret = 0;
 
 	http2_fields_init(&f);
-	http2_fields_message(&f, &only);
+	http2_fields_message(&f, &only, false);
 	for (size_t i = 0; i < f.count && !f.bad && !f.failed && ret == 0; i++) {
 		struct str name = arena_copy(&st->arena, (struct str){ (char *)f.at[i].name, f.at[i].namelen });
 		struct str value = arena_copy(&st->arena, (struct str){ (char *)f.at[i].value, f.at[i].valuelen });
@@ -640,14 +702,21 @@ static bool connection_specific(const struct headers *h, struct str name, struct
 	return headers_has_token(h, STR("connection"), name);
 }
 
-void http2_fields_message(struct http2_fields *f, const struct http_message *m)
+/* The fields of an upgrade, which a message that came over HTTP/2 has been given, too: see RFC 8441 5. */
+static bool of_upgrade(struct str name)
+{
+	return str_eq_nocase(name, STR("connection")) || str_eq_nocase(name, STR("upgrade")) ||
+	       str_eq_nocase(name, STR("sec-websocket-key")) || str_eq_nocase(name, STR("sec-websocket-accept"));
+}
+
+void http2_fields_message(struct http2_fields *f, const struct http_message *m, bool upgrade)
 {
 	bool same = str_eq(m->version, STR("HTTP/2.0"));
 
 	for (uint32_t i = 0; i < m->headers.count && !f->failed; i++) {
 		struct str name = m->headers.at[i].name, value = str_trim(m->headers.at[i].value);
 
-		if (!same && connection_specific(&m->headers, name, value))
+		if ((!same && connection_specific(&m->headers, name, value)) || (upgrade && of_upgrade(name)))
 			continue;
 		/* nghttp2 copies names in lower case; what it would not take from a peer must not leave here. */
 		if (name.len == 0)
@@ -706,9 +775,11 @@ static int introduce(struct http2 *h2)
 		{ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HTTP2_HEADER_LIST_MAX },
 		h2->role->server ? (nghttp2_settings_entry){ NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1 }
 				 : (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
+		{ NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 },
 	};
+	size_t count = ARRAY_SIZE(settings) - !(h2->role->server && http2_upgrades(h2->codec.base.env->options));
 
-	if (nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings, ARRAY_SIZE(settings)) != 0)
+	if (nghttp2_submit_settings(h2->session, NGHTTP2_FLAG_NONE, settings, count) != 0)
 		return -ENOMEM;
 	if (nghttp2_session_set_local_window_size(h2->session, NGHTTP2_FLAG_NONE, 0, HTTP2_CONNECTION_WINDOW) != 0)
 		return -ENOMEM;

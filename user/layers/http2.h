@@ -43,6 +43,11 @@ struct http2_stream {
 	bool ended_out;                  /* we have */
 	bool too_large;                  /* the fields that are being read */
 	bool authority_seen;
+	bool tunnel;                     /* its DATA is no message's body: of a CONNECT */
+	bool unwanted;                   /* once we have ended it: nobody reads the rest */
+	struct str protocol;             /* of an extended CONNECT (RFC 8441); its message's text; none: no such */
+	struct http2_pipe *pipe;         /* the end of a tunnel that it is; NULL: none, or not yet */
+	struct chain early;              /* what came before there was one */
 	uint32_t held;                   /* bytes that came while it was paused */
 	uint32_t head_bytes, head_count;
 };
@@ -61,6 +66,8 @@ struct http2_role {
 	void (*deliver)(struct http_stream *s, const struct http_event *ev);
 	/* The stream closed before both messages were whole. */
 	void (*cut)(struct http2_stream *st, uint32_t code);
+	/* SETTINGS came; may be NULL. */
+	void (*settings)(struct http2 *h2);
 	/* GOAWAY came. */
 	void (*goaway)(struct http2 *h2);
 	/* The client wishes another priority (RFC 9218 7.1) for a stream that may not have begun; server only. */
@@ -118,11 +125,19 @@ void http2_writable(struct http2 *h2);
 /* As in struct http_codec_ops. */
 void http2_flush(struct http_codec *c);
 void http2_pause(struct http2_stream *st, bool paused);
+/* Nobody is at our end of the stream any more: it is ended, or cut. */
+void http2_leave(struct http2_stream *st, bool reset);
 /* A piece of the body, and whether it is the last. True: the stream is over its high-water mark. */
 bool http2_write(struct http2_stream *st, struct chain *data, bool end);
 /* The end of m, with its trailers. */
 void http2_write_end(struct http2_stream *st, const struct http_message *m);
 extern const nghttp2_data_provider http2_body;
+
+/* Whether there is anything that a client could change its protocol to. */
+static inline bool http2_upgrades(const struct options *o)
+{
+	return o->websocket || o->rawtcp;
+}
 
 /* Fields to be written: pseudo fields first, then those of a message that HTTP/2 knows, in order. */
 struct http2_fields {
@@ -135,8 +150,11 @@ struct http2_fields {
 
 void http2_fields_init(struct http2_fields *f);
 void http2_fields_add(struct http2_fields *f, struct str name, struct str value);
-/* Without connection-specific fields and Host when the message came over HTTP/1. */
-void http2_fields_message(struct http2_fields *f, const struct http_message *m);
+/*
+ * Without connection-specific fields and Host when the message came over HTTP/1. upgrade: and without what only asks
+ * for another protocol, or agrees on it, over HTTP/1.
+ */
+void http2_fields_message(struct http2_fields *f, const struct http_message *m, bool upgrade);
 void http2_fields_fini(struct http2_fields *f);
 
 /* "CANCEL" and so on. */

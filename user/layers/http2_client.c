@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* HTTP/2 towards an origin: each request is a stream; those above its limit wait in nghttp2, in order. */
 #include <errno.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -77,6 +78,46 @@ static int client_pseudo(struct http2_stream *st, struct str name, struct str va
 	return 0;
 }
 
+/* RFC 6455 4.2.2, for clients of HTTP/1. */
+static int accept_key(struct flow *f)
+{
+	static const char magic[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+	struct str key = headers_find(&f->http.request.base.headers, STR("sec-websocket-key"));
+	uint8_t digest[20];
+	char text[100], *accept = arena_alloc(&f->arena, 29);
+
+	if (!accept || key.len > 32)
+		return accept ? 0 : -ENOMEM;
+	snprintf(text, sizeof(text), "%.*s%s", (int)key.len, key.ptr ? key.ptr : "", magic);
+	if (!EVP_Digest(text, strlen(text), digest, NULL, EVP_sha1(), NULL))
+		return -ENOMEM;
+	EVP_EncodeBlock((unsigned char *)accept, digest, sizeof(digest));
+	return headers_add(&f->http.response.base.headers, &f->arena, STR("sec-websocket-accept"),
+			   (struct str){ accept, 28 });
+}
+
+/* 2xx to an extended CONNECT is what 101 is in HTTP/1: see become_upgrade() in http2_server.c. */
+static void agreed(struct http2_stream *st)
+{
+	struct http_stream *s = st->stream;
+	struct http_response *r = &s->flow->http.response;
+	struct headers *h = &r->base.headers;
+	struct arena *a = &s->flow->arena;
+
+	r->status = 101;
+	r->reason = STR("Switching Protocols");
+	if (headers_add(h, a, STR("upgrade"), st->protocol) < 0 ||
+	    headers_add(h, a, STR("connection"), STR("Upgrade")) < 0 ||
+	    (str_eq_nocase(st->protocol, STR("websocket")) && accept_key(s->flow) < 0)) {
+		http2_die(st->h2, "out of memory", true);
+		return;
+	}
+	http2_pause(st, true);
+	http_response_event(s, &(struct http_event){ .type = HTTP_HEADERS, .end_stream = true });
+	if (st->stream)
+		http_response_event(s, &(struct http_event){ .type = HTTP_END });
+}
+
 static void client_head(struct http2_stream *st, const nghttp2_frame *frame)
 {
 	struct http_stream *s = st->stream;
@@ -110,6 +151,11 @@ static void client_head(struct http2_stream *st, const nghttp2_frame *frame)
 	}
 	st->head_seen = true;
 	f->http.has_response = true;
+	if (st->protocol.ptr && r->status < 300) {
+		agreed(st);
+		return;
+	}
+	st->tunnel = false;
 	http_response_event(s, &(struct http_event){ .type = HTTP_HEADERS,
 						     .end_stream = frame->hd.flags & NGHTTP2_FLAG_END_STREAM });
 }
@@ -130,6 +176,17 @@ static void client_cut(struct http2_stream *st, uint32_t code)
 	else if (code == NGHTTP2_HTTP_1_1_REQUIRED)
 		ev.code = HTTP_ERROR_HTTP11_REQUIRED;
 	fail(st, &ev, false);
+}
+
+static void client_settings(struct http2 *h2)
+{
+	struct http_codec *c = &h2->codec;
+
+	c->extended = nghttp2_session_get_remote_settings(h2->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
+	if (c->settled)
+		return;
+	c->settled = true;
+	http_upstream_settled(c->upstream);
 }
 
 static void client_goaway(struct http2 *h2)
@@ -155,6 +212,7 @@ static void client_dead(struct http2 *h2, const char *why)
 				.type = HTTP_ERROR, .code = HTTP_ERROR_SERVER, .message = why,
 				.retriable = again && !(st && st->head_seen) });
 	}
+	http_upstream_gone(up, why);
 }
 
 static const struct http2_role client_role = {
@@ -164,24 +222,27 @@ static const struct http2_role client_role = {
 	.begin = client_begin,
 	.deliver = http_response_event,
 	.cut = client_cut,
+	.settings = client_settings,
 	.goaway = client_goaway,
 	.dead = client_dead,
 };
 
 /* --- requests ---------------------------------------------------------------------------------------------------- */
 
-static void request_fields(struct http2_fields *f, const struct http_request *r, bool tls)
+static void request_fields(struct http2_fields *f, const struct http_request *r, struct str protocol, bool tls)
 {
 	struct str authority = r->authority;
 
 	if (!authority.len && !str_eq(r->base.version, STR("HTTP/2.0")))
 		authority = headers_find(&r->base.headers, STR("host"));
-	http2_fields_add(f, STR(":method"), r->method);
+	http2_fields_add(f, STR(":method"), protocol.len ? STR("CONNECT") : r->method);
+	if (protocol.len)
+		http2_fields_add(f, STR(":protocol"), protocol);
 	http2_fields_add(f, STR(":scheme"), r->scheme.len ? r->scheme : tls ? STR("https") : STR("http"));
 	http2_fields_add(f, STR(":path"), r->path.len ? r->path : STR("/"));
 	if (authority.len)
 		http2_fields_add(f, STR(":authority"), authority);
-	http2_fields_message(f, &r->base);
+	http2_fields_message(f, &r->base, protocol.len);
 }
 
 static struct http2_stream *open_stream(struct http2 *h2, struct http_stream *s)
@@ -220,14 +281,18 @@ static void begin(struct http2 *h2, struct http_stream *s, const struct http_eve
 		http2_die(h2, "out of memory", true);
 		return;
 	}
+	if (s->upgrade)
+		st->protocol = str_trim(headers_find(&ev->flow->http.request.base.headers, STR("upgrade")));
+	st->tunnel = st->protocol.len;
 	http2_fields_init(&f);
-	request_fields(&f, &ev->flow->http.request, h2->codec.upstream->tls);
+	request_fields(&f, &ev->flow->http.request, st->protocol, h2->codec.upstream->tls);
 	if (f.bad)
 		id = NGHTTP2_ERR_HTTP_HEADER;
 	else if (f.failed)
 		id = NGHTTP2_ERR_NOMEM;
 	else
-		id = nghttp2_submit_request(h2->session, NULL, f.at, f.count, ev->end_stream ? NULL : &http2_body, st);
+		id = nghttp2_submit_request(h2->session, NULL, f.at, f.count, 
+					    ev->end_stream && !st->tunnel ? NULL : &http2_body, st);
 	http2_fields_fini(&f);
 	st->id = id;
 	if (id > 0) {
@@ -272,7 +337,8 @@ static bool client_send(struct http_codec *c, struct http_stream *s, const struc
 	case HTTP_DATA:
 		return http2_write(st, ev->data, false);
 	case HTTP_END:
-		http2_write_end(st, &ev->flow->http.request.base);
+		if (!st->protocol.len)
+			http2_write_end(st, &ev->flow->http.request.base);
 		return false;
 	case HTTP_HEADERS:
 	case HTTP_INFORMATIONAL:

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* HTTP/2 towards the client: each of its streams is a request (spec/layers 10). */
 #include <errno.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -74,6 +75,8 @@ static int server_pseudo(struct http2_stream *st, struct str name, struct str va
 		to = &r->path;
 	else if (str_eq(name, STR("authority")))
 		to = &r->authority;
+	else if (str_eq(name, STR("protocol")) && http2_upgrades(st->h2->codec.base.env->options))
+		to = &st->protocol;
 	if (!to || to->ptr || st->head_seen)
 		return -EPROTO;
 	*to = value;
@@ -89,7 +92,9 @@ static const char *check_request(struct http2_stream *st)
 
 	if (!r->method.ptr)
 		return "a request without :method";
-	if (str_eq(r->method, STR("CONNECT"))) {
+	if (st->protocol.ptr && (!str_eq(r->method, STR("CONNECT")) || !st->protocol.len))
+		return "a :protocol without CONNECT";
+	if (str_eq(r->method, STR("CONNECT")) && !st->protocol.ptr) {
 		r->scheme = r->scheme.ptr ? r->scheme : STR("");
 		r->path = r->path.ptr ? r->path : STR("");
 	}
@@ -109,6 +114,33 @@ static const char *check_request(struct http2_stream *st)
 	if (!r->host.ptr)
 		r->host = STR("");
 	return NULL;
+}
+
+/*
+ * An extended CONNECT (RFC 8441) asks for what Upgrade asks for in HTTP/1, whose form it is given here: all that is
+ * behind this, flows too, knows one form. It is undone where the message leaves over HTTP/2. 0 or -ENOMEM.
+ */
+static int become_upgrade(struct http2_stream *st)
+{
+	struct http_request *r = &st->flow->http.request;
+	struct headers *h = &r->base.headers;
+	struct arena *a = &st->flow->arena;
+	struct env *env = st->h2->codec.base.env;
+	uint8_t key[16];
+	char *text;
+
+	r->method = STR("GET");
+	if (headers_add(h, a, STR("upgrade"), st->protocol) < 0 ||
+	    headers_add(h, a, STR("connection"), STR("Upgrade")) < 0)
+		return -ENOMEM;
+	if (!str_eq(st->protocol, STR("websocket")))
+		return 0;
+	env_uuid(env, key);
+	text = arena_alloc(a, 25);
+	if (!text)
+		return -ENOMEM;
+	EVP_EncodeBlock((unsigned char *)text, key, sizeof(key));
+	return headers_add(h, a, STR("sec-websocket-key"), (struct str){ text, 24 });
 }
 
 static void write_page(struct http2_stream *st, uint16_t status, const char *message);
@@ -154,6 +186,11 @@ static void request_head(struct http2_stream *st, const nghttp2_frame *frame)
 		return;
 	}
 	f = st->flow;
+	st->tunnel = str_eq(f->http.request.method, STR("CONNECT"));
+	if (st->protocol.ptr && become_upgrade(st) < 0) {
+		http2_die(h2, "out of memory", true);
+		return;
+	}
 	st->stream = http_request_headers(h2->codec.http, f, end);
 	if (!st->stream) {
 		http2_die(h2, "out of memory", true);
@@ -161,9 +198,17 @@ static void request_head(struct http2_stream *st, const nghttp2_frame *frame)
 	}
 	st->flow = NULL;
 	st->stream->at_client = st;
+	st->stream->upgrade = st->protocol.ptr;
 	if (schedule(st) == NGHTTP2_ERR_NOMEM)
 		http2_die(h2, "out of memory", true);
-	http_stream_start(st->stream, end);
+	if (!st->tunnel) {
+		http_stream_start(st->stream, end);
+		return;
+	}
+	http2_pause(st, true);
+	http_stream_start(st->stream, true);
+	if (st->stream)
+		http_request_event(st->stream, &(struct http_event){ .type = HTTP_END });
 }
 
 static void server_head(struct http2_stream *st, const nghttp2_frame *frame)
@@ -175,7 +220,7 @@ static void server_head(struct http2_stream *st, const nghttp2_frame *frame)
 		return;
 	}
 	f = flow_of(st);
-	if (!f || !st->stream)
+	if (!f || !st->stream || st->tunnel)
 		return;
 	f->http.request.base.has_trailers = true;
 	http_request_event(st->stream, &(struct http_event){ .type = HTTP_TRAILERS });
@@ -296,13 +341,19 @@ static void write_page(struct http2_stream *st, uint16_t status, const char *mes
 
 static void write_head(struct http2_stream *st, const struct http_response *r, bool interim, bool body)
 {
+	bool agreed = r->status == 101 && st->protocol.ptr;
 	struct http2_fields f;
 	char status[8];
 
-	snprintf(status, sizeof(status), "%03u", r->status % 1000u);
+	if (st->protocol.ptr && !interim && r->status / 100 == 2) {
+		/* To this client it would mean that its protocol is spoken from now on. */
+		write_page(st, 501, "The server did not change to the protocol that was asked for.");
+		return;
+	}
+	snprintf(status, sizeof(status), "%03u", agreed ? 200u : r->status % 1000u);
 	http2_fields_init(&f);
 	http2_fields_add(&f, STR(":status"), str_of(status));
-	http2_fields_message(&f, &r->base);
+	http2_fields_message(&f, &r->base, agreed);
 	submit(st, &f, interim, body);
 	http2_fields_fini(&f);
 }
@@ -342,6 +393,12 @@ static void send_error(struct http2_stream *st, const struct http_stream *s, con
 		reset(st, code);
 }
 
+/* The response opens a tunnel. */
+static bool switches(const struct http2_stream *st, const struct flow *f)
+{
+	return st->tunnel && f->http.response.status == (st->protocol.ptr ? 101 : 200);
+}
+
 static bool server_send(struct http_codec *c, struct http_stream *s, const struct http_event *ev)
 {
 	struct http2_stream *st = s->at_client;
@@ -357,12 +414,13 @@ static bool server_send(struct http_codec *c, struct http_stream *s, const struc
 		write_head(st, &ev->flow->http.response, true, true);
 		return false;
 	case HTTP_HEADERS:
-		write_head(st, &ev->flow->http.response, false, !ev->end_stream);
+		write_head(st, &ev->flow->http.response, false, !ev->end_stream || switches(st, ev->flow));
 		return false;
 	case HTTP_DATA:
-		return http2_write(st, ev->data, false);
+		return !st->out_end && http2_write(st, ev->data, false);
 	case HTTP_END:
-		http2_write_end(st, &ev->flow->http.response.base);
+		if (!st->out_end && !switches(st, ev->flow))
+			http2_write_end(st, &ev->flow->http.response.base);
 		return false;
 	case HTTP_TRAILERS:
 		return false;

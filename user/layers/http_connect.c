@@ -2,6 +2,7 @@
 /* A CONNECT (spec/layers 8.8): asked, answered, and the tunnel that follows. */
 #include <stdio.h>
 
+#include "layers/http2_tunnel.h"
 #include "layers/http_stream_impl.h"
 
 static void connect_refused(struct http_stream *s)
@@ -47,17 +48,61 @@ static void connect_failed(struct http_stream *s, const char *why)
 	stream_hook(s, HOOK_HTTP_CONNECT_ERROR, connect_refused);
 }
 
-/* The tunnel's layers start before the client hears of it (spec 8.8). The flow of a CONNECT that worked is not
- * shown. */
-static void connect_tunnel(struct http_stream *s)
+/* The stream is its tunnel's, and no more this one's. */
+static void give_up(struct http_stream *s)
 {
 	struct http *h = s->http;
-	struct layer *child = http_tunnel_new(h, s->connect, true, &h->base);
 
 	flow_free(s->flow);
 	s->flow = NULL;
 	s->ended = true;
 	http_stream_retire(h, s);
+}
+
+/* On a stream of HTTP/2, whose connection goes on with others. */
+static void connect_stream(struct http_stream *s)
+{
+	struct http *h = s->http;
+	struct http_response *r = &s->flow->http.response;
+	struct http2_tunnel *t = s->at_client ? http2_tunnel_new(h, NULL, s->at_client, NULL, true) : NULL;
+
+	if (!t) {
+		h->base.sink->conn_free(h->base.sink, s->connect);
+		if (s->at_client)
+			layer_reset(&h->base, h->client);
+		give_up(s);
+		return;
+	}
+	r->status = 200;
+	r->reason = STR("");
+	r->base.version = STR("HTTP/2.0");
+	stream_send_down(s, (struct http_event){ .type = HTTP_HEADERS });
+	if (http2_tunnel_adopt(t, s->connect) < 0)
+		h->base.sink->conn_free(h->base.sink, s->connect);
+	else
+		t->child = http_tunnel_new(&t->base, http2_tunnel_client(t), s->connect);
+	give_up(s);
+	if (!t->child) {
+		layer_free(&t->base);
+		return;
+	}
+	layer_event(&t->base, &(struct event){ .type = EV_START });
+	http2_tunnel_begin(t);
+}
+
+/* The tunnel's layers start before the client hears of it (spec 8.8). The flow of a CONNECT that worked is not
+ * shown. */
+static void connect_tunnel(struct http_stream *s)
+{
+	struct http *h = s->http;
+	struct layer *child;
+
+	if (h->codec->multiplex) {
+		connect_stream(s);
+		return;
+	}
+	child = h->tunnel = http_tunnel_new(&h->base, h->client, s->connect);
+	give_up(s);
 	if (!child) {
 		layer_reset(&h->base, h->client);
 		return;

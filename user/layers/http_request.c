@@ -181,6 +181,15 @@ bool stream_may_use_us(struct http_stream *s)
 	return ret != -ENOMEM;
 }
 
+/* Over HTTP/2 a WebSocket has to be asked for in another way; without that it would only become a GET. */
+static bool asks_websocket(const struct http_stream *s)
+{
+	const struct headers *h = &s->flow->http.request.base.headers;
+
+	return !s->http->codec->multiplex && str_eq_nocase(headers_find(h, STR("upgrade")), STR("websocket")) &&
+	       headers_has_token(h, STR("connection"), STR("upgrade"));
+}
+
 void stream_request_headers(struct http_stream *s, bool end_stream)
 {
 	struct http_request *r = &s->flow->http.request;
@@ -194,15 +203,16 @@ void stream_request_headers(struct http_stream *s, bool end_stream)
 		return;
 	}
 	if (str_eq(r->method, STR("CONNECT"))) {
-		if (s->http->codec->multiplex)
-			stream_fail(s, HTTP_ERROR_METHOD, "CONNECT is not possible over HTTP/2 here.");
-		else if (s->http->mode == HTTP_REGULAR || s->http->mode == HTTP_UPSTREAM)
+		if (s->http->mode == HTTP_REGULAR || s->http->mode == HTTP_UPSTREAM)
 			stream_connect(s);
+		else if (s->http->codec->multiplex)
+			stream_fail(s, HTTP_ERROR_METHOD, "CONNECT is for proxies, and this is none to its client.");
 		else
 			refuse(s, "mitm-bpf received an HTTP CONNECT request even though it is not running in "
 				  "regular/upstream mode.");
 		return;
 	}
+	s->upgrade |= asks_websocket(s);
 	bad = set_destination(s);
 	if (bad) {
 		s->request = s->response = MESSAGE_FAILED;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The response half of a stream (spec/layers 8.4): its body, the way down, what follows a 101, answers of our own. */
+/* The response half of a stream (spec/layers 8.4): its body, the way down, answers of our own. */
 #include "layers/http_reverse.h"
 #include "layers/http_stream_impl.h"
-#include "layers/websocket.h"
 
 #define RESPONSE_TOO_LARGE "Response body exceeds the body_size_limit."
 
@@ -40,36 +39,6 @@ static bool note_websocket(struct http_stream *s)
 	return f->http.messages != NULL;
 }
 
-static void upgraded(struct http_stream *s)
-{
-	struct http *h = s->http;
-	struct http_upstream *up = s->upstream;
-	struct flow *f = s->flow;
-	struct layer *child = NULL;
-
-	s->flow = NULL;
-	http_upstream_leave(s);
-	s->ended = true;
-	if (up && f->http.messages) {
-		child = h->tunnel = websocket_new(&up->codec->base, h->client, up->conn, f);
-	} else {
-		layer_flow(&s->base, HOOK_RESPONSE, f);
-		if (up && stream_options(s)->rawtcp)
-			child = http_tunnel_new(h, up->conn, false, &up->codec->base);
-		else
-			layer_log(&h->base, LOG_WARN,
-				  "Sent HTTP 101 response, but no protocol is enabled to upgrade to.");
-	}
-	http_stream_retire(h, s);
-	if (!child) {
-		layer_reset(&h->base, h->client);
-		return;
-	}
-	layer_event(child, &(struct event){ .type = EV_START });
-	up->codec->ops->tunnel(up->codec, child);
-	h->codec->ops->tunnel(h->codec, child);
-}
-
 /* The response hook was answered: what is left of the response leaves. */
 static void after_response(struct http_stream *s)
 {
@@ -82,7 +51,7 @@ static void after_response(struct http_stream *s)
 	stream_send_down(s, (struct http_event){ .type = HTTP_END });
 	s->response = MESSAGE_DONE;
 	if (s->flow->http.response.status == 101)
-		upgraded(s);
+		stream_upgraded(s);
 	else
 		stream_maybe_finish(s);
 }

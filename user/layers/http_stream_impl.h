@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One stream in four files: http_stream.c has its states, queue and end; http_request.c and http_response.c the two
- * halves; http_connect.c what a CONNECT does instead. Nobody else includes this.
+ * One stream in five files: http_stream.c has its states, queue and end; http_request.c and http_response.c the two
+ * halves; http_connect.c what a CONNECT does instead, http_upgrade.c what follows a 101. Nobody else includes this.
  */
 #pragma once
 
@@ -66,3 +66,7 @@ void stream_respond(struct http_stream *s);
 
 /* --- http_connect.c --- */
 void stream_connect(struct http_stream *s);
+
+/* --- http_upgrade.c --- */
+/* A 101 has gone to the client: what both sides say from now on is a WebSocket, or whatever it is. */
+void stream_upgraded(struct http_stream *s);

@@ -250,8 +250,7 @@ static int choose_protocol(struct tls_client *c)
 {
 	struct tls_layer *t = &c->tls;
 	const struct conn_record *client = t->client->record, *server = t->server ? t->server->record : NULL;
-	/* A proxy's client with TLS to the proxy itself (no server) asks with CONNECT: HTTP/1's only here (DB-10). */
-	bool http2 = server && t->base.env->options->http2;
+	bool http2 = t->base.env->options->http2;
 	struct str server_alpn = { 0 };
 
 	if (server && server->tls_setup.kind != STAMP_NONE)

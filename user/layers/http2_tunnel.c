@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: MIT */
+/* Commands of the layers inside become frames of a stream, its frames become their events. */
+#include "layers/http2_tunnel.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "layers/http2.h"
+
+struct http2_asking {
+	struct http2_asking *next;
+	struct layer *layer;
+};
+
+static struct http2_tunnel *tunnel_of(struct layer *l)
+{
+	return container_of(l, struct http2_tunnel, base);
+}
+
+static void to_child(struct http2_tunnel *t, const struct event *ev)
+{
+	layer_event(t->child, ev);
+	t->outer->lost |= t->sink.lost;
+}
+
+/* --- the sink of the layers inside ------------------------------------------------------------------------------- */
+
+static struct http2_tunnel *tunnel_of_sink(struct sink *s)
+{
+	return container_of(s, struct http2_tunnel, sink);
+}
+
+static bool sink_command(struct sink *s, struct command *cmd)
+{
+	struct sink *outer = tunnel_of_sink(s)->outer;
+
+	return outer->command(outer, cmd);
+}
+
+static void sink_forget(struct sink *s, struct layer *l)
+{
+	struct sink *outer = tunnel_of_sink(s)->outer;
+
+	outer->forget(outer, l);
+}
+
+static struct conn *sink_conn_new(struct sink *s)
+{
+	struct http2_tunnel *t = tunnel_of_sink(s);
+	struct conn *c = t->outer->conn_new(t->outer);
+
+	if (c && http2_tunnel_adopt(t, c) < 0) {
+		t->outer->conn_free(t->outer, c);
+		return NULL;
+	}
+	return c;
+}
+
+static void sink_conn_free(struct sink *s, struct conn *c)
+{
+	struct http2_tunnel *t = tunnel_of_sink(s);
+
+	for (uint32_t i = 0; i < t->conn_count; i++) {
+		if (t->conns[i] != c)
+			continue;
+		t->conns[i] = t->conns[--t->conn_count];
+		break;
+	}
+	t->outer->conn_free(t->outer, c);
+}
+
+int http2_tunnel_adopt(struct http2_tunnel *t, struct conn *c)
+{
+	if (t->conn_count == t->conn_cap) {
+		uint32_t cap = MAX(t->conn_cap * 2, 4u);
+		struct conn **grown = mem_realloc(t->conns, cap * sizeof(struct conn *));
+
+		if (!grown)
+			return -ENOMEM;
+		t->conns = grown;
+		t->conn_cap = cap;
+	}
+	t->conns[t->conn_count++] = c;
+	return 0;
+}
+
+bool http2_tunnel_owns(const struct http2_tunnel *t, const struct conn *c)
+{
+	for (uint32_t i = 0; i < t->conn_count; i++)
+		if (t->conns[i] == c)
+			return true;
+	return false;
+}
+
+/* --- hooks that are waited for ----------------------------------------------------------------------------------- */
+
+/* Their completions do not come this way: who still waits is asked. */
+static bool anybody_asks(struct http2_tunnel *t)
+{
+	for (struct http2_asking **at = &t->asking; *at;) {
+		struct http2_asking *a = *at;
+
+		if (a->layer->waiting_for == EV_HOOK_DONE) {
+			at = &a->next;
+			continue;
+		}
+		*at = a->next;
+		mem_free(a);
+	}
+	return t->asking;
+}
+
+static bool hook(struct http2_tunnel *t, struct command *cmd)
+{
+	struct http2_asking *a;
+
+	if (layer_command(&t->base, cmd))
+		return true;
+	anybody_asks(t);
+	a = mem_alloc(sizeof(*a));
+	if (!a) {
+		t->outer->lost = true;
+		return false;
+	}
+	*a = (struct http2_asking){ t->asking, cmd->from };
+	t->asking = a;
+	return false;
+}
+
+static void tunnel_forget(struct layer *l, const struct layer *below)
+{
+	struct http2_tunnel *t = tunnel_of(l);
+
+	for (struct http2_asking **at = &t->asking; *at;) {
+		struct http2_asking *a = *at;
+
+		if (a->layer != below) {
+			at = &a->next;
+			continue;
+		}
+		*at = a->next;
+		mem_free(a);
+	}
+}
+
+/* --- a stream as a connection ------------------------------------------------------------------------------------ */
+
+static void let_go(struct http2_pipe *p)
+{
+	struct http2_tunnel *t = p->tunnel;
+
+	if (!p->stream)
+		return;
+	p->stream->pipe = NULL;
+	p->stream = NULL;
+	if (p == &t->server)
+		t->up->tunnels--;
+	if (p->conn.record->refs == 1)
+		p->conn.record->end = env_stamp(t->base.env);
+}
+
+static void close_own(struct http2_tunnel *t)
+{
+	for (uint32_t i = 0; i < t->conn_count; i++)
+		if (t->conns[i]->state != CONN_CLOSED)
+			layer_close(&t->base, t->conns[i]);
+}
+
+static bool pipe_send(struct http2_pipe *p, struct chain *data)
+{
+	if (p->stream && (p->conn.state & CONN_CAN_WRITE))
+		return http2_write(p->stream, data, false);
+	chain_clear(data);
+	return false;
+}
+
+static void pipe_close(struct http2_pipe *p, const struct command *cmd)
+{
+	struct http2_stream *st = p->stream;
+
+	if (cmd->half && (p->conn.state & CONN_CAN_READ)) {
+		if (st && (p->conn.state & CONN_CAN_WRITE))
+			http2_write(st, NULL, true);
+		p->conn.state &= (uint8_t)~CONN_CAN_WRITE;
+		return;
+	}
+	p->conn.state = CONN_CLOSED;
+	let_go(p);
+	if (st)
+		http2_leave(st, cmd->reset);
+	if (p == &p->tunnel->client)
+		close_own(p->tunnel);
+}
+
+static void pipe_pause(struct http2_pipe *p, uint32_t why, bool pause)
+{
+	uint32_t before = p->conn.paused;
+
+	if (why & PAUSE_BLOCKED) {
+		p->blocked += pause ? 1 : (uint32_t)-1;
+		pause = p->blocked != 0;
+	}
+	p->conn.paused = pause ? before | why : before & ~why;
+	if (p->stream && !before != !p->conn.paused)
+		http2_pause(p->stream, p->conn.paused != 0);
+}
+
+void http2_pipe_data(struct http2_pipe *p, struct chain *data)
+{
+	p->conn.bytes_arrived = true;
+	to_child(p->tunnel, &(struct event){ .type = EV_DATA, .conn = &p->conn, .data = data });
+	chain_clear(data);
+}
+
+void http2_pipe_ended(struct http2_pipe *p)
+{
+	if (!(p->conn.state & CONN_CAN_READ))
+		return;
+	p->conn.state &= (uint8_t)~CONN_CAN_READ;
+	to_child(p->tunnel, &(struct event){ .type = EV_CLOSED, .conn = &p->conn });
+}
+
+void http2_pipe_writable(struct http2_pipe *p)
+{
+	to_child(p->tunnel, &(struct event){ .type = EV_WRITABLE, .conn = &p->conn });
+}
+
+void http2_pipe_gone(struct http2_pipe *p, bool reset)
+{
+	bool told = p->conn.state == CONN_CLOSED;
+
+	p->conn.state = CONN_CLOSED;
+	let_go(p);
+	if (!told)
+		to_child(p->tunnel, &(struct event){ .type = EV_CLOSED, .conn = &p->conn, .reset = reset });
+}
+
+/* --- the layer --------------------------------------------------------------------------------------------------- */
+
+static struct http2_pipe *pipe_of(struct http2_tunnel *t, const struct conn *c)
+{
+	return c == &t->client.conn ? &t->client : c == &t->server.conn ? &t->server : NULL;
+}
+
+static bool pipe_command(struct http2_pipe *p, struct command *cmd)
+{
+	switch (cmd->type) {
+	case CMD_SEND:
+		return pipe_send(p, cmd->data);
+	case CMD_CLOSE:
+		pipe_close(p, cmd);
+		return false;
+	case CMD_PAUSE:
+		pipe_pause(p, cmd->why, true);
+		return false;
+	case CMD_RESUME:
+		pipe_pause(p, cmd->why, false);
+		return false;
+	case CMD_OPEN:                   /* a stream that was over before it was looked at */
+		layer_event(cmd->from, &(struct event){
+			.type = EV_OPENED, .conn = cmd->conn, .error = "connection closed" });
+		return false;
+	case CMD_HOOK:
+	case CMD_FLOW:
+	case CMD_LOG:
+	case CMD_WAKEUP:
+		return false;
+	}
+	abort();
+}
+
+static bool tunnel_command(struct layer *l, struct command *cmd)
+{
+	struct http2_tunnel *t = tunnel_of(l);
+	struct http2_pipe *p = pipe_of(t, cmd->conn);
+	bool answer;
+
+	if (cmd->type == CMD_HOOK)
+		return hook(t, cmd);
+	if (!p)
+		return layer_command(l, cmd);
+	/* The stream may be over once its frames are sent: not before we are done with it. */
+	http_enter(t->http);
+	answer = pipe_command(p, cmd);
+	http_leave(t->http);
+	return answer;
+}
+
+static void tunnel_handle(struct layer *l, const struct event *ev)
+{
+	to_child(tunnel_of(l), ev);
+}
+
+static void pipe_fini(struct http2_pipe *p)
+{
+	struct http2_stream *st = p->stream;
+
+	let_go(p);
+	if (st)
+		http2_leave(st, true);
+	conn_record_put(p->conn.record);
+}
+
+static void tunnel_free(struct layer *l)
+{
+	struct http2_tunnel *t = tunnel_of(l);
+	struct http *h = t->http;
+
+	for (struct http2_tunnel **at = &h->tunnels; *at; at = &(*at)->next) {
+		if (*at != t)
+			continue;
+		*at = t->next;
+		break;
+	}
+	if (h->tunnel == l)
+		h->tunnel = NULL;
+	layer_free(t->child);
+	pipe_fini(&t->client);
+	pipe_fini(&t->server);
+	while (t->conn_count)
+		sink_conn_free(&t->sink, t->conns[t->conn_count - 1]);
+	mem_free(t->conns);
+	layer_fini(l);
+	while (t->asking)
+		tunnel_forget(l, t->asking->layer);
+	mem_free(t);
+}
+
+static const struct layer_ops tunnel_ops = {
+	.name = "http2-tunnel",
+	.handle = tunnel_handle,
+	.command = tunnel_command,
+	.forget = tunnel_forget,
+	.free = tunnel_free,
+};
+
+/* --- making it --------------------------------------------------------------------------------------------------- */
+
+/* A connection of its own, about which nothing is known but where it came from. */
+static void forget_outer(struct conn_record *r)
+{
+	r->tls = false;
+	r->alpn = r->cipher = r->sni = r->tls_version = r->mitmcert = r->client_hello = (struct str){ 0 };
+	r->certificates = r->alpn_offers = r->cipher_list = (struct conn_list){ 0 };
+	r->tls_setup = (struct stamp){ 0 };
+}
+
+static int pipe_init(struct http2_pipe *p, struct http2_tunnel *t, const struct conn *outer, bool inner)
+{
+	struct conn *c = &p->conn;
+
+	p->tunnel = t;
+	c->record = conn_record_get(outer->record);
+	c->is_client = outer->is_client;
+	c->state = CONN_OPEN;
+	c->authenticated = outer->authenticated;
+	c->origin = outer->origin;
+	c->peer = outer->peer;
+	c->bound_if = outer->bound_if;
+	if (!inner)
+		return 0;
+	if (conn_record_edit(&c->record) < 0)
+		return -ENOMEM;
+	forget_outer(c->record);
+	return 0;
+}
+
+static void attach(struct http2_pipe *p, struct http2_stream *st)
+{
+	p->stream = st;
+	if (!st)
+		return;
+	st->stream = NULL;
+	st->pipe = p;
+}
+
+struct http2_tunnel *http2_tunnel_new(struct http *h, struct http_upstream *up, struct http2_stream *client,
+				      struct http2_stream *server, bool inner)
+{
+	struct layer *parent = up && !server ? &up->codec->base : &h->base;
+	struct http2_tunnel *t = mem_zalloc(sizeof(*t));
+
+	if (!t)
+		return NULL;
+	if ((client && pipe_init(&t->client, t, h->client, inner) < 0) ||
+	    (server && pipe_init(&t->server, t, up->conn, false) < 0)) {
+		conn_record_put(t->client.conn.record);
+		conn_record_put(t->server.conn.record);
+		mem_free(t);
+		return NULL;
+	}
+	layer_init(&t->base, &tunnel_ops, parent, NULL, NULL);
+	t->http = h;
+	t->up = up;
+	t->outer = t->base.sink;
+	t->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free, false };
+	t->base.sink = &t->sink;
+	attach(&t->client, client);
+	attach(&t->server, server);
+	if (server)
+		up->tunnels++;
+	t->next = h->tunnels;
+	h->tunnels = t;
+	return t;
+}
+
+struct conn *http2_tunnel_client(struct http2_tunnel *t)
+{
+	return t->client.tunnel ? &t->client.conn : t->http->client;
+}
+
+struct conn *http2_tunnel_server(struct http2_tunnel *t)
+{
+	return t->server.tunnel ? &t->server.conn : t->up->conn;
+}
+
+static void pipe_begin(struct http2_pipe *p)
+{
+	struct http2_stream *st = p->stream;
+
+	if (st && st->early.len)
+		http2_pipe_data(p, &st->early);
+	if (p->stream && p->stream->ended)
+		http2_pipe_ended(p);
+	if (p->stream && !p->conn.paused)
+		http2_pause(p->stream, false);
+}
+
+void http2_tunnel_begin(struct http2_tunnel *t)
+{
+	pipe_begin(&t->server);
+	pipe_begin(&t->client);
+}
+
+bool http2_tunnel_over(struct http2_tunnel *t)
+{
+	return t->client.tunnel && t->client.conn.state == CONN_CLOSED && !anybody_asks(t);
+}
+
+static struct conn *find_open(const struct http2_tunnel *t)
+{
+	for (uint32_t i = 0; i < t->conn_count; i++)
+		if (t->conns[i]->state != CONN_CLOSED)
+			return t->conns[i];
+	return NULL;
+}
+
+void http2_tunnel_finish(struct http2_tunnel *t)
+{
+	for (struct conn *c = find_open(t); c; c = find_open(t)) {
+		layer_close(&t->base, c);
+		to_child(t, &(struct event){ .type = EV_CLOSED, .conn = c });
+	}
+	if (t->up && !t->server.tunnel && t->up->conn->state != CONN_CLOSED) {
+		layer_close(&t->base, t->up->conn);
+		to_child(t, &(struct event){ .type = EV_CLOSED, .conn = t->up->conn });
+	}
+	if (t->server.stream)
+		pipe_close(&t->server, &(struct command){ .type = CMD_CLOSE });
+}
