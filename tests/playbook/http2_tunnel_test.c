@@ -507,7 +507,7 @@ static void dialogue_connect(void *arg)
 	h2_give(&w, SIDE_CLIENT);
 	H2_WANT(&w, "new4 \"SSH-2.0-y\\r\\n\"\nclose new4 half\n");
 	h2_close(&w, SIDE_NEW + 1, false);
-	H2_WANT(&w, "close new4\nflow tcp_end\nclient DATA 3 end \"\"\n");
+	H2_WANT(&w, "close new4\nclose new4\nflow tcp_end\nclient DATA 3 end \"\"\n");
 	/* the other goes on */
 	h2_data(&w, 1, 0, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
 	h2_give(&w, SIDE_CLIENT);
