@@ -76,6 +76,7 @@ help:
 	@echo "make check        unit, playbook, simulator, failing-malloc tests, tidy, include table; ASan+UBSan"
 	@echo "make check-threads  the tests that cross threads, under ThreadSanitizer"
 	@echo "make selftest     kernel and end-to-end tests (root, TAP)"
+	@echo "make interop      clients and servers in Python, Go and Node through the program (root; registries, else skipped)"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS (default 20) each; FUZZ_ONLY=name for one"
 	@echo "make bench        side by side with other proxies; writes docs/PERFORMANCE.md's table"
 	@echo "make tidy         style and size limits; make install / uninstall (PREFIX, DESTDIR); make clean"
@@ -184,6 +185,12 @@ selftest:
 	+$(Q)$(MAKE) --no-print-directory WERROR=1 selftests-built
 	$(Q)selftests/run --timeout 180 --tally build/tally/selftest $(SELFTESTS)
 
+interop:
+	$(Q)[ $$(id -u) = 0 ] || { echo "interop needs root: run sudo make interop" >&2; exit 1; }
+	+$(Q)$(MAKE) --no-print-directory WERROR=1 all
+	$(Q)selftests/interop/prepare
+	$(Q)selftests/run --timeout 900 --tally build/tally/interop selftests/interop/interop_test.py
+
 test:
 	+$(Q)MAKE='$(MAKE)' scripts/test
 
@@ -220,7 +227,7 @@ clean:
 	$(Q)rm -rf build
 
 FORCE:
-.PHONY: help all deps run check check-threads selftest test fuzz bench tidy demo install uninstall clean \
+.PHONY: help all deps run check check-threads selftest interop test fuzz bench tidy demo install uninstall clean \
 	tests-built threads-built fuzz-built selftests-built bench-built FORCE
 .SECONDARY:
 

@@ -164,10 +164,10 @@ def netlink(*words, netns=None):
 
 class World:
     """The calling process moves into a network and a mount namespace of its own, with an origin's namespace behind a
-    veth. Clients run in a child cgroup; only that one is ever steered. `stack` is the running test's."""
+    veth. Clients run in a child cgroup; only that one is ever steered. `stack` is the running test's, `whole` all tests'."""
 
     def __init__(self, stack):
-        self.proxies, self.stack = [], stack
+        self.proxies, self.stack, self.whole = [], stack, stack
         if os.geteuid() != 0:
             skip_all("needs root")
         if not os.access(MITM_BPF, os.X_OK):

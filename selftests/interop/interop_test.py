@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Real clients and servers of three languages, steered through the real program: each gets what it would get without
 us, and the flow that was recorded says what passed. `make interop` runs it, once `prepare` has made what it needs."""
-import atexit
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -30,7 +30,7 @@ class Lane:
 
     def __init__(self, w):
         self.stack, self.servers, self.count, self.seen = contextlib.ExitStack(), {}, 0, []
-        atexit.register(self.stack.close)
+        w.whole.callback(self.stack.close)
         with self.shared(w):
             self.proxy = w.proxy(intercept="python3,interop-go,node,curl,nghttp")
         self.env = e2e.plain_environment(SSL_CERT_FILE=w.ca, NODE_EXTRA_CA_CERTS=w.ca)
@@ -120,7 +120,7 @@ def http_stream(got, flow, version):
 
 
 def http_trailers(got, flow, version):
-    same((got["status"], got["body"], got["trailer"], got["hints"]), (200, True, f"{len(BODY)} up", 103), "the client's")
+    same((got["status"], got["body"], got["trailer"], got["hints"]), (200, True, f"{len(BODY)} up", 103), "what it got")
     same([[k.lower(), v] for k, v in flow["request"]["trailers"]], [[b"x-up", b"up"]], "the request's trailers")
     same([[k.lower(), v] for k, v in flow["response"]["trailers"]], [[b"x-sum", b"%d up" % len(BODY)]],
          "the response's trailers")
@@ -159,8 +159,9 @@ def grpc_status(flow):
 def add(name, function):
     def case(w):
         function(w)
-    case.__doc__ = case.__name__ = name
-    globals()[f"test_{len([n for n in globals() if n.startswith('test_')]):03d}"] = case
+    case.__doc__ = name
+    case.__name__ = "test_" + re.sub(r"\W+", "_", name)
+    globals()[case.__name__] = case
 
 
 HTTP = {"get": http_get, "post": http_post, "stream": http_stream}
@@ -189,8 +190,8 @@ def add_websocket(client, library, server, port, messages):
 
 GRPC = {"unary": ({"same": True, "trailer": "there"}, "0"), "large": ({"same": True, "trailer": "there"}, "0"),
         "server-stream": ({"body": "m0m1m2"}, "0"), "client-stream": ({"body": "a+b+c"}, "0"),
-        "bidi": ({"body": "re:0,re:1,re:2,re:3,re:4", "rest": 0}, "0"), "error": ({"details": "nothing of that kind"}, "5"),
-        "deadline": ({}, None), "cancel": ({}, None)}
+        "bidi": ({"body": "re:0,re:1,re:2,re:3,re:4", "rest": 0}, "0"),
+        "error": ({"details": "nothing of that kind"}, "5"), "deadline": ({}, None), "cancel": ({}, None)}
 CODES = {"error": ("NOT_FOUND", "NotFound"), "deadline": ("DEADLINE_EXCEEDED", "DeadlineExceeded"),
          "cancel": ("CANCELLED", "Canceled")}
 
@@ -209,13 +210,15 @@ def add_grpc(client, library, server):
                 same(grpc_status(flow), [status], "the flow's grpc-status")
             else:
                 check(got["cancelled"] >= 1, "the server did not hear of the end")
-                check(flow["error"], "the flow has no error")
+                # some servers look at the clock themselves, and say so
+                check(flow["error"] or grpc_status(flow) in (["1"], ["4"]), "the flow knows nothing of it")
         add(f"{client} {library} to {server}, gRPC: {scenario}", run)
 
 
 for one in ("python", "go", "node"):
     for other in ("requests", "urllib3", "aiohttp", "httpx"):
-        add_http("python", other, one, "http", HTTP1, ("get", "post") if other == "aiohttp" else ("get", "post", "stream"))
+        add_http("python", other, one, "http", HTTP1,
+                 ("get", "post") if other == "aiohttp" else ("get", "post", "stream"))
     add_http("go", "http1", one, "http", HTTP1, ("get", "post", "stream", "trailers") if one != "python" else
              ("get", "post", "stream"))
     add_http("node", "fetch", one, "http", HTTP1)

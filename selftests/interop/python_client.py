@@ -108,8 +108,8 @@ def ws_h2():
     http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     http2.initiate_connection()
     sock.sendall(http2.data_to_send())
-    ws, out, asked = protocol.Protocol(protocol.CLIENT, max_size=None), {}, False
-    while "closed" not in out:
+    ws, out, asked, ended = protocol.Protocol(protocol.CLIENT, max_size=None), {}, False, False
+    while not ended:
         for event in http2.receive_data(sock.recv(65536)):
             if isinstance(event, h2.events.RemoteSettingsChanged) and not asked:
                 out["offered"] = http2.remote_settings.enable_connect_protocol
@@ -118,30 +118,28 @@ def ws_h2():
                                        ("x-case", CASE)])
                 asked = True
             elif isinstance(event, h2.events.ResponseReceived):
-                out["status"] = dict(event.headers)[b":status" if isinstance(event.headers[0][0], bytes)
-                                                    else ":status"]
+                out["status"] = next(v if isinstance(v, str) else v.decode() for k, v in event.headers)
                 ws.send_text("héllo".encode())
             elif isinstance(event, h2.events.DataReceived):
                 http2.acknowledge_received_data(event.flow_controlled_length, 1)
                 ws.receive_data(event.data)
             elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
-                out.setdefault("closed", None)
+                ended = True
         for frame in ws.events_received():
-            if frame.opcode is frames.OP_TEXT:
+            if frame.opcode is frames.Opcode.TEXT:
                 out["text"] = frame.data.decode()
                 ws.send_binary(BODY[:30000])
-            elif frame.opcode is frames.OP_BINARY:
+            elif frame.opcode is frames.Opcode.BINARY:
                 out["binary"] = bytes(frame.data) == BODY[:30000]
                 ws.send_close(4001, "done")
-            elif frame.opcode is frames.OP_CLOSE:
+            elif frame.opcode is frames.Opcode.CLOSE:
                 out["closed"] = ws.close_rcvd.code
         for data in ws.data_to_send():
-            while data:
+            while data and not ended:
                 room = min(len(data), http2.local_flow_control_window(1), http2.max_outbound_frame_size)
                 http2.send_data(1, data[:room])
                 data = data[room:]
         sock.sendall(http2.data_to_send())
-    out["status"] = out["status"].decode() if isinstance(out["status"], bytes) else out["status"]
     return out
 
 

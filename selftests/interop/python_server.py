@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Servers on Python libraries: aiohttp (HTTP/1.1), websockets, grpcio, and h2 with extended CONNECT. Prints the ports."""
+"""Servers on Python libraries: aiohttp (HTTP/1.1), websockets, grpcio, h2 with extended CONNECT. Prints the ports."""
 import asyncio
 import json
 import socket
@@ -95,7 +95,9 @@ class Http2:
     def __init__(self, sock):
         self.sock = sock
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
-        self.h2.local_settings[h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+        codes = h2.settings.SettingCodes
+        self.h2.local_settings = h2.settings.Settings(client=False, initial_values={
+            codes.ENABLE_CONNECT_PROTOCOL: 1, codes.MAX_CONCURRENT_STREAMS: 100})
         self.h2.initiate_connection()
         self.bodies, self.heads, self.sockets = {}, {}, {}
 
@@ -136,12 +138,15 @@ class Http2:
         ws = self.sockets[stream]
         ws.receive_data(data)
         for frame in ws.events_received():
-            if frame.opcode is websockets.frames.OP_TEXT:
+            if frame.opcode is websockets.frames.Opcode.TEXT:
                 ws.send_text(frame.data)
-            elif frame.opcode is websockets.frames.OP_BINARY:
+            elif frame.opcode is websockets.frames.Opcode.BINARY:
                 ws.send_binary(frame.data)
         for out in ws.data_to_send():
-            self.h2.send_data(stream, out, end_stream=not out)
+            for at in range(0, len(out), 16384):
+                self.h2.send_data(stream, out[at:at + 16384])
+            if not out:
+                self.h2.end_stream(stream)
 
 
 def serve_http2():

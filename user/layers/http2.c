@@ -324,11 +324,12 @@ static int on_invalid_header(nghttp2_session *session __unused, const nghttp2_fr
 	return 0;
 }
 
-static int on_invalid_frame(nghttp2_session *session __unused, const nghttp2_frame *frame __unused, int code,
-			    void *owner)
+static int on_invalid_frame(nghttp2_session *session __unused, const nghttp2_frame *frame, int code, void *owner)
 {
 	struct http2 *h2 = owner;
 
+	/* grpc-go says good-bye with a stream number that only servers may use: not worth anybody's attention. */
+	h2->leaving = frame->hd.type == NGHTTP2_GOAWAY;
 	/* nghttp2 sees to connection errors; a malformed message is one to us (RFC 9113 5.4.2 allows it). */
 	if (code == NGHTTP2_ERR_HTTP_HEADER || code == NGHTTP2_ERR_HTTP_MESSAGING)
 		http2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, "malformed message");
@@ -450,7 +451,8 @@ static int before_send(nghttp2_session *session __unused, const nghttp2_frame *f
 		snprintf(h2->why_text, sizeof(h2->why_text), "HTTP/2 protocol error: %.*s",
 			 (int)MIN(frame->goaway.opaque_data_len, (size_t)150), (const char *)frame->goaway.opaque_data);
 		h2->why = h2->why_text;
-		layer_log(&h2->codec.base, LOG_INFO, "%s: %s", h2->role->server ? "client" : "server", h2->why);
+		layer_log(&h2->codec.base, h2->leaving ? LOG_DEBUG : LOG_INFO, "%s: %s",
+			  h2->role->server ? "client" : "server", h2->why);
 	}
 	if (frame->hd.type != NGHTTP2_RST_STREAM || frame->rst_stream.error_code != NGHTTP2_PROTOCOL_ERROR)
 		return 0;

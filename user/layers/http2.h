@@ -87,6 +87,7 @@ struct http2 {
 	struct slice reading;            /* what nghttp2 is given at the moment */
 	bool full;                       /* the connection is over its high-water mark */
 	bool batched;                    /* out has enough for one send */
+	bool leaving;                    /* its last frame was a good-bye, and wrong */
 	bool closed;                     /* nothing is read or written any more */
 	bool told;                       /* role->dead() was called */
 	bool in_flush;

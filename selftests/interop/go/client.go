@@ -214,7 +214,13 @@ func (c client) streams(ctx context.Context, conn *grpc.ClientConn) (result, err
 			return nil, err
 		}
 		out, err := receive()
-		return result{"body": string(out)}, err
+		if err != nil {
+			return nil, err
+		}
+		if _, err = receive(); err != io.EOF {
+			return nil, fmt.Errorf("after the end: %w", err)
+		}
+		return result{"body": string(out)}, nil
 	}
 	var got []string
 	for i := range 5 {

@@ -154,8 +154,9 @@ func httpStream(w http.ResponseWriter, _ *http.Request) {
 func httpTrailers(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(103)
 	w.Header().Set("Trailer", "X-Sum")
-	n, _ := io.Copy(w, r.Body)
-	w.Header().Set("X-Sum", fmt.Sprint(n, " ", r.Trailer.Get("X-Up")))
+	body, _ := io.ReadAll(r.Body)
+	w.Write(body)
+	w.Header().Set("X-Sum", fmt.Sprint(len(body), " ", r.Trailer.Get("X-Up")))
 }
 
 func wsEcho(w http.ResponseWriter, r *http.Request) {

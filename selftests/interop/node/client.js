@@ -45,7 +45,8 @@ async function viaHttp2() {
   const session = await connectHttp2();
   const path = { stream: '/stream', trailers: '/trailers' }[scenario] ?? '/echo';
   const sends = scenario === 'post' || scenario === 'trailers';
-  const stream = session.request({ ':method': sends ? 'POST' : 'GET', ':path': path, ...headers },
+  const declared = scenario === 'trailers' ? { trailer: 'x-up' } : {};
+  const stream = session.request({ ':method': sends ? 'POST' : 'GET', ':path': path, ...headers, ...declared },
     { endStream: !sends, waitForTrailers: scenario === 'trailers' });
   const out = {};
   stream.on('headers', (head) => { out.hints = head[':status']; });
@@ -127,7 +128,8 @@ function viaGrpc() {
         { same: value.equals(message), trailer: end.metadata.get('x-trailer')[0] }));
     }
     case 'server-stream':
-      return pieces(client.makeServerStreamRequest(at('ServerStream'), same, same, Buffer.from('m'), meta, limit(10000)));
+      return pieces(client.makeServerStreamRequest(at('ServerStream'), same, same, Buffer.from('m'), meta,
+        limit(10000)));
     case 'client-stream':
       return new Promise((resolve, reject) => {
         const call = client.makeClientStreamRequest(at('ClientStream'), same, same, meta, limit(10000),

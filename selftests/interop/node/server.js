@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Servers on Node: its http2 module (which also takes HTTP/1.1), ws, @grpc/grpc-js. server.js HOST CHAIN KEY prints ports.
+// Servers on Node: http2 (which takes HTTP/1.1, too), ws, @grpc/grpc-js. server.js HOST CHAIN KEY prints its ports.
 import fs from 'node:fs';
 import http2 from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
