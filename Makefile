@@ -76,7 +76,7 @@ help:
 	@echo "make check        unit, playbook, simulator, failing-malloc tests, tidy, include table; ASan+UBSan"
 	@echo "make check-threads  the tests that cross threads, under ThreadSanitizer"
 	@echo "make selftest     kernel and end-to-end tests (root, TAP)"
-	@echo "make interop      clients and servers in Python, Go and Node through the program (root; registries, else skipped)"
+	@echo "make interop      clients and servers in Python, Go and Node (root; uses their registries, else skips)"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS (default 20) each; FUZZ_ONLY=name for one"
 	@echo "make bench        side by side with other proxies; writes docs/PERFORMANCE.md's table"
 	@echo "make tidy         style and size limits; make install / uninstall (PREFIX, DESTDIR); make clean"

@@ -164,7 +164,8 @@ def netlink(*words, netns=None):
 
 class World:
     """The calling process moves into a network and a mount namespace of its own, with an origin's namespace behind a
-    veth. Clients run in a child cgroup; only that one is ever steered. `stack` is the running test's, `whole` all tests'."""
+    veth. Clients run in a child cgroup; only that one is ever steered. `stack` is the running test's,
+    `whole` all tests' together."""
 
     def __init__(self, stack):
         self.proxies, self.stack, self.whole = [], stack, stack

@@ -243,6 +243,23 @@ for one in ("python", "go", "node"):
     add_grpc("node", "grpc", one)
 
 
+def test_connect(w):
+    """python h2: two CONNECT tunnels on one connection to the proxy, TLS inside"""
+    needs("python", "go")
+    at = lane(w)
+    at.count += 1
+    proxy = w.proxy("--mode", "regular@127.0.0.1:0")
+    env = {**at.env, "PROXY_PORT": str(wait_for(5, "the proxy listens", proxy.listen_port))}
+    target = f"{e2e.ORIGIN4}:{at.ports(w, 'go')['http']}"
+    done = w.run(*CLIENTS["python"], "connect", "tunnels", target, at.count, env=env, inside=False)
+    same(json.loads(done.well()), {"alpn": "h2", "status": ["200", "200"], "bodies": ["/echo?1", "/echo?3"]},
+         "what the client got")
+    for path in ("/echo?1", "/echo?3"):
+        flow = proxy.flow(path)
+        same(flow["request"]["scheme"], b"https", "the scheme inside")
+        versions(flow, HTTP1)
+
+
 def test_curl(w):
     """curl --http2 to go and to node: HTTP/2.0"""
     for server in ("go", "node"):

@@ -143,6 +143,65 @@ def ws_h2():
     return out
 
 
+class Inner:
+    """A request over TLS in a tunnel; `told` and `tells` are the tunnel's bytes."""
+
+    def __init__(self, path):
+        self.told, self.tells, self.got, self.over = ssl.MemoryBIO(), ssl.MemoryBIO(), b"", False
+        tls = ssl.create_default_context(cafile=CA)
+        self.tls = tls.wrap_bio(self.told, self.tells, server_hostname=TARGET.rsplit(":", 1)[0])
+        self.asks = f"GET {path} HTTP/1.1\r\nHost: {TARGET}\r\nx-case: {CASE}\r\nConnection: close\r\n\r\n".encode()
+
+    def go_on(self):
+        try:
+            self.tls.do_handshake()
+            if self.asks:
+                self.tls.write(self.asks)
+                self.asks = b""
+            while not self.over:
+                part = self.tls.read(65536)
+                self.got += part
+                self.over = not part
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.over = True
+        return self.tells.read()
+
+
+def connect_h2():
+    """Two tunnels on one connection to the proxy (RFC 9113 8.5), TLS inside of each, both at once."""
+    import h2.config
+    import h2.connection
+    import h2.events
+    tls = ssl.create_default_context(cafile=CA)
+    tls.set_alpn_protocols(["h2"])
+    raw = socket.create_connection(("127.0.0.1", int(os.environ["PROXY_PORT"])), 10)
+    sock = tls.wrap_socket(raw, server_hostname="localhost")
+    http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+    http2.initiate_connection()
+    inner, out = {1: Inner("/echo?1"), 3: Inner("/echo?3")}, {"alpn": sock.selected_alpn_protocol(), "status": []}
+    for stream in inner:
+        http2.send_headers(stream, [(":method", "CONNECT"), (":authority", TARGET)])
+    sock.sendall(http2.data_to_send())
+    while not all(one.over for one in inner.values()):
+        for event in http2.receive_data(sock.recv(65536)):
+            if isinstance(event, h2.events.ResponseReceived):
+                out["status"].append(dict(event.headers)[":status"])
+                http2.send_data(event.stream_id, inner[event.stream_id].go_on())
+            elif isinstance(event, h2.events.DataReceived):
+                http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                inner[event.stream_id].told.write(event.data)
+                answer = inner[event.stream_id].go_on()
+                if answer:
+                    http2.send_data(event.stream_id, answer)
+            elif isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
+                inner[event.stream_id].over = True
+        sock.sendall(http2.data_to_send())
+    out["bodies"] = [one.got.rsplit(b"\r\n\r\n", 1)[1].decode() for one in inner.values()]
+    return out
+
+
 def grpc_call():
     import grpc
     with open(CA, "rb") as f:
@@ -194,5 +253,6 @@ def bidi(method, meta):
 
 ALL = {"httpx": lambda: http_httpx(False), "httpx-h2": lambda: http_httpx(True), "requests": http_requests,
        "urllib3": http_urllib3, "aiohttp": lambda: asyncio.run(http_aiohttp()),
-       "websockets": lambda: asyncio.run(ws_websockets()), "h2": ws_h2, "grpcio": grpc_call}
+       "websockets": lambda: asyncio.run(ws_websockets()), "h2": ws_h2, "connect": connect_h2,
+       "grpcio": grpc_call}
 print(json.dumps(ALL[LIBRARY]()))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is said beside the messages of HTTP/2: priorities (RFC 9218), pings that keep a connection, what clients offer. */
+/* What is said beside the messages of HTTP/2: priorities (RFC 9218), and pings that keep a connection. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -65,10 +65,12 @@ static void test_prefaces(void **state)
 	h2_magic(&w);
 	h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
 	h2_give(&w, SIDE_CLIENT);
-	H2_WANT(&w, "open server\nclient SETTINGS 0 3=100 4=262144 6=65536 9=1 8=1\nclient SETTINGS 0 ack\nclient WINDOW 0 +16711681\n");
+	H2_WANT(&w, "open server\nclient SETTINGS 0 3=100 4=262144 6=65536 9=1 8=1\nclient SETTINGS 0 ack\n"
+		"client WINDOW 0 +16711681\n");
 	GET(&w, 1);
 	h2_give(&w, SIDE_CLIENT);
-	H2_WANT(&w, "server SETTINGS 0 3=100 4=262144 6=65536 2=0\nserver WINDOW 0 +16711681\nserver HEADERS 1 end " UP_GET);
+	H2_WANT(&w, "server SETTINGS 0 3=100 4=262144 6=65536 2=0\nserver WINDOW 0 +16711681\n"
+		"server HEADERS 1 end " UP_GET);
 	h2_end(&w);
 }
 

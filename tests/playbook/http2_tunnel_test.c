@@ -107,8 +107,8 @@ static void dialogue_to_http1(void *arg)
 		return;
 	ask(&w, 1, "websocket");
 	h2_give(&w, SIDE_CLIENT);
-	H2_WANT_PART(&w, "server \"GET /c HTTP/1.1\\r\\nHost: h\\r\\nsec-websocket-version: 13\\r\\nupgrade: websocket\\r\\n"
-		     "connection: Upgrade\\r\\nsec-websocket-key: ");
+	H2_WANT_PART(&w, "server \"GET /c HTTP/1.1\\r\\nHost: h\\r\\nsec-websocket-version: 13\\r\\n"
+		     "upgrade: websocket\\r\\nconnection: Upgrade\\r\\nsec-websocket-key: ");
 	h2_text(&w, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 		    "Sec-WebSocket-Accept: x\r\nA: b\r\n\r\n");
 	h2_frame(&w, NGHTTP2_DATA, 0, 1, WS_HI_DOWN, 4);

@@ -345,7 +345,8 @@ static bool speaks_http2(const struct http_upstream *up)
 
 	if (up->tls)
 		return str_eq(up->conn->record->alpn, STR("h2"));
-	return !up->http11 && h->mode == HTTP_TRANSPARENT && h->codec->multiplex && !h->client->record->tls && h->server &&
+	return !up->http11 && h->mode == HTTP_TRANSPARENT && h->codec->multiplex && !h->client->record->tls &&
+	       h->server &&
 	       up->conn->record->address.port == h->server->record->address.port &&
 	       str_eq(up->conn->record->address.host, h->server->record->address.host);
 }

@@ -189,7 +189,7 @@ struct http_stream {
 	bool upgrade;                    /* asks for another protocol, and the origin's HTTP/2 can be asked, too */
 	bool http11;                     /* it cannot: this has to go over HTTP/1.1 */
 	struct conn *connect;            /* CONNECT: the destination */
-	char priority[HTTP_PRIORITY_MAX];        /* as the client changed it after its request's head; empty: it did not */
+	char priority[HTTP_PRIORITY_MAX];        /* as the client changed it beside its request; empty: it did not */
 };
 
 struct http_stream *http_stream_new(struct http *h, struct flow *flow);

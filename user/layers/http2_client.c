@@ -291,7 +291,7 @@ static void begin(struct http2 *h2, struct http_stream *s, const struct http_eve
 	else if (f.failed)
 		id = NGHTTP2_ERR_NOMEM;
 	else
-		id = nghttp2_submit_request(h2->session, NULL, f.at, f.count, 
+		id = nghttp2_submit_request(h2->session, NULL, f.at, f.count,
 					    ev->end_stream && !st->tunnel ? NULL : &http2_body, st);
 	http2_fields_fini(&f);
 	st->id = id;

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* Fields of a message that came over either version, as HTTP/2 has them (RFC 9113 8.2; spec/layers 10.2). */
+#include "base/mem.h"
+#include "layers/http2.h"
+
+void http2_fields_init(struct http2_fields *f)
+{
+	f->at = f->few;
+	f->count = 0;
+	f->cap = ARRAY_SIZE(f->few);
+	f->failed = f->bad = false;
+}
+
+static bool grow(struct http2_fields *f)
+{
+	nghttp2_nv *grown = mem_alloc(2 * f->cap * sizeof(*grown));
+
+	if (!grown) {
+		f->failed = true;
+		return false;
+	}
+	memcpy(grown, f->at, f->count * sizeof(*grown));
+	if (f->at != f->few)
+		mem_free(f->at);
+	f->at = grown;
+	f->cap *= 2;
+	return true;
+}
+
+void http2_fields_add(struct http2_fields *f, struct str name, struct str value)
+{
+	if (f->count == f->cap && !grow(f))
+		return;
+	if (!nghttp2_check_header_value((const uint8_t *)value.ptr, value.len))
+		f->bad = true;
+	f->at[f->count++] = (nghttp2_nv){
+		.name = (uint8_t *)name.ptr, .namelen = name.len,
+		.value = (uint8_t *)value.ptr, .valuelen = value.len,
+	};
+}
+
+/* RFC 9113 8.2.2; and what a Connection field names, which is of that connection only. */
+static bool connection_specific(const struct headers *h, struct str name, struct str value)
+{
+	static const struct str names[] = {
+		{ "connection", 10 }, { "proxy-connection", 16 }, { "keep-alive", 10 }, { "transfer-encoding", 17 },
+		{ "upgrade", 7 }, { "http2-settings", 14 }, { "host", 4 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (str_eq_nocase(name, names[i]))
+			return true;
+	if (str_eq_nocase(name, STR("te")))
+		return !str_eq_nocase(str_trim(value), STR("trailers"));
+	return headers_has_token(h, STR("connection"), name);
+}
+
+/* The fields of an upgrade, which a message that came over HTTP/2 has been given, too: see RFC 8441 5. */
+static bool of_upgrade(struct str name)
+{
+	return str_eq_nocase(name, STR("connection")) || str_eq_nocase(name, STR("upgrade")) ||
+	       str_eq_nocase(name, STR("sec-websocket-key")) || str_eq_nocase(name, STR("sec-websocket-accept"));
+}
+
+void http2_fields_message(struct http2_fields *f, const struct http_message *m, bool upgrade)
+{
+	bool same = str_eq(m->version, STR("HTTP/2.0"));
+
+	for (uint32_t i = 0; i < m->headers.count && !f->failed; i++) {
+		struct str name = m->headers.at[i].name, value = str_trim(m->headers.at[i].value);
+
+		if ((!same && connection_specific(&m->headers, name, value)) || (upgrade && of_upgrade(name)))
+			continue;
+		/* nghttp2 copies names in lower case; what it would not take from a peer must not leave here. */
+		if (name.len == 0)
+			f->bad = true;
+		for (size_t k = 0; k < name.len; k++) {
+			uint8_t c = (uint8_t)ascii_lower(name.ptr[k]);
+
+			if (!nghttp2_check_header_name(&c, 1))
+				f->bad = true;
+		}
+		http2_fields_add(f, name, value);
+	}
+}
+
+void http2_fields_fini(struct http2_fields *f)
+{
+	if (f->at != f->few)
+		mem_free(f->at);
+}
