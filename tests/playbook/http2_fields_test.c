@@ -82,8 +82,9 @@ static void test_connection_specific_down(void **state)
 {
 	(void)state;
 	row(H2_TO_H1, ":method=GET" H2_GET, "server \"" H1_UP "\\r\\n\"\n",
-	    "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTransfer-Encoding: chunked\r\nA: b\r\n\r\n"
-	    "0\r\n\r\n", "flow response\nclient HEADERS 1 :status=200 a=b\nclient DATA 1 end \"\"\n");
+	    "HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n"
+	    "Transfer-Encoding: chunked\r\nA: b\r\n"
+	    "\r\n0\r\n\r\n", "flow response\nclient HEADERS 1 :status=200 a=b\nclient DATA 1 end \"\"\n");
 }
 
 static void test_te(void **state)
@@ -91,13 +92,15 @@ static void test_te(void **state)
 	(void)state;
 	row(H1_TO_H2, H1_GET "TE: trailers\r\n\r\n", H2_UP " te=trailers\n", NULL, NULL);
 	row(H1_TO_H2, H1_GET "TE: gzip, trailers\r\n\r\n", H2_UP "\n", NULL, NULL);
-	row(H2_TO_H1, ":method=GET" H2_GET "|te=trailers", "server \"" H1_UP "te: trailers\\r\\n\\r\\n\"\n", NULL, NULL);
+	row(H2_TO_H1, ":method=GET" H2_GET "|te=trailers", "server \"" H1_UP "te: trailers\\r\\n\\r\\n\"\n",
+	    NULL, NULL);
 }
 
 static void test_names(void **state)
 {
 	(void)state;
-	row(H1_TO_H2, H1_GET "X-Mixed: Case\r\nUPPER:  blanks  \r\n\r\n", H2_UP " x-mixed=Case upper=blanks\n", NULL, NULL);
+	row(H1_TO_H2, H1_GET "X-Mixed: Case\r\nUPPER:  blanks  \r\n\r\n", H2_UP " x-mixed=Case upper=blanks\n",
+	    NULL, NULL);
 }
 
 static void test_host(void **state)
@@ -105,7 +108,8 @@ static void test_host(void **state)
 	(void)state;
 	row(H2_TO_H1, ":method=GET|:scheme=http|:path=/|host=h", "server \"GET / HTTP/1.1\\r\\nhost: h\\r\\n\\r\\n\"\n",
 	    NULL, NULL);
-	row(H2_TO_H1, ":method=GET" H2_GET "|host=h", "server \"GET / HTTP/1.1\\r\\nhost: h\\r\\n\\r\\n\"\n", NULL, NULL);
+	row(H2_TO_H1, ":method=GET" H2_GET "|host=h", "server \"GET / HTTP/1.1\\r\\nhost: h\\r\\n\\r\\n\"\n",
+	    NULL, NULL);
 	row(H1_TO_H2, "GET / HTTP/1.0\r\n\r\n", "server HEADERS 1 end :method=GET :scheme=https :path=/\n", NULL, NULL);
 }
 
@@ -182,8 +186,8 @@ static void test_trailers_to_http2(void **state)
 	OK(&w, 1, 0);
 	h2_data(&w, 1, 0, "x");
 	give_fields(&w, SIDE_SERVER, END, "s=2");
-	H2_WANT(&w, "client \"HTTP/1.1 200 OK\\r\\ntransfer-encoding: chunked\\r\\n\\r\\n\"\nclient \"1\\r\\nx\\r\\n\"\n"
-		"client \"0\\r\\ns: 2\\r\\n\\r\\n\"\nflow response\n");
+	H2_WANT(&w, "client \"HTTP/1.1 200 OK\\r\\ntransfer-encoding: chunked\\r\\n\\r\\n\"\n"
+		"client \"1\\r\\nx\\r\\n\"\nclient \"0\\r\\ns: 2\\r\\n\\r\\n\"\nflow response\n");
 	h2_end(&w);
 }
 
@@ -207,8 +211,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cookies), cmocka_unit_test(test_connection_specific_up),
-		cmocka_unit_test(test_connection_specific_down), cmocka_unit_test(test_te), cmocka_unit_test(test_names),
-		cmocka_unit_test(test_host), cmocka_unit_test(test_head), cmocka_unit_test(test_bodiless),
+		cmocka_unit_test(test_connection_specific_down), cmocka_unit_test(test_te),
+		cmocka_unit_test(test_names), cmocka_unit_test(test_host), cmocka_unit_test(test_head),
+		cmocka_unit_test(test_bodiless),
 		cmocka_unit_test(test_informational), cmocka_unit_test(test_trailers_to_http1),
 		cmocka_unit_test(test_trailers_to_http2), cmocka_unit_test(test_length_mismatch),
 	};

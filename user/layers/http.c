@@ -47,6 +47,8 @@ static void reap(struct http *h)
 		if (!http2_tunnel_over(t))
 			continue;
 		http2_tunnel_finish(t);
+		if (!http2_tunnel_over(t))
+			continue;        /* that made somebody ask */
 		if (t->base.parent == &h->base)
 			layer_free(&t->base);
 		else
