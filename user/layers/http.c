@@ -193,7 +193,7 @@ static void http_handle(struct layer *l, const struct event *ev)
 {
 	struct http *h = container_of(l, struct http, base);
 	struct http_upstream *up = ev->conn ? upstream_of(h, ev->conn) : NULL;
-	struct http2_tunnel *t = up || !ev->conn ? NULL : tunnel_of(h, ev->conn);
+	struct http2_tunnel *t = up || !ev->conn || ev->conn == h->client ? NULL : tunnel_of(h, ev->conn);
 
 	http_enter(h);
 	switch (ev->type) {

@@ -297,8 +297,9 @@ static void pipe_fini(struct http2_pipe *p)
 	struct http2_stream *st = p->stream;
 
 	let_go(p);
+	/* what was closed in an orderly way may still have something on its way */
 	if (st)
-		http2_leave(st, true);
+		http2_leave(st, p->conn.state != CONN_CLOSED);
 	conn_record_put(p->conn.record);
 }
 
