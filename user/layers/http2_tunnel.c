@@ -339,10 +339,13 @@ static const struct layer_ops tunnel_ops = {
 /* --- making it --------------------------------------------------------------------------------------------------- */
 
 /* A connection of its own, about which nothing is known but where it came from. */
-static void forget_outer(struct conn_record *r)
+static void forget_outer(struct conn_record *r, struct env *env)
 {
+	/* its copies in several tunnels go different ways, under one id */
+	r->edition = (uint32_t)env->random(env);
 	r->tls = false;
-	r->alpn = r->cipher = r->sni = r->tls_version = r->mitmcert = r->client_hello = (struct str){ 0 };
+	r->alpn = r->cipher = r->sni = r->tls_version = r->mitmcert = (struct str){ 0 };
+	r->client_hello = r->server_hello = (struct str){ 0 };
 	r->certificates = r->alpn_offers = r->cipher_list = (struct conn_list){ 0 };
 	r->tls_setup = (struct stamp){ 0 };
 }
@@ -363,7 +366,7 @@ static int pipe_init(struct http2_pipe *p, struct http2_tunnel *t, const struct 
 		return 0;
 	if (conn_record_edit(&c->record) < 0)
 		return -ENOMEM;
-	forget_outer(c->record);
+	forget_outer(c->record, t->http->base.env);
 	return 0;
 }
 
@@ -384,6 +387,7 @@ struct http2_tunnel *http2_tunnel_new(struct http *h, struct http_upstream *up, 
 
 	if (!t)
 		return NULL;
+	t->http = h;
 	if ((client && pipe_init(&t->client, t, h->client, inner) < 0) ||
 	    (server && pipe_init(&t->server, t, up->conn, false) < 0)) {
 		conn_record_put(t->client.conn.record);
@@ -392,7 +396,6 @@ struct http2_tunnel *http2_tunnel_new(struct http *h, struct http_upstream *up, 
 		return NULL;
 	}
 	layer_init(&t->base, &tunnel_ops, parent, NULL, NULL);
-	t->http = h;
 	t->up = up;
 	t->outer = t->base.sink;
 	t->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free, false };
