@@ -390,6 +390,27 @@ static void dialogue_upgrade_waits(void *arg)
 	play_end(&p);
 }
 
+static void test_upgrade_to_nothing(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_regular(&p));
+	p.pb.options.rawtcp = false;
+	PLAYBOOK("an upgrade to what is not relayed ends both sides", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "GET http://h/ HTTP/1.1\r\nUpgrade: x\r\n\r\n"),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = "GET / HTTP/1.1\r\nUpgrade: x\r\n\r\n"),
+		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 101 Switching Protocols\r\n\r\nfirst"),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE),
+		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true),
+		WANT(CMD_CLOSE, SIDE_NEW));
+	play_end(&p);
+}
+
 static void test_upgrade_waits(void **state)
 {
 	(void)state;
@@ -489,6 +510,7 @@ static void test_server_speaks_before_tunnel(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_upgrade_to_nothing),
 		cmocka_unit_test(test_expect_buffered),
 		cmocka_unit_test(test_buffered_chunks),
 		cmocka_unit_test(test_size_limit),

@@ -443,10 +443,13 @@ static void client_done(struct http_codec *codec, struct http_stream *stream)
 
 	if (c->stream != stream)
 		return;
-	if (c->state == RESPONSE_OVER)
+	if (c->state == RESPONSE_OVER && !c->upgrading) {
 		settle(c);
-	else
-		c->stream = NULL;
+		return;
+	}
+	c->stream = NULL;
+	if (c->upgrading)
+		dead(c, "", false);      /* there will be no tunnel */
 }
 
 static const struct http_codec_ops client_ops = {

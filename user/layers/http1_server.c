@@ -527,6 +527,8 @@ static void server_done(struct http_codec *c, struct http_stream *stream)
 	s->stream = NULL;
 	s->flow = NULL;
 	s->paused = false;
+	if (c->conn->state == CONN_CLOSED)
+		s->state = CLOSED;
 	if (s->state == CLOSED)
 		return;
 	if (!s->request_keeps || !s->response_keeps || s->eof || c->http->draining || s->state != REQUEST_OVER) {

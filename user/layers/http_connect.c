@@ -71,6 +71,7 @@ static void connect_stream(struct http_stream *s)
 		if (s->at_client)
 			layer_reset(&h->base, h->client);
 		give_up(s);
+		h->codec->ops->done(h->codec, s);
 		return;
 	}
 	r->status = 200;
@@ -105,6 +106,7 @@ static void connect_tunnel(struct http_stream *s)
 	give_up(s);
 	if (!child) {
 		layer_reset(&h->base, h->client);
+		h->codec->ops->done(h->codec, s);
 		return;
 	}
 	layer_event(child, &(struct event){ .type = EV_START });

@@ -41,6 +41,8 @@ static void upgrade_connections(struct http_stream *s, struct http_upstream *up)
 
 	if (!child) {
 		layer_reset(&h->base, h->client);
+		up->codec->ops->done(up->codec, s);
+		h->codec->ops->done(h->codec, s);
 		return;
 	}
 	layer_event(child, &(struct event){ .type = EV_START });
@@ -77,6 +79,8 @@ static void upgrade_streams(struct http_stream *s, struct http_upstream *up, str
 			layer_reset(&h->base, h->client);
 		leave(s);
 		layer_free(&t->base);
+		up->codec->ops->done(up->codec, s);
+		h->codec->ops->done(h->codec, s);
 		return;
 	}
 	leave(s);
