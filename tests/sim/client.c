@@ -4,27 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "universe.h"
+#include "client.h"
 
 #define PIECE_MAX   32000
 #define PORT_BASE   20000
 #define SECOND_NS   INT64_C(1000000000)
 
-struct client {
-	struct universe *u;
-	struct talk *t;
-	struct far *far;
-	enum { TO_CONNECT, TO_PROXY_TLS, TO_TUNNEL, TO_TLS, TALKING, WAITING, DONE } state;
-	struct reader reader;
-	uint32_t sending, answering;     /* n-th exchange of the talk */
-	bool head_sent, continued, thinking, banner;
-	uint64_t body_sent, sent, read;
-	struct timer start, send, resume, patience;
-};
-
 static void go_on(struct client *c);
 
-static struct exchange *exchange_at(const struct client *c, uint32_t n)
+struct exchange *client_exchange(const struct client *c, uint32_t n)
 {
 	return n < c->t->count ? &c->u->script->exchanges[c->t->first + n] : NULL;
 }
@@ -46,13 +34,13 @@ static void stop(struct client *c)
 /* Ends what this client sends of a conversation, as far as it came. */
 static void note_end(struct client *c)
 {
-	struct exchange *x = exchange_at(c, 0);
+	struct exchange *x = client_exchange(c, 0);
 
 	if (c->t->kind == SCRIPT_TCP && c->head_sent)
 		x->up_ended = true;
 }
 
-static void leave(struct client *c)
+void client_leave(struct client *c)
 {
 	note_end(c);
 	far_close(c->far);
@@ -63,7 +51,7 @@ static void leave(struct client *c)
  * ------------------------------------------------------------------------------------------------------- */
 
 /* False: the script leaves here. */
-static bool put(struct client *c, const void *bytes, size_t len, size_t body)
+bool client_put(struct client *c, const void *bytes, size_t len, size_t body)
 {
 	struct talk *t = c->t;
 	bool cut = (t->leave == LEAVE_CLOSE || t->leave == LEAVE_RESET) && !t->leave_reading;
@@ -75,11 +63,11 @@ static bool put(struct client *c, const void *bytes, size_t len, size_t body)
 	c->sent += part;
 	c->body_sent += part == len ? body : MIN(part, body);
 	if (t->kind == SCRIPT_TCP)
-		exchange_at(c, 0)->up_sent = c->body_sent;
+		client_exchange(c, 0)->up_sent = c->body_sent;
 	if (!cut || c->sent < t->leave_at)
 		return true;
 	if (t->leave == LEAVE_CLOSE) {
-		leave(c);
+		client_leave(c);
 	} else {
 		far_reset(c->far);
 		stop(c);
@@ -87,11 +75,9 @@ static bool put(struct client *c, const void *bytes, size_t len, size_t body)
 	return false;
 }
 
-static void target_text(const struct client *c, char *out, size_t size)
+void client_target(const struct client *c, char *out, size_t size)
 {
-	snprintf(out, size, "%s:%u", script_hosts[c->t->host].name,
-		 c->t->kind == SCRIPT_HTTP ? (c->t->tls ? SCRIPT_PORT_HTTPS : SCRIPT_PORT_HTTP) :
-		 c->t->tls ? SCRIPT_PORT_TLS : exchange_at(c, 0)->server_first ? SCRIPT_PORT_FIRST : SCRIPT_PORT_TCP);
+	snprintf(out, size, "%s:%u", script_hosts[c->t->host].name, script_port(c->u->script, c->t));
 }
 
 static bool put_head(struct client *c, const struct exchange *x)
@@ -99,8 +85,8 @@ static bool put_head(struct client *c, const struct exchange *x)
 	char head[1024], where[96] = "", target[64];
 	int len;
 
-	target_text(c, target, sizeof(target));
-	if (c->t->via == VIA_PROXY)
+	client_target(c, target, sizeof(target));
+	if (c->t->via == VIA_PROXY || c->t->via == VIA_UPSTREAM)
 		snprintf(where, sizeof(where), "http%s://%s", c->t->tls ? "s" : "", target);
 	len = snprintf(head, sizeof(head), "%s %s/x/%u HTTP/1.%d\r\nHost: %s\r\nX-Id: %u\r\n", x->method, where, x->id,
 		       !x->http10, target, x->id);
@@ -113,8 +99,12 @@ static bool put_head(struct client *c, const struct exchange *x)
 				(unsigned long long)x->up);
 	if (x->up_framing == READER_CHUNKED)
 		len += snprintf(head + len, sizeof(head) - (size_t)len, "Transfer-Encoding: chunked\r\n");
+	if (c->t->kind == SCRIPT_WEBSOCKET)
+		len += snprintf(head + len, sizeof(head) - (size_t)len, "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s",
+				x->deflate ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "");
 	len += snprintf(head + len, sizeof(head) - (size_t)len, "\r\n");
-	return put(c, head, (size_t)len, 0);
+	return client_put(c, head, (size_t)len, 0);
 }
 
 static bool put_piece(struct client *c, const struct exchange *x)
@@ -127,9 +117,17 @@ static bool put_piece(struct client *c, const struct exchange *x)
 		len = (size_t)(x->up - c->body_sent);
 	script_fill(x->id, true, c->body_sent, bytes, len);
 	if (c->t->kind == SCRIPT_TCP || x->up_framing != READER_CHUNKED)
-		return put(c, bytes, len, len);
+		return client_put(c, bytes, len, len);
 	snprintf(size, sizeof(size), "%zx\r\n", len);
-	return put(c, size, strlen(size), 0) && put(c, bytes, len, len) && put(c, "\r\n", 2, 0);
+	return client_put(c, size, strlen(size), 0) && client_put(c, bytes, len, len) && client_put(c, "\r\n", 2, 0);
+}
+
+void client_finish(struct client *c)
+{
+	if (c->t->leave == LEAVE_WAITS || c->t->leave == LEAVE_HALF)
+		c->state = WAITING;
+	else
+		client_leave(c);
 }
 
 /* True: both directions have said all; what follows was done. */
@@ -137,11 +135,15 @@ static bool all_done(struct client *c)
 {
 	if (c->answering < c->t->count || c->sending < c->t->count)
 		return false;
-	if (c->t->leave == LEAVE_WAITS || c->t->leave == LEAVE_HALF)
-		c->state = WAITING;
-	else
-		leave(c);
+	client_finish(c);
 	return true;
+}
+
+void client_think(struct client *c)
+{
+	c->thinking = c->t->think_ns != 0;
+	if (c->thinking)
+		set_timer(c, &c->send, c->t->think_ns);
 }
 
 static void next_request(struct client *c)
@@ -155,15 +157,13 @@ static void next_request(struct client *c)
 		all_done(c);
 		return;
 	}
-	c->thinking = c->t->think_ns != 0;
-	if (c->thinking)
-		set_timer(c, &c->send, c->t->think_ns);
+	client_think(c);
 }
 
 /* One step of sending; the next one comes when that is on its way. */
 static void send_http(struct client *c)
 {
-	struct exchange *x = exchange_at(c, c->sending);
+	struct exchange *x = client_exchange(c, c->sending);
 
 	if (!x || c->thinking || c->sending >= c->answering + c->t->pipeline)
 		return;
@@ -179,11 +179,11 @@ static void send_http(struct client *c)
 	} else if (!c->continued) {
 		return;
 	}
-	if (c->body_sent < x->up) {
+	if (x->up_framing != READER_NONE && c->body_sent < x->up) {
 		if (!put_piece(c, x) || c->body_sent < x->up)
 			return;
 	}
-	if (x->up_framing == READER_CHUNKED && !put(c, "0\r\n\r\n", 5, 0))
+	if (x->up_framing == READER_CHUNKED && !client_put(c, "0\r\n\r\n", 5, 0))
 		return;
 	next_request(c);
 	go_on(c);
@@ -191,7 +191,7 @@ static void send_http(struct client *c)
 
 static void send_tcp(struct client *c)
 {
-	struct exchange *x = exchange_at(c, 0);
+	struct exchange *x = client_exchange(c, 0);
 	char line[32];
 
 	if (x->server_first && !c->banner)
@@ -199,7 +199,7 @@ static void send_tcp(struct client *c)
 	if (!c->head_sent) {
 		c->head_sent = true;
 		snprintf(line, sizeof(line), "talk %u\n", x->id);
-		if (!put(c, line, strlen(line), 0))
+		if (!client_put(c, line, strlen(line), 0))
 			return;
 	}
 	if (x->up_ended)
@@ -212,7 +212,7 @@ static void send_tcp(struct client *c)
 	if (c->body_sent < x->up && (!put_piece(c, x) || c->body_sent < x->up))
 		return;
 	if (c->t->leave == LEAVE_WAITS && x->down_fin) {
-		leave(c);
+		client_leave(c);
 		return;
 	}
 	if (c->t->leave == LEAVE_WAITS || (x->up_end == END_AFTER_PEER && !x->down_fin))
@@ -223,12 +223,40 @@ static void send_tcp(struct client *c)
 		stop(c);
 }
 
+/* After each step of the WebSocket: it may be over. */
+static void ws_went(struct client *c, bool here)
+{
+	if (here && c->ws.abort) {
+		far_reset(c->far);
+		stop(c);
+	} else if (here && c->ws.over) {
+		client_leave(c);
+	}
+}
+
+static bool ws_put(void *owner, const void *bytes, size_t len)
+{
+	return client_put(owner, bytes, len, 0);
+}
+
+static void begin_websocket(struct client *c)
+{
+	c->reader.stopped = true;
+	c->ws = (struct ws_end){ .u = c->u, .x = client_exchange(c, 0), .client = true, .owner = c, .put = ws_put };
+	ws_end_open(&c->ws);
+	client_exchange(c, 0)->answered = true;
+}
+
 static void go_on(struct client *c)
 {
 	if (c->state != TALKING)
 		return;
 	if (c->t->kind == SCRIPT_TCP)
 		send_tcp(c);
+	else if (c->h2.session)
+		client_h2_go_on(c);
+	else if (c->ws.begun)
+		ws_went(c, ws_end_go_on(&c->ws));
 	else
 		send_http(c);
 }
@@ -269,7 +297,7 @@ static bool is_page(const struct client *c)
 static void on_head(struct reader *r)
 {
 	struct client *c = r->owner;
-	struct exchange *x = exchange_at(c, c->answering);
+	struct exchange *x = client_exchange(c, c->answering);
 	char id[32];
 
 	if (c->state == TO_TUNNEL) {
@@ -282,7 +310,7 @@ static void on_head(struct reader *r)
 		return;
 	}
 	r->no_body = x->head;
-	if (r->status < 200)
+	if (r->status < 200 && r->status != 101)
 		return;
 	if (!reader_field(r, "X-Id", id, sizeof(id))) {
 		x->page = true;
@@ -300,7 +328,7 @@ static void on_head(struct reader *r)
 static void on_body(struct reader *r, const uint8_t *bytes, size_t len)
 {
 	struct client *c = r->owner;
-	struct exchange *x = exchange_at(c, c->answering);
+	struct exchange *x = client_exchange(c, c->answering);
 
 	if (c->state == TO_TUNNEL || !x || x->page)
 		return;
@@ -315,7 +343,7 @@ static void tunnel_answered(struct client *c)
 	if (c->reader.status != 200) {
 		if (script_must_work(c->u->script, c->t, 0))
 			universe_violate(c->u, "CONNECT refused: %s", c->reader.head);
-		leave(c);
+		client_leave(c);
 		return;
 	}
 	c->reader.stopped = true;
@@ -324,7 +352,7 @@ static void tunnel_answered(struct client *c)
 static void on_end(struct reader *r)
 {
 	struct client *c = r->owner;
-	struct exchange *x = exchange_at(c, c->answering);
+	struct exchange *x = client_exchange(c, c->answering);
 
 	if (c->state == TO_TUNNEL) {
 		tunnel_answered(c);
@@ -335,6 +363,8 @@ static void on_end(struct reader *r)
 		timer_cancel(&c->u->io->timers, &c->patience);
 		go_on(c);
 	}
+	if (r->status == 101 && c->t->kind == SCRIPT_WEBSOCKET)
+		begin_websocket(c);
 	if (r->status < 200 || !x)
 		return;
 	if (!x->page && x->down_got != x->down &&
@@ -352,7 +382,7 @@ static void on_end(struct reader *r)
 
 static void tcp_received(struct client *c, const uint8_t *bytes, size_t len)
 {
-	struct exchange *x = exchange_at(c, 0);
+	struct exchange *x = client_exchange(c, 0);
 
 	while (x->server_first && !c->banner && len) {
 		c->banner = *bytes++ == '\n';
@@ -368,7 +398,7 @@ static void tcp_received(struct client *c, const uint8_t *bytes, size_t len)
 
 static void tcp_ended(struct client *c)
 {
-	struct exchange *x = exchange_at(c, 0);
+	struct exchange *x = client_exchange(c, 0);
 
 	/* One that was never heard of by the origin was refused, or nobody spoke. */
 	if ((x->asked || x->down_got) && (!x->down_ended || x->down_got != x->down_sent) && c->t->leave != LEAVE_WAITS)
@@ -377,7 +407,7 @@ static void tcp_ended(struct client *c)
 				 x->down_ended ? "" : "; it has not ended");
 	x->down_fin = true;
 	if (x->up_ended || !x->asked)
-		leave(c);
+		client_leave(c);
 	else
 		go_on(c);
 }
@@ -389,37 +419,105 @@ static void begin_talk(struct client *c)
 {
 	c->state = TALKING;
 	c->reader.stopped = false;
+	if (c->t->kind == SCRIPT_HTTP && (c->t->client_tls ? far_is_h2(c->far) : c->t->h2))
+		client_h2_begin(c);
 	go_on(c);
 }
 
 static void begin_inside(struct client *c)
 {
-	if (!c->t->tls || c->t->via == VIA_PROXY) {
+	if (!c->t->client_tls) {
 		begin_talk(c);
 		return;
 	}
 	c->state = TO_TLS;
-	far_start_tls(c->far, script_hosts[c->t->host].name);
+	far_start_tls(c->far, script_hosts[c->t->host].name, c->t->h2);
+}
+
+static void ask_for_tunnel(struct client *c)
+{
+	char text[256], target[64];
+
+	client_target(c, target, sizeof(target));
+	snprintf(text, sizeof(text), "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target);
+	c->state = TO_TUNNEL;
+	client_put(c, text, strlen(text), 0);
+}
+
+static bool put_socks_request(struct client *c)
+{
+	const char *name = script_hosts[c->t->host].name;
+	uint16_t port = script_port(c->u->script, c->t);
+	struct addr at = origin_addr(c->t->host, port);
+	uint8_t text[80] = { 5, 1, 0 };
+	size_t len = at.family == 4 ? 4 : 16;
+
+	if (c->t->by_address) {
+		text[3] = at.family == 4 ? 1 : 4;
+		memcpy(text + 4, at.ip + 16 - len, len);
+		len += 4;
+	} else {
+		text[3] = 3;
+		text[4] = (uint8_t)strlen(name);
+		memcpy(text + 5, name, strlen(name));
+		len = 5 + strlen(name);
+	}
+	text[len++] = (uint8_t)(port >> 8);
+	text[len++] = (uint8_t)port;
+	return client_put(c, text, len, 0);
+}
+
+static void begin_socks(struct client *c)
+{
+	c->state = TO_SOCKS;
+	if (client_put(c, "\5\1\0", 3, 0) && c->t->ahead)
+		put_socks_request(c);
+}
+
+/* Returns how many bytes were the proxy's answers to SOCKS: two, then ten (RFC 1928 3, 6). */
+static size_t read_socks(struct client *c, const uint8_t *bytes, size_t len)
+{
+	size_t at = 0;
+
+	while (at < len && c->state == TO_SOCKS) {
+		c->socks[c->socks_len++] = bytes[at++];
+		if (c->socks_len == 2 && !c->t->ahead && !put_socks_request(c))
+			return at;
+		if (c->socks_len < 4 || (c->socks[3] == 0 && c->socks_len < sizeof(c->socks)))
+			continue;
+		if (c->socks[3] != 0) {
+			if (script_must_work(c->u->script, c->t, 0))
+				universe_violate(c->u, "SOCKS refused: %u", c->socks[3]);
+			client_leave(c);
+		} else {
+			begin_inside(c);
+		}
+	}
+	return at;
+}
+
+static void approach(struct client *c)
+{
+	if (c->t->via == VIA_CONNECT || c->t->via == VIA_UPSTREAM_CONNECT)
+		ask_for_tunnel(c);
+	else if (c->t->via == VIA_SOCKS5)
+		begin_socks(c);
+	else
+		begin_inside(c);
 }
 
 static void on_ready(struct far *f)
 {
 	struct client *c = far_owner(f);
-	char text[256], target[64];
 
 	if (c->state == TO_CONNECT && c->t->leave == LEAVE_GARBAGE) {
 		send_garbage(c);
 	} else if (c->state == TO_CONNECT && c->t->proxy_tls) {
 		c->state = TO_PROXY_TLS;
-		far_start_tls(f, "proxy.test");
-	} else if (c->state == TO_CONNECT && c->t->via == VIA_CONNECT) {
-		target_text(c, target, sizeof(target));
-		snprintf(text, sizeof(text), "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target);
-		c->state = TO_TUNNEL;
-		put(c, text, strlen(text), 0);
-	} else if (c->state == TO_CONNECT) {
-		begin_inside(c);
-	} else if (c->state == TO_PROXY_TLS || c->state == TO_TLS) {
+		far_start_tls(f, "proxy.test", false);
+	} else if (c->state == TO_CONNECT || c->state == TO_PROXY_TLS) {
+		approach(c);
+	} else if (c->state == TO_TLS) {
 		begin_talk(c);
 	}
 }
@@ -433,12 +531,34 @@ static bool leaves_reading(struct client *c, size_t len)
 	if ((t->leave != LEAVE_CLOSE && t->leave != LEAVE_RESET) || !t->leave_reading || c->read < t->leave_at)
 		return false;
 	if (t->leave == LEAVE_CLOSE) {
-		leave(c);
+		client_leave(c);
 		return true;
 	}
 	far_reset(c->far);
 	stop(c);
 	return true;
+}
+
+static void talk_received(struct client *c, const uint8_t *bytes, size_t len)
+{
+	size_t used;
+
+	if (c->t->kind == SCRIPT_TCP) {
+		if (c->state == TALKING || c->state == WAITING)
+			tcp_received(c, bytes, len);
+		return;
+	}
+	if (c->h2.session) {
+		client_h2_received(c, bytes, len);
+		return;
+	}
+	used = c->ws.begun ? 0 : reader_feed(&c->reader, bytes, len);
+	if (c->reader.bad)
+		universe_violate(c->u, "the client read what is no HTTP: %.200s", c->reader.head);
+	if (!c->ws.begun || c->state == DONE)
+		return;
+	ws_went(c, ws_end_received(&c->ws, bytes + used, len - used));
+	go_on(c);
 }
 
 static void on_received(struct far *f, const uint8_t *bytes, size_t len)
@@ -454,17 +574,13 @@ static void on_received(struct far *f, const uint8_t *bytes, size_t len)
 		len -= used;
 		if (c->reader.stopped)
 			begin_inside(c);
+	} else if (c->state == TO_SOCKS) {
+		used = read_socks(c, bytes, len);
+		bytes += used;
+		len -= used;
 	}
-	if (len == 0 || c->state == DONE)
-		return;
-	if (c->t->kind == SCRIPT_TCP) {
-		if (c->state == TALKING || c->state == WAITING)
-			tcp_received(c, bytes, len);
-	} else {
-		reader_feed(&c->reader, bytes, len);
-		if (c->reader.bad)
-			universe_violate(c->u, "the client read what is no HTTP: %.200s", c->reader.head);
-	}
+	if (len && c->state != DONE)
+		talk_received(c, bytes, len);
 	if (c->state == DONE || !script_chance(c->u->script, c->t->slow_permille))
 		return;
 	far_pause(f, true);
@@ -484,7 +600,7 @@ static void on_ended(struct far *f, enum far_end how)
 	if (how == FAR_FIN && c->t->kind == SCRIPT_HTTP && c->t->leave != LEAVE_GARBAGE)
 		reader_eof(&c->reader);
 	if (c->state != DONE)
-		leave(c);
+		client_leave(c);
 	(void)f;
 }
 
@@ -508,7 +624,7 @@ static void on_start(struct timer *t)
 	struct client *c = container_of(t, struct client, start);
 	struct addr from = addr_v4(0xc0000201, (uint16_t)(PORT_BASE + (c->t - c->u->script->talks)));
 
-	c->far = far_connect(c->u->io, &from, &c->u->at[c->t->via == VIA_STEERED], &events, c);
+	c->far = far_connect(c->u->io, &from, universe_listener(c->u, c->t->via), &events, c);
 }
 
 static void on_send(struct timer *t)
@@ -529,7 +645,7 @@ static void on_patience(struct timer *t)
 	struct client *c = container_of(t, struct client, patience);
 
 	if (c->t->leave == LEAVE_GARBAGE) {
-		leave(c);
+		client_leave(c);
 		return;
 	}
 	c->continued = true;
@@ -555,8 +671,11 @@ struct client *client_start(struct universe *u, struct talk *t)
 
 void client_free(struct client *c)
 {
-	if (c)
-		stop(c);
+	if (!c)
+		return;
+	stop(c);
+	h2_end_fini(&c->h2);
+	ws_end_fini(&c->ws);
 	free(c);
 }
 
@@ -570,23 +689,17 @@ bool client_waits(const struct client *c)
 	return c->state == WAITING || (c->t->kind == SCRIPT_TCP && c->t->leave == LEAVE_WAITS && c->state == TALKING);
 }
 
-bool client_destination(const struct universe *u, const struct addr *from, struct addr *to)
+const struct talk *client_talk(const struct universe *u, const struct addr *from)
 {
 	uint32_t at = (uint32_t)(from->port - PORT_BASE);
-	const struct client *c = from->port >= PORT_BASE && at < u->script->talk_count ? u->clients[at] : NULL;
-	char target[64];
 
-	if (!c)
-		return false;
-	target_text(c, target, sizeof(target));
-	*to = origin_addr(c->t->host, (uint16_t)atoi(strchr(target, ':') + 1));
-	return true;
+	return from->port >= PORT_BASE && at < u->script->talk_count ? &u->script->talks[at] : NULL;
 }
 
 size_t client_text(const struct client *c, char *out, size_t size)
 {
-	static const char *const states[] = { "connecting", "to proxy TLS", "to tunnel", "to TLS", "talking", "waiting",
-					      "done" };
+	static const char *const states[] = { "connecting", "to proxy TLS", "to tunnel", "to SOCKS", "to TLS", "talking",
+					      "waiting", "done" };
 	int len = snprintf(out, size, " %s (%u sent, %u answered, body %llu, read %llu)", states[c->state], c->sending,
 			   c->answering, (unsigned long long)c->body_sent, (unsigned long long)c->read);
 
@@ -596,20 +709,29 @@ size_t client_text(const struct client *c, char *out, size_t size)
 /* --- afterwards
  * -------------------------------------------------------------------------------------------------------- */
 
+static bool is_whole(const struct talk *t, const struct exchange *x)
+{
+	if (t->kind == SCRIPT_HTTP)
+		return x->answered && !x->page && x->up_whole;
+	if (x->up_got != x->up || x->down_got != x->down)
+		return false;
+	if (t->kind == SCRIPT_WEBSOCKET)
+		return x->up_fin || x->down_fin;
+	return t->leave == LEAVE_WAITS || (x->up_fin && x->down_fin);
+}
+
 static void judge_exchange(struct universe *u, const struct talk *t, uint32_t n)
 {
 	const struct exchange *x = &u->script->exchanges[t->first + n];
-	bool relayed = t->via != VIA_PROXY && u->script->slow;   /* may have been taken for plain TCP */
-	bool whole = t->kind == SCRIPT_HTTP ? x->answered && !x->page && x->up_whole :
-		     x->up_got == x->up && x->down_got == x->down &&
-		     (t->leave == LEAVE_WAITS || (x->up_fin && x->down_fin));
+	/* It may have been taken for plain TCP. */
+	bool relayed = t->via != VIA_PROXY && t->via != VIA_UPSTREAM && u->script->slow;
 
-	if (!whole && script_must_work(u->script, t, n))
+	if (!is_whole(t, x) && script_must_work(u->script, t, n))
 		universe_violate(u, "%u: had to work and did not (asked %u, up %llu/%llu%s, down %llu/%llu%s)", x->id,
 				 x->asked, (unsigned long long)x->up_got, (unsigned long long)x->up,
 				 x->up_whole || x->up_fin ? " ended" : "", (unsigned long long)x->down_got,
 				 (unsigned long long)x->down, x->answered || x->down_fin ? " ended" : "");
-	if (t->kind == SCRIPT_HTTP && x->answered && !x->page && x->flows != 1 && !relayed)
+	if (t->kind != SCRIPT_TCP && x->answered && !x->page && x->flows != 1 && !relayed)
 		universe_violate(u, "%u: answered, and seen as %u flows", x->id, x->flows);
 }
 

@@ -15,15 +15,22 @@
 
 #define NAMES_MAX 16
 #define NOW_S     1700000000          /* the simulator's day */
+#define LEVELS    2
+
+struct level {
+	SSL *ssl;
+	BIO *rx, *tx, *early;            /* early: what was sent before the handshake was done */
+	bool shaken;
+};
 
 struct far {
 	struct far *next;
 	struct sim_peer *peer;           /* NULL: over */
 	const struct far_events *ev;
 	void *owner;
-	SSL *ssl;                        /* NULL: plain */
-	BIO *rx, *tx, *early;            /* early: what was sent before the handshake was done */
-	bool shaken, in_ended, out_ended;
+	struct level levels[LEVELS];     /* the outermost first */
+	int depth;                       /* 0: plain */
+	bool in_ended, out_ended;
 };
 
 static struct far *all;
@@ -33,7 +40,7 @@ static struct {
 	struct leaf_mint proxy_mint, origin_mint;
 	struct { const char *name; struct leaf *proxy, *origin; } names[NAMES_MAX];
 	size_t count;
-	SSL_CTX *client, *server;
+	SSL_CTX *client, *server, *server_h2;
 	X509_STORE *trust;
 	uint64_t random;
 } tls;
@@ -82,6 +89,18 @@ static void make_ca(struct ca **ca, struct leaf_mint *by)
 	BUG_ON(leaf_mint_init(by, *ca, &e) < 0);
 }
 
+static int choose_h2(SSL *ssl __unused, const unsigned char **out, unsigned char *out_len, const unsigned char *in,
+		     unsigned int in_len, void *arg __unused)
+{
+	static const unsigned char ours[] = "\2h2\10http/1.1";
+	unsigned char *chosen;
+
+	if (SSL_select_next_proto(&chosen, out_len, ours, sizeof(ours) - 1, in, in_len) != OPENSSL_NPN_NEGOTIATED)
+		return SSL_TLSEXT_ERR_NOACK;
+	*out = chosen;
+	return SSL_TLSEXT_ERR_OK;
+}
+
 void far_setup(const char *const *names, size_t count)
 {
 	BUG_ON(count > NAMES_MAX);
@@ -103,6 +122,9 @@ void far_setup(const char *const *names, size_t count)
 	SSL_CTX_set_session_cache_mode(tls.client, SSL_SESS_CACHE_OFF);
 	tls.server = SSL_CTX_new(TLS_server_method());
 	SSL_CTX_set_session_cache_mode(tls.server, SSL_SESS_CACHE_OFF);
+	tls.server_h2 = SSL_CTX_new(TLS_server_method());
+	SSL_CTX_set_session_cache_mode(tls.server_h2, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_alpn_select_cb(tls.server_h2, choose_h2, NULL);
 }
 
 void far_teardown(void)
@@ -113,6 +135,7 @@ void far_teardown(void)
 	}
 	SSL_CTX_free(tls.client);
 	SSL_CTX_free(tls.server);
+	SSL_CTX_free(tls.server_h2);
 	X509_STORE_free(tls.trust);
 	leaf_mint_fini(&tls.proxy_mint);
 	leaf_mint_fini(&tls.origin_mint);
@@ -149,28 +172,36 @@ X509_STORE *far_trust(void)
 
 /* --- TLS --------------------------------------------------------------------------------------------------------- */
 
-static void flush(struct far *f)
-{
-	char *bytes;
-	long len = BIO_get_mem_data(f->tx, &bytes);
+static void flush(struct far *f, int at);
 
-	if (len > 0 && f->peer)
-		sim_peer_send(f->peer, bytes, (size_t)len);
-	(void)BIO_reset(f->tx);
-}
-
-static void write_tls(struct far *f, const void *bytes, size_t len)
+/* Plaintext of level at, or what goes to the network. */
+static void put(struct far *f, int at, const void *bytes, size_t len)
 {
 	size_t done = 0;
 
-	if (len)
-		BUG_ON(SSL_write_ex(f->ssl, bytes, len, &done) != 1 || done != len);
-	flush(f);
+	if (len == 0 || !f->peer)
+		return;
+	if (at < 0) {
+		sim_peer_send(f->peer, bytes, len);
+		return;
+	}
+	BUG_ON(SSL_write_ex(f->levels[at].ssl, bytes, len, &done) != 1 || done != len);
+	flush(f, at);
+}
+
+static void flush(struct far *f, int at)
+{
+	char *bytes;
+	long len = BIO_get_mem_data(f->levels[at].tx, &bytes);
+
+	if (len > 0)
+		put(f, at - 1, bytes, (size_t)len);
+	(void)BIO_reset(f->levels[at].tx);
 }
 
 static void ended(struct far *f, enum far_end how)
 {
-	if (!f->peer || (f->in_ended && how == FAR_FIN))
+	if (!f->peer || (f->in_ended && how != FAR_RESET))
 		return;
 	f->in_ended = true;
 	if (how != FAR_FIN) {
@@ -180,69 +211,111 @@ static void ended(struct far *f, enum far_end how)
 	f->ev->ended(f, how);
 }
 
-/* False: the session is broken. */
-static bool shake(struct far *f)
+/* False: it is not established. */
+static bool shake(struct far *f, int at)
 {
+	struct level *l = &f->levels[at];
 	char *bytes;
 	long len;
 	int ret;
 
-	ERR_clear_error();
-	ret = SSL_do_handshake(f->ssl);
-	flush(f);
-	if (ret != 1 && SSL_get_error(f->ssl, ret) != SSL_ERROR_WANT_READ) {
-		ended(f, FAR_CUT);
-		return false;
-	}
-	if (ret != 1)
+	if (l->shaken)
 		return true;
-	f->shaken = true;
-	len = BIO_get_mem_data(f->early, &bytes);
+	ERR_clear_error();
+	ret = SSL_do_handshake(l->ssl);
+	flush(f, at);
+	if (ret != 1 && SSL_get_error(l->ssl, ret) != SSL_ERROR_WANT_READ)
+		ended(f, FAR_CUT);
+	if (ret != 1)
+		return false;
+	l->shaken = true;
+	len = BIO_get_mem_data(l->early, &bytes);
 	if (len > 0)
-		write_tls(f, bytes, (size_t)len);
-	(void)BIO_reset(f->early);
+		put(f, at, bytes, (size_t)len);
+	(void)BIO_reset(l->early);
 	if (f->ev->ready)
 		f->ev->ready(f);
 	return f->peer != NULL;
 }
 
-static void read_tls(struct far *f)
+/* What came for level at; the script's when there is no such level. */
+static void take(struct far *f, int at, const uint8_t *in, size_t in_len)
 {
+	struct level *l = &f->levels[at];
 	uint8_t bytes[16384];
 	int n = 0;
 
-	if (!f->shaken && (!shake(f) || !f->shaken))
+	if (at == f->depth) {
+		f->ev->received(f, in, in_len);
+		return;
+	}
+	BIO_write(l->rx, in, (int)in_len);
+	if (!shake(f, at))
 		return;
 	ERR_clear_error();
-	while (f->peer && (n = SSL_read(f->ssl, bytes, sizeof(bytes))) > 0)
-		f->ev->received(f, bytes, (size_t)n);
+	while (f->peer && (n = SSL_read(l->ssl, bytes, sizeof(bytes))) > 0)
+		take(f, at + 1, bytes, (size_t)n);
 	if (!f->peer)
 		return;
-	flush(f);
-	n = SSL_get_error(f->ssl, n);
+	flush(f, at);
+	n = SSL_get_error(l->ssl, n);
 	if (n == SSL_ERROR_ZERO_RETURN)
-		ended(f, FAR_FIN);
+		ended(f, at == f->depth - 1 ? FAR_FIN : FAR_CUT);
 	else if (n == SSL_ERROR_SSL)
 		ended(f, FAR_CUT);
 }
 
-static void add_tls(struct far *f, SSL_CTX *ctx)
+static struct level *add_level(struct far *f, SSL_CTX *ctx)
 {
-	f->ssl = SSL_new(ctx);
-	f->rx = BIO_new(BIO_s_mem());
-	f->tx = BIO_new(BIO_s_mem());
-	f->early = BIO_new(BIO_s_mem());
-	BIO_set_mem_eof_return(f->rx, -1);
-	SSL_set_bio(f->ssl, f->rx, f->tx);
+	struct level *l = &f->levels[f->depth];
+
+	BUG_ON(f->depth == LEVELS);
+	f->depth++;
+	l->ssl = SSL_new(ctx);
+	l->rx = BIO_new(BIO_s_mem());
+	l->tx = BIO_new(BIO_s_mem());
+	l->early = BIO_new(BIO_s_mem());
+	BIO_set_mem_eof_return(l->rx, -1);
+	SSL_set_bio(l->ssl, l->rx, l->tx);
+	return l;
 }
 
-void far_start_tls(struct far *f, const char *name)
+void far_start_tls(struct far *f, const char *name, bool h2)
 {
-	add_tls(f, tls.client);
-	SSL_set_connect_state(f->ssl);
-	SSL_set_tlsext_host_name(f->ssl, name);
-	SSL_set1_host(f->ssl, name);
-	shake(f);
+	static const unsigned char offers[] = "\2h2\10http/1.1";
+	struct level *l = add_level(f, tls.client);
+
+	SSL_set_connect_state(l->ssl);
+	SSL_set_tlsext_host_name(l->ssl, name);
+	SSL_set1_host(l->ssl, name);
+	if (h2)
+		SSL_set_alpn_protos(l->ssl, offers, sizeof(offers) - 1);
+	shake(f, f->depth - 1);
+}
+
+void far_serve_tls(struct far *f, const char *name, bool h2)
+{
+	struct level *l = add_level(f, h2 ? tls.server_h2 : tls.server);
+	bool known = false;
+
+	SSL_set_accept_state(l->ssl);
+	for (size_t i = 0; i < tls.count; i++) {
+		if (strcmp(name, tls.names[i].name) != 0)
+			continue;
+		known = true;
+		BUG_ON(leaf_install(tls.names[i].origin, l->ssl) < 0);
+	}
+	BUG_ON(!known);
+}
+
+bool far_is_h2(const struct far *f)
+{
+	const unsigned char *alpn = NULL;
+	unsigned int len = 0;
+
+	if (f->depth)
+		SSL_get0_alpn_selected(f->levels[f->depth - 1].ssl, &alpn, &len);
+	return len == 2 && memcmp(alpn, "h2", 2) == 0;
 }
 
 /* --- from the network
@@ -260,14 +333,7 @@ static void on_connected(void *owner, int err)
 
 static void on_received(void *owner, const uint8_t *bytes, size_t len)
 {
-	struct far *f = owner;
-
-	if (!f->ssl) {
-		f->ev->received(f, bytes, len);
-		return;
-	}
-	BIO_write(f->rx, bytes, (int)len);
-	read_tls(f);
+	take(owner, 0, bytes, len);
 }
 
 static void on_ended(void *owner, int err)
@@ -277,14 +343,14 @@ static void on_ended(void *owner, int err)
 	if (err)
 		ended(f, FAR_RESET);
 	else if (!f->in_ended)
-		ended(f, f->ssl ? FAR_CUT : FAR_FIN);
+		ended(f, f->depth ? FAR_CUT : FAR_FIN);
 }
 
 static void on_drained(void *owner)
 {
 	struct far *f = owner;
 
-	if (f->ev->drained && (!f->ssl || f->shaken))
+	if (f->ev->drained && (!f->depth || f->levels[f->depth - 1].shaken))
 		f->ev->drained(f);
 }
 
@@ -315,23 +381,12 @@ struct far *far_connect(struct io *io, const struct addr *from, const struct add
 	return f;
 }
 
-struct far *far_accept(struct io *io __unused, struct sim_peer *peer, const char *name, const struct far_events *ev,
-		       void *owner)
+struct far *far_accept(struct io *io __unused, struct sim_peer *peer, const struct far_events *ev, void *owner)
 {
 	struct far *f = far_new(ev, owner);
 
 	f->peer = peer;
-	for (size_t i = 0; name && i < tls.count; i++) {
-		if (strcmp(name, tls.names[i].name) != 0)
-			continue;
-		add_tls(f, tls.server);
-		SSL_set_accept_state(f->ssl);
-		BUG_ON(leaf_install(tls.names[i].origin, f->ssl) < 0);
-	}
-	BUG_ON(name && !f->ssl);
 	sim_peer_handle(peer, &peer_events, f);
-	if (!name && ev->ready)
-		ev->ready(f);
 	return f;
 }
 
@@ -350,7 +405,7 @@ void far_set_owner(struct far *f, void *owner)
 
 bool far_is_tls(const struct far *f)
 {
-	return f->ssl != NULL;
+	return f->depth != 0;
 }
 
 bool far_over(const struct far *f)
@@ -360,14 +415,14 @@ bool far_over(const struct far *f)
 
 void far_send(struct far *f, const void *bytes, size_t len)
 {
+	const struct level *top = f->depth ? &f->levels[f->depth - 1] : NULL;
+
 	if (!f->peer || f->out_ended)
 		return;
-	if (!f->ssl)
-		sim_peer_send(f->peer, bytes, len);
-	else if (f->shaken)
-		write_tls(f, bytes, len);
+	if (top && !top->shaken)
+		BIO_write(top->early, bytes, (int)len);
 	else
-		BIO_write(f->early, bytes, (int)len);
+		put(f, f->depth - 1, bytes, len);
 }
 
 void far_pause(struct far *f, bool paused)
@@ -378,9 +433,11 @@ void far_pause(struct far *f, bool paused)
 
 static void announce(struct far *f)
 {
-	if (f->peer && f->ssl && f->shaken && !f->out_ended) {
-		SSL_shutdown(f->ssl);
-		flush(f);
+	for (int at = f->depth - 1; at >= 0 && f->peer && !f->out_ended; at--) {
+		if (!f->levels[at].shaken)
+			continue;
+		SSL_shutdown(f->levels[at].ssl);
+		flush(f, at);
 	}
 	f->out_ended = true;
 }
@@ -420,10 +477,11 @@ void far_free_all(void)
 
 		all = f->next;
 		far_reset(f);
-		if (f->ssl)
-			SSL_set_shutdown(f->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-		SSL_free(f->ssl);
-		BIO_free(f->early);
+		for (int i = 0; i < f->depth; i++) {
+			SSL_set_shutdown(f->levels[i].ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+			SSL_free(f->levels[i].ssl);
+			BIO_free(f->levels[i].early);
+		}
 		free(f);
 	}
 }

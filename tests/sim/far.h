@@ -27,10 +27,16 @@ struct far_events {
 
 struct far *far_connect(struct io *io, const struct addr *from, const struct addr *to, const struct far_events *ev,
 			void *owner);
-/* peer: from sim_peer_listen()'s accepted(). tls: our certificate is that of this name; NULL: no TLS. */
-struct far *far_accept(struct io *io, struct sim_peer *peer, const char *tls, const struct far_events *ev, void *owner);
-/* As a client, from now on; ready() comes again when it is established. */
-void far_start_tls(struct far *f, const char *name);
+/* peer: from sim_peer_listen()'s accepted(). */
+struct far *far_accept(struct io *io, struct sim_peer *peer, const struct far_events *ev, void *owner);
+/*
+ * TLS from now on, inside of the TLS that there may be already; ready() comes again when it is established. A server's
+ * certificate is that of name. h2: HTTP/2 is offered, or chosen.
+ */
+void far_start_tls(struct far *f, const char *name, bool h2);
+void far_serve_tls(struct far *f, const char *name, bool h2);
+/* HTTP/2 was negotiated. */
+bool far_is_h2(const struct far *f);
 
 void *far_owner(const struct far *f);
 void far_set_owner(struct far *f, void *owner);

@@ -4,29 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "universe.h"
+#include "origin.h"
 
 #define PIECE_MAX 16000
-
-struct origin {
-	struct origin *next;
-	struct universe *u;
-	struct far *far;
-	uint32_t host;
-	uint16_t port;
-	struct exchange *x;              /* under way */
-	/* HTTP */
-	struct reader reader;
-	bool answering, request_over;
-	uint64_t body_sent, out, limit;  /* bytes of this response; where it is cut */
-	uint8_t *pending;                /* requests that came before the answer was out */
-	size_t pending_len;
-	/* TCP */
-	char line[64];
-	size_t line_len;
-	bool over;
-	struct timer resume;
-};
 
 static struct origin *all;
 
@@ -85,6 +65,12 @@ static bool put_head(struct origin *o)
 		len += snprintf(head + len, sizeof(head) - (size_t)len, "Transfer-Encoding: chunked\r\n");
 	if (x->fate == FATE_SAYS_CLOSE)
 		len += snprintf(head + len, sizeof(head) - (size_t)len, "Connection: close\r\n");
+	if (x->status == 101)
+		len += snprintf(head + len, sizeof(head) - (size_t)len, "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+				"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n%s%s%s",
+				x->deflate ? "Sec-WebSocket-Extensions: permessage-deflate" : "",
+				x->deflate && x->no_takeover ? "; client_no_context_takeover; server_no_context_takeover" :
+				"", x->deflate ? "\r\n" : "");
 	len += snprintf(head + len, sizeof(head) - (size_t)len, "\r\n");
 	return put(o, head, (size_t)len, 0);
 }
@@ -165,48 +151,103 @@ static void answer(struct origin *o)
 /* --- HTTP
  * ---------------------------------------------------------------------------------------------------------- */
 
-static const struct talk *talk_of(const struct script *s, const struct exchange *x)
+void origin_check_request(struct origin *o, struct exchange *x, const char *method, const char *id)
 {
-	uint32_t at = (uint32_t)(x - s->exchanges);
-
-	for (uint32_t i = 0; i < s->talk_count; i++)
-		if (at >= s->talks[i].first && at < s->talks[i].first + s->talks[i].count)
-			return &s->talks[i];
-	abort();
-}
-
-static void check_request(struct origin *o)
-{
-	struct exchange *x = o->x;
-	const struct talk *t = talk_of(o->u->script, x);
+	const struct talk *t = script_talk(o->u->script, x);
 	bool again = strcmp(x->method, "GET") == 0 || strcmp(x->method, "HEAD") == 0 ||
 		     strcmp(x->method, "OPTIONS") == 0;
-	char field[64];
 
-	if (strcmp(o->reader.method, x->method) != 0)
-		universe_violate(o->u, "%u: asked with %s instead of %s", x->id, o->reader.method, x->method);
-	if (t->host != o->host || (t->tls ? SCRIPT_PORT_HTTPS : SCRIPT_PORT_HTTP) != o->port)
+	if (strcmp(method, x->method) != 0)
+		universe_violate(o->u, "%u: asked with %s instead of %s", x->id, method, x->method);
+	if (t->host != o->host || script_port(o->u->script, t) != o->port)
 		universe_violate(o->u, "%u: asked of host %u:%u", x->id, o->host, o->port);
-	if (!reader_field(&o->reader, "X-Id", field, sizeof(field)) || (uint32_t)atoi(field) != x->id)
-		universe_violate(o->u, "%u: asked with another's fields: %s", x->id, o->reader.head);
-	if (++x->asked > (again ? 2 : 1))
+	if ((uint32_t)atoi(id) != x->id)
+		universe_violate(o->u, "%u: asked with another's fields: %s", x->id, id);
+	if (++x->asked > (again ? 2 : 1) + MIN(x->refused, 1u))
 		universe_violate(o->u, "%u: asked %u times", x->id, x->asked);
+}
+
+void origin_check_body(struct origin *o, struct exchange *x, const uint8_t *bytes, size_t len)
+{
+	if (x->up_got + len > x->up || !script_check(x->id, true, x->up_got, bytes, len))
+		universe_violate(o->u, "%u: the request's body is not what was sent, at %llu", x->id,
+				 (unsigned long long)x->up_got);
+	x->up_got += len;
+}
+
+void origin_check_end(struct origin *o, struct exchange *x)
+{
+	if (x->up_got != x->up && x->status != 101)
+		universe_violate(o->u, "%u: a request of %llu bytes passed off as whole, of %llu", x->id,
+				 (unsigned long long)x->up_got, (unsigned long long)x->up);
+	x->up_whole = true;
+}
+
+/* "name:port" or "name/path": which host that is; what follows the name in *rest. */
+static uint32_t host_of(const char *text, const char **rest)
+{
+	for (uint32_t h = 0; h < SCRIPT_HOSTS; h++) {
+		size_t len = strlen(script_hosts[h].name);
+
+		*rest = text + len;
+		if (strncmp(text, script_hosts[h].name, len) == 0 && strchr(":/", text[len]))
+			return h;
+	}
+	return SCRIPT_HOSTS;
+}
+
+/* The proxy behind us was asked for a tunnel: it becomes the far end of that. */
+static void become(struct origin *o)
+{
+	static const char ok[] = "HTTP/1.1 200 OK\r\nX-Proxy: up\r\n\r\n", no[] =
+		"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+	enum script_behind way = (enum script_behind)((o->port - SCRIPT_PORT_PROXY) / 10);
+	const char *rest = "";
+	uint32_t host = host_of(o->reader.target, &rest);
+	uint16_t port = (uint16_t)atoi(rest + (*rest == ':'));
+
+	o->over = host == SCRIPT_HOSTS || way != BEHIND_FINE;
+	if (o->over) {
+		if (way == BEHIND_GARBAGE)
+			far_send(o->far, "SSH-2.0-x\r\n\r\n", 13);
+		else if (way != BEHIND_CLOSES)
+			far_send(o->far, no, sizeof(no) - 1);
+		far_close(o->far);
+		return;
+	}
+	o->proxy = false;
+	o->host = host;
+	o->port = port;
+	far_send(o->far, ok, sizeof(ok) - 1);
+	if (port == SCRIPT_PORT_HTTPS || port == SCRIPT_PORT_HTTP2 || port == SCRIPT_PORT_TLS)
+		far_serve_tls(o->far, script_hosts[host].name, port == SCRIPT_PORT_HTTP2);
+	else if (port == SCRIPT_PORT_FIRST)
+		far_send(o->far, "220 hello\r\n", 11);
 }
 
 static void on_head(struct reader *r)
 {
 	struct origin *o = r->owner;
-	char expect[32];
+	const char *path = r->target, *rest;
+	char text[64] = "";
 
-	o->x = strncmp(r->target, "/x/", 3) == 0 ? script_find(o->u->script, (uint32_t)atoi(r->target + 3)) : NULL;
+	if (o->proxy && strcmp(r->method, "CONNECT") == 0)
+		return;
+	if (o->proxy && strncmp(path, "http://", 7) == 0) {
+		o->host = host_of(path + 7, &rest);
+		o->port = *rest == ':' ? (uint16_t)atoi(rest + 1) : SCRIPT_PORT_HTTP;
+		path = strchr(rest, '/') ? strchr(rest, '/') : "";
+	}
+	o->x = strncmp(path, "/x/", 3) == 0 ? script_find(o->u->script, (uint32_t)atoi(path + 3)) : NULL;
 	if (!o->x) {
 		r->bad = true;           /* somebody's garbage that was relayed */
 		return;
 	}
-	check_request(o);
+	reader_field(r, "X-Id", text, sizeof(text));
+	origin_check_request(o, o->x, r->method, text);
 	o->x->up_got = 0;
 	o->request_over = false;
-	if (reader_field(r, "Expect", expect, sizeof(expect)))
+	if (reader_field(r, "Expect", text, sizeof(text)))
 		far_send(o->far, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 	if (o->x->fate == FATE_EARLY)
 		answer(o);
@@ -215,12 +256,26 @@ static void on_head(struct reader *r)
 static void on_body(struct reader *r, const uint8_t *bytes, size_t len)
 {
 	struct origin *o = r->owner;
-	struct exchange *x = o->x;
 
-	if (x->up_got + len > x->up || !script_check(x->id, true, x->up_got, bytes, len))
-		universe_violate(o->u, "%u: the request's body is not what was sent, at %llu", x->id,
-				 (unsigned long long)x->up_got);
-	x->up_got += len;
+	if (o->x)
+		origin_check_body(o, o->x, bytes, len);
+}
+
+static bool ws_put(void *owner, const void *bytes, size_t len)
+{
+	far_send(((struct origin *)owner)->far, bytes, len);
+	return true;
+}
+
+static void ws_went(struct origin *o)
+{
+	if (!o->ws.abort && !o->ws.over)
+		return;
+	if (o->ws.abort)
+		far_reset(o->far);
+	else
+		far_close(o->far);
+	o->over = true;
 }
 
 static void on_end(struct reader *r)
@@ -228,12 +283,21 @@ static void on_end(struct reader *r)
 	struct origin *o = r->owner;
 	struct exchange *x = o->x;
 
-	if (x->up_got != x->up)
-		universe_violate(o->u, "%u: a request of %llu bytes passed off as whole, of %llu", x->id,
-				 (unsigned long long)x->up_got, (unsigned long long)x->up);
-	x->up_whole = true;
+	if (o->proxy && strcmp(r->method, "CONNECT") == 0) {
+		r->stopped = true;
+		become(o);
+		r->stopped = false;
+		return;
+	}
+	origin_check_end(o, x);
 	o->request_over = true;
 	r->stopped = true;               /* until it is answered */
+	if (x->status == 101) {
+		put_head(o);
+		o->ws = (struct ws_end){ .u = o->u, .x = x, .owner = o, .put = ws_put };
+		ws_end_open(&o->ws);
+		return;
+	}
 	if (x->fate != FATE_EARLY)
 		answer(o);
 	else if (!o->answering)
@@ -319,7 +383,7 @@ static void tcp_ended(struct origin *o, enum far_end how)
 		o->over = true;
 		return;
 	}
-	if (talk_of(o->u->script, x)->leave != LEAVE_WAITS && (!x->up_ended || x->up_got != x->up_sent))
+	if (script_talk(o->u->script, x)->leave != LEAVE_WAITS && (!x->up_ended || x->up_got != x->up_sent))
 		universe_violate(o->u, "%u: the client's %llu bytes of %llu passed off as all%s", x->id,
 				 (unsigned long long)x->up_got, (unsigned long long)x->up_sent,
 				 x->up_ended ? "" : "; it has not ended");
@@ -336,6 +400,20 @@ static bool speaks_tcp(const struct origin *o)
 	return o->port == SCRIPT_PORT_TCP || o->port == SCRIPT_PORT_TLS || o->port == SCRIPT_PORT_FIRST;
 }
 
+/* False: what has come may be the beginning of either. */
+static bool know_version(struct origin *o)
+{
+	static const char magic[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+	bool begins = memcmp(o->pending, magic, MIN(o->pending_len, sizeof(magic) - 1)) == 0;
+
+	if (begins && o->pending_len < sizeof(magic) - 1)
+		return false;
+	o->known = true;
+	if (begins)
+		origin_h2_begin(o);
+	return true;
+}
+
 static void http_received(struct origin *o, const uint8_t *bytes, size_t len)
 {
 	size_t used;
@@ -345,10 +423,28 @@ static void http_received(struct origin *o, const uint8_t *bytes, size_t len)
 	if (len)
 		memcpy(o->pending + o->pending_len, bytes, len);
 	o->pending_len += len;
-	used = reader_feed(&o->reader, o->pending, o->pending_len);
+	if (!o->known && !o->proxy && !know_version(o))
+		return;
+	if (o->h2.session) {
+		used = o->pending_len;
+		o->pending_len = 0;
+		origin_h2_received(o, o->pending, used);
+		return;
+	}
+	used = o->ws.begun ? 0 : reader_feed(&o->reader, o->pending, o->pending_len);
 	o->pending_len -= used;
 	memmove(o->pending, o->pending + used, o->pending_len);
-	if (!o->reader.bad)
+	if (o->ws.begun && !o->over) {
+		used = o->pending_len;
+		o->pending_len = 0;
+		if (used)
+			ws_end_received(&o->ws, o->pending, used);
+		if (!o->ws.over)
+			ws_end_go_on(&o->ws);
+		ws_went(o);
+		return;
+	}
+	if (!o->reader.bad || o->over)
 		return;
 	far_close(o->far);
 	o->over = true;
@@ -363,7 +459,7 @@ static void dawdle(struct origin *o)
 {
 	struct script *s = o->u->script;
 
-	if (!o->x || !script_chance(s, talk_of(s, o->x)->slow_origin_permille))
+	if (!o->x || !script_chance(s, script_talk(s, o->x)->slow_origin_permille))
 		return;
 	far_pause(o->far, true);
 	BUG_ON(timer_arm(&o->u->io->timers, &o->resume, o->u->io->now_ns + (int64_t)script_below(s, 500000000)) < 0);
@@ -406,6 +502,15 @@ static void on_drained(struct far *f)
 		talk_more(o);
 		return;
 	}
+	if (o->h2.session) {
+		origin_h2_go_on(o);
+		return;
+	}
+	if (o->ws.begun) {
+		ws_end_go_on(&o->ws);
+		ws_went(o);
+		return;
+	}
 	answer_more(o);
 	if (!o->over && !o->reader.stopped && o->pending_len)
 		http_received(o, NULL, 0);
@@ -426,13 +531,13 @@ struct place {
 	uint16_t port;
 };
 
-static struct place places[64];
+static struct place places[ARRAY_SIZE(((struct universe *)0)->origins)];
 
 static void on_accepted(void *owner, struct sim_peer *peer)
 {
 	struct place *p = owner;
 	struct origin *o = calloc(1, sizeof(*o));
-	bool tls = p->port == SCRIPT_PORT_HTTPS || p->port == SCRIPT_PORT_TLS;
+	const char *name = p->host == SCRIPT_HOSTS ? SCRIPT_PROXY_NAME : script_hosts[p->host].name;
 
 	BUG_ON(!o);
 	o->next = all;
@@ -440,9 +545,13 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 	o->u = p->u;
 	o->host = p->host;
 	o->port = p->port;
+	o->proxy = p->host == SCRIPT_HOSTS;
 	o->reader = (struct reader){ .on_head = on_head, .on_body = on_body, .on_end = on_end, .owner = o };
 	o->resume.fire = on_resume;
-	o->far = far_accept(p->u->io, peer, tls ? script_hosts[p->host].name : NULL, &events, o);
+	o->far = far_accept(p->u->io, peer, &events, o);
+	if (p->port == SCRIPT_PORT_HTTPS || p->port == SCRIPT_PORT_TLS || p->port == SCRIPT_PORT_HTTP2 ||
+	    (p->host == SCRIPT_HOSTS && p->port % 2))
+		far_serve_tls(o->far, name, p->port == SCRIPT_PORT_HTTP2);
 	if (p->port == SCRIPT_PORT_FIRST)
 		far_send(o->far, "220 hello\r\n", 11);
 }
@@ -451,28 +560,39 @@ struct addr origin_addr(uint32_t host, uint16_t port)
 {
 	struct addr a = addr_v4(0xc6336400 + host + 1, port);    /* 198.51.100.0/24 */
 
-	if (script_hosts[host].v6)
+	if (host < SCRIPT_HOSTS && script_hosts[host].v6)
 		a = (struct addr){ { 0x20, 0x01, 0x0d, 0xb8, [15] = (uint8_t)(host + 1) }, port, 6 };
 	return a;
+}
+
+static void listen_at(struct universe *u, uint32_t host, uint16_t port)
+{
+	struct addr at = origin_addr(host, port);
+	struct place *p = &places[u->origin_count];
+
+	BUG_ON(u->origin_count == ARRAY_SIZE(u->origins));
+	*p = (struct place){ u, host, port };
+	u->origins[u->origin_count++] = sim_peer_listen(u->io, &at, on_accepted, p);
 }
 
 void origin_start(struct universe *u)
 {
 	static const uint16_t ports[] = { SCRIPT_PORT_HTTP, SCRIPT_PORT_HTTPS, SCRIPT_PORT_TCP, SCRIPT_PORT_FIRST,
-					  SCRIPT_PORT_TLS };
+					  SCRIPT_PORT_TLS, SCRIPT_PORT_HTTP2 };
+	struct addr up = origin_addr(SCRIPT_HOSTS, 0);
 
 	for (uint32_t h = 0; h < SCRIPT_HOSTS; h++) {
 		struct addr addrs[2] = { addr_v4(0xcb007101 + h, 0), origin_addr(h, 0) };        /* the first: nobody */
 		bool dead = script_hosts[h].dead_first;
 
 		sim_name(u->io, script_hosts[h].name, addrs + !dead, 1 + dead);
-		for (size_t i = 0; i < ARRAY_SIZE(ports); i++) {
-			struct place *p = &places[u->origin_count];
-			struct addr at = origin_addr(h, ports[i]);
-
-			*p = (struct place){ u, h, ports[i] };
-			u->origins[u->origin_count++] = sim_peer_listen(u->io, &at, on_accepted, p);
-		}
+		for (size_t i = 0; i < ARRAY_SIZE(ports); i++)
+			listen_at(u, h, ports[i]);
+	}
+	sim_name(u->io, SCRIPT_PROXY_NAME, &up, 1);
+	for (uint16_t port = SCRIPT_PORT_PROXY; port < SCRIPT_PORT_PROXY_END; port = (uint16_t)(port + 10)) {
+		listen_at(u, SCRIPT_HOSTS, port);
+		listen_at(u, SCRIPT_HOSTS, (uint16_t)(port + 1));
 	}
 }
 
@@ -491,6 +611,8 @@ void origin_free_all(void)
 
 		all = o->next;
 		timer_cancel(&o->u->io->timers, &o->resume);
+		origin_h2_fini(o);
+		ws_end_fini(&o->ws);
 		free(o->pending);
 		free(o);
 	}

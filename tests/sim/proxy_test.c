@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whole sessions over the simulated network. SIM_SEEDS: how many seeds (default 1000); SIM_SEED=n: this one only, with
- * what it does. Whatever a seed finds is found again by that seed.
+ * Whole sessions over the simulated network. SIM_SEEDS: how many seeds (default 1000), SIM_FIRST: the first, SIM_JOBS:
+ * in how many processes (default 2); SIM_SEED=n: this one only, with what it does. Whatever a seed finds is found again
+ * by that seed.
  */
 #include <inttypes.h>
 #include <setjmp.h>
@@ -10,28 +11,31 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "universe.h"
 
 #define SEEDS 1000
+#define RANGE 250                       /* seeds per process */
+#define JOBS_MAX 16u
 #define FLOOD_BYTES     (4u << 20)
 #define FLOOD_SLABS_MAX 64              /* 1 MiB: both marks, what one turn reads, what the flow keeps */
 
 static void describe(const struct script *s)
 {
-	static const char *const ways[] = { "proxy", "connect", "steered" };
+	char stack[1000];
 
-	print_message("seed %" PRIu64 ":%s%s%s%s%s%s\n", s->seed, s->breaking ? " breaking" : "",
-		      s->slow ? " slow" : "",
-		      s->lazy ? " lazy" : "", s->whole_bodies ? " whole-bodies" : "", s->block_hooks ? " hooks" : "",
+	print_message("seed %" PRIu64 ": %s%s%s%s%s\n", s->seed, script_stack(s, stack, sizeof(stack)),
+		      s->breaking ? " breaking" : "", s->slow ? " slow" : "", s->block_hooks ? " hooks" : "",
 		      s->fail_alloc ? " no-memory" : "");
 	for (uint32_t i = 0; i < s->talk_count; i++) {
 		const struct talk *t = &s->talks[i];
 
-		print_message("  %s %s%s host %u leave %d at %" PRIu64 " pipeline %u\n", ways[t->via],
-			      t->kind == SCRIPT_TCP ? "tcp" : "http", t->tls ? "s" : "", t->host, t->leave, t->leave_at,
+		print_message("  talk %u: host %u leave %d at %" PRIu64 " pipeline %u\n", i, t->host, t->leave, t->leave_at,
 			      t->pipeline);
 		for (uint32_t n = 0; n < t->count; n++) {
 			const struct exchange *x = &s->exchanges[t->first + n];
@@ -50,6 +54,7 @@ static bool play(uint64_t seed, bool say)
 {
 	static struct script s;
 	const char *wrong;
+	char stack[1000];
 	uint64_t digest;
 
 	script_draw(&s, seed);
@@ -59,7 +64,7 @@ static bool play(uint64_t seed, bool say)
 	wrong = universe_run(&s, &digest);
 	if (!wrong)
 		return true;
-	print_error("SIM_SEED=%" PRIu64 ": %s\n", seed, wrong);
+	print_error("SIM_SEED=%" PRIu64 ": %s; %s\n", seed, wrong, script_stack(&s, stack, sizeof(stack)));
 	return false;
 }
 
@@ -70,17 +75,92 @@ static uint64_t number(const char *name, uint64_t otherwise)
 	return text && *text ? strtoull(text, NULL, 0) : otherwise;
 }
 
+/* A range of seeds in a process of its own: what kills it is told with the seed, and the next ones are played. */
+struct job {
+	pid_t pid;                       /* 0: none */
+	uint64_t next, end;
+	struct note {
+		_Atomic uint64_t seed, wrong;
+	} *note;                         /* shared with the process */
+};
+
+static void play_range(struct job *j)
+{
+	for (uint64_t seed = j->next; seed < j->end; seed++) {
+		j->note->seed = seed;
+		j->note->wrong += !play(seed, false);
+	}
+}
+
+static void start_job(struct job *j)
+{
+	fflush(NULL);
+	j->note->seed = j->next;
+	j->pid = fork();
+	assert_true(j->pid >= 0);
+	if (j->pid)
+		return;
+	play_range(j);
+	exit(0);
+}
+
+/* Waits for one of them; returns it. */
+static struct job *end_job(struct job *jobs, size_t count)
+{
+	struct job *j = jobs;
+	int status = 0;
+	pid_t pid = wait(&status);
+
+	while (j < jobs + count && j->pid != pid)
+		j++;
+	assert_true(pid > 0 && j < jobs + count);
+	j->pid = 0;
+	j->next = j->end;
+	if (status == 0)
+		return j;
+	print_error("SIM_SEED=%" PRIu64 ": died, %s %d\n", (uint64_t)j->note->seed,
+		    WIFSIGNALED(status) ? "signal" : "exit status",
+		    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	j->note->wrong++;
+	j->next = j->note->seed + 1;
+	return j;
+}
+
 static void test_seeds(void **state)
 {
-	uint64_t one = number("SIM_SEED", 0), count = number("SIM_SEEDS", SEEDS), wrong = 0;
+	uint64_t one = number("SIM_SEED", 0), next = number("SIM_FIRST", 1), wrong = 0, running = 0;
+	uint64_t end = next + number("SIM_SEEDS", SEEDS), count = MIN(MAX(number("SIM_JOBS", 2), 1u), JOBS_MAX);
+	struct job jobs[JOBS_MAX] = { 0 }, *j = jobs;
+	struct note *notes;
 
 	(void)state;
 	if (one) {
 		assert_true(play(one, true));
 		return;
 	}
-	for (uint64_t seed = 1; seed <= count; seed++)
-		wrong += !play(seed, false);
+	notes = mmap(NULL, sizeof(*notes) * JOBS_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(notes != MAP_FAILED);
+	for (size_t i = 0; i < count; i++)
+		jobs[i].note = &notes[i];
+	do {
+		for (j = jobs; j < jobs + count; j++) {
+			if (j->pid || (j->next == j->end && next == end))
+				continue;
+			if (j->next == j->end) {
+				j->next = next;
+				next = j->end = MIN(next + RANGE, end);
+			}
+			start_job(j);
+			running++;
+		}
+		end_job(jobs, count);
+		running--;
+		for (j = jobs; j < jobs + count && j->next == j->end; j++)
+			;
+	} while (running || next < end || j < jobs + count);
+	for (size_t i = 0; i < count; i++)
+		wrong += notes[i].wrong;
+	munmap(notes, sizeof(*notes) * JOBS_MAX);
 	assert_int_equal(wrong, 0);
 }
 
@@ -107,7 +187,7 @@ static void draw_flood(struct script *s, enum script_kind kind, bool up, bool tl
 	struct talk *t = &s->talks[0];
 
 	*s = (struct script){ .seed = 1, .state = 1, .talk_count = 1, .exchange_count = 1, .capture_max = 65536 };
-	*t = (struct talk){ .count = 1, .kind = kind, .via = VIA_CONNECT, .tls = tls, .pipeline = 1,
+	*t = (struct talk){ .count = 1, .kind = kind, .via = VIA_CONNECT, .tls = tls, .client_tls = tls, .pipeline = 1,
 			    .slow_permille = up ? 0 : 900, .slow_origin_permille = up ? 900 : 0 };
 	*x = (struct exchange){ .id = 1001, .method = "POST", .status = 200, .up_framing = READER_CHUNKED,
 				.down_framing = READER_LENGTH, .up = up ? FLOOD_BYTES : 10,
@@ -134,7 +214,7 @@ static void test_memory(void **state)
 
 static int set_up(void **state)
 {
-	static const char *const names[] = { "o0.test", "o1.test", "o2.test", "o3.test", "proxy.test" };
+	static const char *const names[] = { "o0.test", "o1.test", "o2.test", "o3.test", "proxy.test", SCRIPT_PROXY_NAME };
 
 	(void)state;
 	far_setup(names, ARRAY_SIZE(names));

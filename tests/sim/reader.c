@@ -13,7 +13,7 @@ bool reader_field(const struct reader *r, const char *name, char *out, size_t si
 	const char *at, *end;
 
 	snprintf(want, sizeof(want), "\r\n%s: ", name);
-	at = strstr(r->head, want);
+	at = strcasestr(r->head, want);
 	if (!at)
 		return false;
 	at += strlen(want);
@@ -58,8 +58,7 @@ static bool choose_framing(struct reader *r)
 	} else if (reader_field(r, "Transfer-Encoding", value, sizeof(value))) {
 		r->framing = READER_CHUNKED;
 		return strcmp(value, "chunked") == 0;
-	} else if (reader_field(r, "Content-Length", value, sizeof(value)) ||
-		   reader_field(r, "content-length", value, sizeof(value))) {
+	} else if (reader_field(r, "Content-Length", value, sizeof(value))) {
 		r->left = strtoull(value, &rest, 10);
 		r->framing = r->left ? READER_LENGTH : READER_NONE;
 		return value[0] && !*rest;

@@ -43,5 +43,5 @@ size_t reader_feed(struct reader *r, const uint8_t *bytes, size_t len);
 bool reader_eof(struct reader *r);
 /* Inside a message, of which bytes have come. */
 bool reader_busy(const struct reader *r);
-/* The value of a field of the current head as a text in out; false: it has none. Names in their usual case only. */
+/* The value of a field of the current head as a text in out; false: it has none. */
 bool reader_field(const struct reader *r, const char *name, char *out, size_t size);

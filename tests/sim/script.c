@@ -2,6 +2,8 @@
 /* Draws scripts. Each kind of trouble is rare or absent in most seeds, so that what must work is seen to work. */
 #include "script.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/hooks.h"
@@ -15,13 +17,16 @@ const struct script_host script_hosts[SCRIPT_HOSTS] = {
 	{ "o3.test", true, true },
 };
 
+static uint64_t mix(uint64_t z)
+{
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;        /* splitmix64 */
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+	return z ^ (z >> 31);
+}
+
 uint64_t script_below(struct script *s, uint64_t n)
 {
-	uint64_t z = s->state += 0x9e3779b97f4a7c15;     /* splitmix64 */
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return (z ^ (z >> 31)) % n;
+	return mix(s->state += 0x9e3779b97f4a7c15) % n;
 }
 
 bool script_chance(struct script *s, uint32_t permille)
@@ -89,6 +94,32 @@ static void draw_fate(struct script *s, struct exchange *x)
 	x->at = script_below(s, x->down + 300);
 }
 
+/* HTTP/2 has none of the ways in which HTTP/1 goes on or not; streams have an end of their own. */
+static void draw_stream(struct script *s, struct exchange *x)
+{
+	x->http10 = x->expect = false;
+	x->keep_alive = true;
+	if (script_chance(s, 900) || x->fate != FATE_FINE)
+		return;
+	x->cancels = true;
+	x->at = script_below(s, x->down + 1);
+}
+
+static void draw_websocket(struct script *s, struct exchange *x)
+{
+	x->method = "GET";
+	x->status = 101;
+	x->keep_alive = true;
+	x->up = script_below(s, script_chance(s, 300) ? 30 : 5);
+	x->down = script_below(s, script_chance(s, 300) ? 30 : 5);
+	x->deflate = script_chance(s, 500);
+	x->no_takeover = script_chance(s, 300);
+	x->up_end = script_chance(s, 100) ? END_RESET : script_chance(s, 500) ? END_FIN : END_AFTER_PEER;
+	x->down_end = script_chance(s, 100) ? END_RESET : script_chance(s, 500) ? END_FIN : END_AFTER_PEER;
+	if (x->up_end == END_AFTER_PEER && x->down_end == END_AFTER_PEER)
+		x->down_end = END_FIN;
+}
+
 static void draw_conversation(struct script *s, struct exchange *x)
 {
 	x->up = draw_size(s);
@@ -109,23 +140,67 @@ static void draw_leave(struct script *s, struct talk *t)
 	t->leave = ways[script_below(s, ARRAY_SIZE(ways))];
 	t->leave_at = script_below(s, 3000);
 	t->leave_reading = script_chance(s, 500);
-	if (t->kind == SCRIPT_TCP && t->leave == LEAVE_HALF)
+	if (t->kind != SCRIPT_HTTP && t->leave == LEAVE_HALF)
 		t->leave = LEAVE_FINE;
+	if (t->kind == SCRIPT_WEBSOCKET && t->leave == LEAVE_WAITS)
+		t->leave = LEAVE_FINE;
+}
+
+/* By which ways, in which versions. */
+static void draw_stack(struct script *s, struct talk *t)
+{
+	bool absolute, behind;
+
+	t->via = script_chance(s, 400) ? (enum script_via)script_below(s, VIA_STEERED + 1) :
+					 (enum script_via)script_below(s, SCRIPT_VIAS);
+	if (t->kind == SCRIPT_TCP && (t->via == VIA_PROXY || t->via == VIA_UPSTREAM))
+		t->via = t->via == VIA_PROXY ? VIA_CONNECT : VIA_UPSTREAM_CONNECT;
+	absolute = t->via == VIA_PROXY || t->via == VIA_UPSTREAM;
+	behind = t->via == VIA_UPSTREAM || t->via == VIA_UPSTREAM_CONNECT;
+	t->tls = s->any_tls && script_chance(s, 500);
+	t->client_tls = t->via == VIA_REVERSE ? s->any_tls && script_chance(s, 500) : t->tls && !absolute;
+	t->proxy_tls = s->any_tls && (absolute || t->via == VIA_CONNECT || t->via == VIA_UPSTREAM_CONNECT) &&
+		       script_chance(s, 200);
+	t->h2 = t->kind == SCRIPT_HTTP && script_chance(s, 400) && !(absolute && t->proxy_tls);
+	t->origin_h2 = t->kind == SCRIPT_HTTP && t->tls && script_chance(s, 500);
+	t->by_address = t->via == VIA_SOCKS5 && script_chance(s, 500);
+	t->ahead = t->via == VIA_SOCKS5 && script_chance(s, 500);
+	t->behind_tls = behind && s->any_tls && script_chance(s, 300);
+	if (behind && script_chance(s, 60))
+		t->behind = (enum script_behind)(1 + script_below(s, BEHIND_GARBAGE));
+}
+
+static void draw_exchange(struct script *s, const struct talk *t, struct exchange *x)
+{
+	switch (t->kind) {
+	case SCRIPT_TCP:
+		draw_conversation(s, x);
+		/* In a TLS tunnel nothing is known of the origin's wish to speak before the client's hello. */
+		x->server_first &= !t->tls && !t->client_tls && !s->lazy && t->via != VIA_UPSTREAM_CONNECT;
+		return;
+	case SCRIPT_WEBSOCKET:
+		draw_websocket(s, x);
+		return;
+	case SCRIPT_HTTP:
+		draw_request(s, x);
+		draw_response(s, x);
+		draw_fate(s, x);
+		if (t->h2)
+			draw_stream(s, x);
+		return;
+	}
+	abort();
 }
 
 static void draw_talk(struct script *s, struct talk *t)
 {
 	t->first = s->exchange_count;
-	t->kind = script_chance(s, 250) ? SCRIPT_TCP : SCRIPT_HTTP;
-	t->via = script_below(s, 3);
-	if (t->kind == SCRIPT_TCP && t->via == VIA_PROXY)
-		t->via = VIA_CONNECT;
-	t->count = t->kind == SCRIPT_TCP ? 1 : 1 + (uint32_t)script_below(s, 5);
+	t->kind = script_chance(s, 600) ? SCRIPT_HTTP : script_chance(s, 600) ? SCRIPT_TCP : SCRIPT_WEBSOCKET;
+	draw_stack(s, t);
+	t->count = t->kind != SCRIPT_HTTP ? 1 : 1 + (uint32_t)script_below(s, t->h2 ? 8 : 5);
 	t->host = (uint32_t)script_below(s, SCRIPT_HOSTS);
-	t->tls = s->any_tls && script_chance(s, 500);
-	t->proxy_tls = s->any_tls && t->via == VIA_PROXY && script_chance(s, 200);
 	t->start_ns = script_chance(s, 500) ? 0 : (int64_t)script_below(s, 3000) * MS;
-	t->pipeline = script_chance(s, 300) ? 1 + (uint32_t)script_below(s, 4) : 1;
+	t->pipeline = script_chance(s, t->h2 ? 800 : 300) ? 1 + (uint32_t)script_below(s, 4) : 1;
 	t->think_ns = script_chance(s, 500) ? 0 : (int64_t)script_below(s, 2000) * MS;
 	t->piece = script_chance(s, 500) ? 0 : 1 + (uint32_t)script_below(s, 8000);
 	t->slow_permille = script_chance(s, 300) ? (uint32_t)script_below(s, 400) : 0;
@@ -135,15 +210,7 @@ static void draw_talk(struct script *s, struct talk *t)
 		struct exchange *x = &s->exchanges[s->exchange_count++];
 
 		x->id = 1000 + s->exchange_count;
-		if (t->kind == SCRIPT_TCP) {
-			draw_conversation(s, x);
-			/* In a TLS tunnel nothing is known of the origin's wish to speak before the client's hello. */
-			x->server_first &= !t->tls && !s->lazy;
-			continue;
-		}
-		draw_request(s, x);
-		draw_response(s, x);
-		draw_fate(s, x);
+		draw_exchange(s, t, x);
 	}
 }
 
@@ -165,7 +232,10 @@ void script_draw(struct script *s, uint64_t seed)
 
 	*s = (struct script){ .seed = seed, .state = seed * 0x2545f4914f6cdd1du + 1 };
 	draw_faults(s, seed);
-	s->any_tls = script_chance(s, 350);
+	s->any_tls = script_chance(s, 450);
+	s->asks_h2 = script_chance(s, 250);
+	s->size_limit = script_chance(s, 60) ? script_below(s, 30000) : 0;
+	s->stream_large = script_chance(s, 150) ? 1 + script_below(s, 30000) : 0;
 	s->lazy = script_chance(s, 250);
 	s->whole_bodies = script_chance(s, 150);
 	s->capture_max = script_chance(s, 500) ? 32u << 20 : script_below(s, 100000);
@@ -215,10 +285,20 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 {
 	const struct exchange *x = &s->exchanges[t->first];
 
-	if (s->breaking || s->fail_alloc || s->drain_ns || (t->leave != LEAVE_FINE && t->leave != LEAVE_WAITS))
+	if (s->breaking || s->fail_alloc || s->drain_ns || t->behind != BEHIND_FINE ||
+	    (t->leave != LEAVE_FINE && t->leave != LEAVE_WAITS))
 		return false;
-	if (t->kind == SCRIPT_TCP)
+	if (t->kind != SCRIPT_HTTP)
 		return x->up_end != END_RESET && x->down_end != END_RESET;
+	for (uint32_t i = 0; i < t->count; i++) {
+		if (s->size_limit && MAX(x[i].up, x[i].down) > s->size_limit)
+			return false;
+		/* What ends a connection ends all of its streams. */
+		if ((t->h2 || t->origin_h2) && x[i].fate != FATE_FINE && x[i].fate != FATE_EARLY)
+			return false;
+	}
+	if (x[n].cancels)
+		return false;
 	for (uint32_t i = 0; i < n; i++)
 		if (!lets_go_on(&x[i], &x[i + 1]))
 			return false;
@@ -227,6 +307,42 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 		if (x[i].down_framing == READER_EOF && x[i].fate >= FATE_FIN)
 			return false;
 	return x[n].fate <= FATE_EARLY;
+}
+
+const struct talk *script_talk(const struct script *s, const struct exchange *x)
+{
+	uint32_t at = (uint32_t)(x - s->exchanges);
+
+	for (uint32_t i = 0; i < s->talk_count; i++)
+		if (at >= s->talks[i].first && at < s->talks[i].first + s->talks[i].count)
+			return &s->talks[i];
+	abort();
+}
+
+uint16_t script_port(const struct script *s, const struct talk *t)
+{
+	if (t->kind == SCRIPT_TCP)
+		return t->tls ? SCRIPT_PORT_TLS : s->exchanges[t->first].server_first ? SCRIPT_PORT_FIRST :
+			SCRIPT_PORT_TCP;
+	return !t->tls ? SCRIPT_PORT_HTTP : t->origin_h2 ? SCRIPT_PORT_HTTP2 : SCRIPT_PORT_HTTPS;
+}
+
+const char *script_stack(const struct script *s, char *out, size_t size)
+{
+	static const char *const vias[] = { "proxy", "connect", "transparent", "socks5", "reverse", "upstream",
+					    "upstream connect" };
+	static const char *const kinds[] = { "http", "tcp", "websocket" };
+	size_t at = (size_t)snprintf(out, size, "%s%s", s->lazy ? "lazy" : "eager", s->whole_bodies ? " whole" : "");
+
+	for (uint32_t i = 0; i < s->talk_count && at < size; i++) {
+		const struct talk *t = &s->talks[i];
+
+		at += (size_t)snprintf(out + at, size - at, " [%s%s %s%s%s > %s%s%s%s]", t->proxy_tls ? "tls " : "",
+				       vias[t->via], kinds[t->kind], t->client_tls ? " tls" : "", t->h2 ? " h2" : "",
+				       t->behind_tls ? "tls proxy " : "", t->tls ? "tls" : "plain",
+				       t->origin_h2 ? " h2" : "", s->asks_h2 ? " asks h2" : "");
+	}
+	return out;
 }
 
 static uint8_t body_byte(uint32_t id, bool up, uint64_t at)
@@ -246,4 +362,23 @@ bool script_check(uint32_t id, bool up, uint64_t offset, const uint8_t *bytes, s
 		if (bytes[i] != body_byte(id, up, offset + i))
 			return false;
 	return true;
+}
+
+/* Texts are letters: any piece of them is UTF-8, and they deflate. */
+size_t script_message(uint32_t id, bool up, uint64_t n, bool *text, uint8_t *out)
+{
+	uint64_t z = mix(id * 64u + n * 2 + up + 1);
+	size_t len = z % 16 == 0 ? 0 : z % 16 < 12 ? (z >> 8) % 300 : z % 16 < 15 ? (z >> 8) % 9000 :
+		     (z >> 8) % SCRIPT_MESSAGE_MAX;
+
+	*text = z & 128;
+	script_fill(id, up, n * 1000, out, len);
+	for (size_t i = 0; i < len && *text; i++)
+		out[i] = (uint8_t)('a' + out[i] % 7);
+	return len;
+}
+
+uint16_t script_close_code(uint32_t id, bool up)
+{
+	return (uint16_t)(3000 + id % 400 * 2 + up);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the far ends of one seed do, drawn before anything moves, and what came of it. An exchange is one HTTP request
- * with its response, or one TCP conversation; client and origin know it by its number, which travels in its bytes.
+ * with its response, one TCP conversation, or one WebSocket; client and origin know it by its number, which travels in
+ * its bytes. What a WebSocket counts is messages.
  */
 #pragma once
 
@@ -11,7 +12,19 @@
 #define SCRIPT_EXCHANGES_MAX 64
 #define SCRIPT_TALKS_MAX     8
 
-enum script_kind { SCRIPT_HTTP, SCRIPT_TCP };
+enum script_kind { SCRIPT_HTTP, SCRIPT_TCP, SCRIPT_WEBSOCKET };
+
+/* How a client comes to its origin. */
+enum script_via {
+	VIA_PROXY,                       /* requests in absolute form */
+	VIA_CONNECT,
+	VIA_STEERED,                     /* transparent */
+	VIA_SOCKS5,
+	VIA_REVERSE,
+	VIA_UPSTREAM,                    /* as VIA_PROXY, with a proxy behind us */
+	VIA_UPSTREAM_CONNECT,
+	SCRIPT_VIAS,
+};
 
 /* What an origin does to one response. */
 enum script_fate {
@@ -24,6 +37,9 @@ enum script_fate {
 	FATE_GARBAGE,                    /* no HTTP */
 };
 
+/* What the proxy behind us does to a CONNECT. */
+enum script_behind { BEHIND_FINE, BEHIND_REFUSES, BEHIND_CLOSES, BEHIND_GARBAGE };
+
 struct exchange {
 	uint32_t id;
 	const char *method;
@@ -35,10 +51,13 @@ struct exchange {
 	enum script_fate fate;
 	uint64_t at;
 	bool server_first;               /* TCP */
-	enum { END_FIN, END_AFTER_PEER, END_RESET } up_end, down_end;    /* TCP */
+	enum { END_FIN, END_AFTER_PEER, END_RESET } up_end, down_end;    /* TCP, WebSocket: who closes it */
+	bool cancels;                    /* an HTTP/2 client resets the stream when it has read at bytes */
+	bool deflate, no_takeover;       /* WebSocket: permessage-deflate is offered and accepted */
 
 	/* What came of it. */
 	uint32_t asked;                  /* origins saw its head */
+	uint32_t refused;                /* and said that they would not look at it */
 	bool up_whole, up_fin;           /* an origin read all of the request; of a conversation: and its end */
 	uint64_t up_got, up_sent, down_sent, down_got;
 	bool up_ended, down_ended;       /* its sender ended that direction in order, after so many bytes */
@@ -52,9 +71,16 @@ struct exchange {
 struct talk {
 	uint32_t first, count;           /* exchanges */
 	enum script_kind kind;
-	enum { VIA_PROXY, VIA_CONNECT, VIA_STEERED } via;
-	bool proxy_tls;                  /* VIA_PROXY: TLS to the proxy itself */
-	bool tls;                        /* to the origin; VIA_PROXY: https:// in the request line */
+	enum script_via via;
+	bool proxy_tls;                  /* TLS to the proxy itself, where the client knows of it */
+	bool tls;                        /* to the origin; in absolute form: https:// in the request line */
+	bool client_tls;                 /* the client's own, inside of any tunnel: as tls, unless we are a reverse proxy */
+	bool h2;                         /* the client offers HTTP/2 in TLS, and begins with it where there is none */
+	bool origin_h2;                  /* the origin chooses it in TLS */
+	bool by_address;                 /* VIA_SOCKS5: an address is asked for, not a name */
+	bool ahead;                      /* VIA_SOCKS5: its messages are sent without waiting for answers */
+	bool behind_tls;                 /* the proxy behind us is spoken to in TLS */
+	enum script_behind behind;
 	uint32_t host;                   /* index of script_hosts */
 	int64_t start_ns;
 	uint32_t pipeline;               /* requests under way at a time */
@@ -86,6 +112,8 @@ struct script {
 	uint32_t exchange_count;
 	/* The proxy's. */
 	bool lazy, whole_bodies;
+	bool asks_h2;                    /* a hook has it offer HTTP/2 to servers, whatever the client offers */
+	uint64_t size_limit, stream_large;       /* 0: none */
 	uint64_t block_hooks;
 	int64_t hook_delay_ns;
 	uint64_t fail_alloc;             /* 0: none fails */
@@ -110,6 +138,12 @@ extern const struct script_host script_hosts[SCRIPT_HOSTS];
 #define SCRIPT_PORT_TCP   7000
 #define SCRIPT_PORT_FIRST 7025           /* TCP; the server speaks first */
 #define SCRIPT_PORT_TLS   7443
+#define SCRIPT_PORT_HTTP2 8443           /* TLS; HTTP/2 when it is offered */
+/* The proxy behind us: it is all origins at once, whoever is asked for. One port more for TLS, ten more for each way
+ * to misbehave. */
+#define SCRIPT_PORT_PROXY     3128
+#define SCRIPT_PORT_PROXY_END 3168
+#define SCRIPT_PROXY_NAME     "up.test"
 
 void script_draw(struct script *s, uint64_t seed);
 
@@ -120,7 +154,18 @@ bool script_chance(struct script *s, uint32_t permille);
 struct exchange *script_find(struct script *s, uint32_t id);
 /* Nothing that was drawn excuses the talk's n-th exchange from working. */
 bool script_must_work(const struct script *s, const struct talk *t, uint32_t n);
+/* Where a talk's origin listens. */
+uint16_t script_port(const struct script *s, const struct talk *t);
+const struct talk *script_talk(const struct script *s, const struct exchange *x);
+/* What speaks to what, for people; returns out. */
+const char *script_stack(const struct script *s, char *out, size_t size);
 
 /* The bytes of exchange id's body: up is what the client sends. */
 void script_fill(uint32_t id, bool up, uint64_t offset, uint8_t *out, size_t len);
 bool script_check(uint32_t id, bool up, uint64_t offset, const uint8_t *bytes, size_t len);
+
+#define SCRIPT_MESSAGE_MAX 100000
+/* Message n of a WebSocket; out has room for SCRIPT_MESSAGE_MAX. Returns its length. */
+size_t script_message(uint32_t id, bool up, uint64_t n, bool *text, uint8_t *out);
+/* The code with which that side ends it when all is said. */
+uint16_t script_close_code(uint32_t id, bool up);

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "layers/mode.h"
+#include "layers/tls.h"
 #include "layers/tls_env.h"
 
 #define TURNS_MAX   2000000u
@@ -18,7 +19,8 @@
 #define HOLD_NS     INT64_C(300000000)
 #define TIMERS_MAX  512
 /* A CONNECT that worked is no flow of its own. */
-#define CONNECT_HOOKS (hook_bit(HOOK_HTTP_CONNECT) | hook_bit(HOOK_HTTP_CONNECTED))
+#define CONNECT_HOOKS \
+	(hook_bit(HOOK_HTTP_CONNECT) | hook_bit(HOOK_HTTP_CONNECTED) | hook_bit(HOOK_HTTP_CONNECT_UPSTREAM))
 
 void universe_violate(struct universe *u, const char *fmt, ...)
 {
@@ -65,11 +67,21 @@ static void note_hook(struct universe *u, enum hook_id hook, const struct flow *
 
 	if (known->over)
 		universe_violate(u, "hook %s of a flow that was handed over", hook_name(hook));
-	if ((known->hooks & hook_bit(hook)) && hook != HOOK_TCP_MESSAGE)
+	if ((known->hooks & hook_bit(hook)) && hook != HOOK_TCP_MESSAGE && hook != HOOK_WEBSOCKET_MESSAGE)
 		universe_violate(u, "hook %s twice for one flow", hook_name(hook));
 	if (hook == HOOK_ERROR && (known->hooks & hook_bit(HOOK_RESPONSE)))
 		universe_violate(u, "hook error after response");
 	known->hooks |= hook_bit(hook);
+}
+
+/* A hook that changes something: servers are offered HTTP/2 also for clients that speak HTTP/1. */
+static void ask_for_h2(const struct tls_hook *hook)
+{
+	static const struct str offers[] = { { "h2", 2 }, { "http/1.1", 8 } };
+	struct conn_record **record = &hook->conn->record;
+
+	if (conn_record_edit(record) == 0 && conn_record_list(*record, &(*record)->alpn_offers, offers, 2) < 0)
+		(*record)->alpn_offers.count = 0;
 }
 
 static void world_notify(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg)
@@ -77,6 +89,8 @@ static void world_notify(struct driver_world *w, struct driver *d, enum hook_id 
 	say(universe_of(w), "%s hook %s", d->prefix, hook_name(hook));
 	if (is_flow_hook(hook))
 		note_hook(universe_of(w), hook, arg);
+	if (hook == HOOK_TLS_START_SERVER && universe_of(w)->script->asks_h2)
+		ask_for_h2(arg);
 }
 
 static void on_answer(struct timer *t)
@@ -136,6 +150,32 @@ static void check_body(struct universe *u, const struct exchange *x, const struc
 	}
 }
 
+static void check_messages(struct universe *u, const struct exchange *x, const struct websocket_flow *ws)
+{
+	static uint8_t want[SCRIPT_MESSAGE_MAX];
+	uint64_t count[2] = { 0 };
+	bool text;
+
+	for (uint32_t i = 0; i < ws->count; i++) {
+		const struct websocket_message *m = &ws->messages[i];
+		size_t len = script_message(x->id, m->from_client, count[m->from_client]++, &text, want), at = 0;
+
+		if (m->text != text || m->total != len || m->data.len > len)
+			universe_violate(u, "%u: the flow has a message of %llu bytes that has %zu", x->id,
+					 (unsigned long long)m->total, len);
+		for (uint32_t k = 0; k < m->data.count && m->data.len <= len; k++) {
+			const struct slice *piece = chain_see(&m->data, k);
+
+			if (memcmp(want + at, piece->ptr, piece->len) != 0)
+				universe_violate(u, "%u: the flow's message is not what passed", x->id);
+			at += piece->len;
+		}
+	}
+	if (count[1] > x->up || count[0] > x->down || (!ws->lost && (count[1] < x->up_got || count[0] < x->down_got)))
+		universe_violate(u, "%u: the flow has %llu and %llu messages", x->id, (unsigned long long)count[1],
+				 (unsigned long long)count[0]);
+}
+
 static void check_http(struct universe *u, enum hook_id last, const struct flow *f)
 {
 	struct str path = f->http.request.path;
@@ -148,6 +188,11 @@ static void check_http(struct universe *u, enum hook_id last, const struct flow 
 		return;
 	if (++x->flows > 1)
 		universe_violate(u, "%u: a second flow", x->id);
+	if (x->status == 101) {
+		if (f->http.messages)
+			check_messages(u, x, f->http.messages);
+		return;
+	}
 	check_body(u, x, &f->http.request.base.body, true, last == HOOK_RESPONSE && x->up_whole);
 	if (f->http.has_response && f->http.response.status == x->status)
 		check_body(u, x, &f->http.response.base.body, false, last == HOOK_RESPONSE);
@@ -197,8 +242,7 @@ static bool world_is_self(struct driver_world *w, const struct endpoint *to)
 	struct universe *u = universe_of(w);
 	struct addr ip;
 
-	return (to->port == u->at[0].port || to->port == u->at[1].port) && addr_parse(&ip, to->host) &&
-	       memcmp(ip.ip, u->at[0].ip, sizeof(ip.ip)) == 0;
+	return addr_parse(&ip, to->host) && memcmp(ip.ip, u->at[0].ip, sizeof(ip.ip)) == 0;
 }
 
 /* --- sessions
@@ -230,43 +274,80 @@ static void reap(struct universe *u)
 		free_session(u, list_entry(list_first(&u->over), struct driver, link));
 }
 
-static struct layer *top_regular(struct driver *d, void *arg)
+static struct layer *top_steered(struct universe *u, struct driver *d, const struct talk *t)
 {
-	struct universe *u = arg;
-
-	return mode_regular_new(&d->sink, &u->env, d->client);
-}
-
-static struct layer *top_steered(struct driver *d, void *arg)
-{
-	struct universe *u = arg;
 	struct conn *server = d->sink.conn_new(&d->sink);
 
-	if (!server || !client_destination(u, &d->client->peer, &server->origin) ||
-	    conn_record_endpoint(server->record, &server->record->address, &server->origin) < 0)
+	if (!server)
+		return NULL;
+	server->origin = origin_addr(t->host, script_port(u->script, t));
+	if (conn_record_endpoint(server->record, &server->record->address, &server->origin) < 0)
 		return NULL;
 	return mode_transparent_new(&d->sink, &u->env, d->client, server);
 }
 
-static void accept_session(struct universe *u, int handle, driver_top_fn top)
+/* As "reverse:https://o1.test:8443" and "upstream:http://up.test:3128" would be parsed. */
+static const struct proxy_mode *mode_of(struct universe *u, const struct talk *t)
 {
+	struct proxy_mode *m = &u->modes[t - u->script->talks];
+	bool tcp = t->kind == SCRIPT_TCP;
+
+	if (t->via == VIA_REVERSE)
+		*m = (struct proxy_mode){
+			.kind = MODE_REVERSE, .server_host = str_of(script_hosts[t->host].name),
+			.server_port = script_port(u->script, t),
+			.scheme = tcp ? t->tls ? SCHEME_TLS : SCHEME_TCP : t->tls ? SCHEME_HTTPS : SCHEME_HTTP,
+		};
+	else
+		*m = (struct proxy_mode){
+			.kind = MODE_UPSTREAM, .server_host = STR(SCRIPT_PROXY_NAME),
+			.server_port = (uint16_t)(SCRIPT_PORT_PROXY + 10 * t->behind + t->behind_tls),
+			.scheme = t->behind_tls ? SCHEME_HTTPS : SCHEME_HTTP,
+		};
+	return m;
+}
+
+static struct layer *top_layer(struct driver *d, void *arg)
+{
+	struct universe *u = arg;
+	const struct talk *t = client_talk(u, &d->client->peer);
+
+	if (!t)
+		return NULL;
+	switch (t->via) {
+	case VIA_PROXY:
+	case VIA_CONNECT:
+		return mode_regular_new(&d->sink, &u->env, d->client);
+	case VIA_STEERED:
+		return top_steered(u, d, t);
+	case VIA_SOCKS5:
+		return mode_socks5_new(&d->sink, &u->env, d->client);
+	case VIA_REVERSE:
+		return mode_reverse_new(&d->sink, &u->env, d->client, mode_of(u, t));
+	case VIA_UPSTREAM:
+	case VIA_UPSTREAM_CONNECT:
+		return mode_upstream_new(&d->sink, &u->env, d->client, mode_of(u, t));
+	case SCRIPT_VIAS:
+		break;
+	}
+	abort();
+}
+
+static void on_accepted(void *owner, int handle)
+{
+	struct universe *u = owner;
 	struct driver *d = driver_new(&u->world, handle);
 
 	if (!d)
 		return;
 	u->session_count++;
 	list_add_tail(&u->sessions, &d->link);
-	driver_start(d, top, u);
+	driver_start(d, top_layer, u);
 }
 
-static void accepted_regular(void *owner, int handle)
+const struct addr *universe_listener(const struct universe *u, enum script_via via)
 {
-	accept_session(owner, handle, top_regular);
-}
-
-static void accepted_steered(void *owner, int handle)
-{
-	accept_session(owner, handle, top_steered);
+	return &u->at[via];
 }
 
 static void on_starved(void *owner, int err __unused)
@@ -335,6 +416,8 @@ static void set_up_proxy(struct universe *u)
 	u->options.connection_eager = !s->lazy;
 	u->options.body_streaming = !s->whole_bodies;
 	u->options.body_capture_max = s->capture_max;
+	u->options.body_size_limit = s->size_limit;
+	u->options.stream_large_bodies = s->stream_large;
 	u->env = (struct env){
 		.slabs = &u->io->slabs,
 		.options = &u->options,
@@ -361,14 +444,12 @@ static void set_up_proxy(struct universe *u)
 
 static void start_listening(struct universe *u)
 {
-	static const struct listener_events regular = { accepted_regular, on_starved };
-	static const struct listener_events steered = { accepted_steered, on_starved };
+	static const struct listener_events events = { on_accepted, on_starved };
 	struct err e = { 0 };
 
-	for (uint16_t i = 0; i < 2; i++) {
+	for (uint16_t i = 0; i < SCRIPT_VIAS; i++) {
 		u->at[i] = addr_v4(0x0a000001, (uint16_t)(8080 + i));
-		u->listeners[i] = u->io->ops->listen(u->io, sim_listen(u->io, &u->at[i]), i ? &steered : &regular, u,
-						     &e);
+		u->listeners[i] = u->io->ops->listen(u->io, sim_listen(u->io, &u->at[i]), &events, u, &e);
 		BUG_ON(!u->listeners[i]);
 	}
 }

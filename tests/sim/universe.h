@@ -7,6 +7,7 @@
 #pragma once
 
 #include "core/driver.h"
+#include "core/proxy_mode.h"
 #include "far.h"
 #include "script.h"
 
@@ -37,8 +38,9 @@ struct universe {
 	struct env env;
 	struct options options;
 	struct driver_world world;
-	struct listener *listeners[2];   /* explicit proxy, steered */
-	struct addr at[2];
+	struct listener *listeners[SCRIPT_VIAS];
+	struct addr at[SCRIPT_VIAS];
+	struct proxy_mode modes[SCRIPT_TALKS_MAX];       /* of sessions that have one of their own */
 	struct list sessions, over;
 	uint32_t session_count;
 	struct universe_flow flows[UNIVERSE_FLOWS_MAX];
@@ -49,10 +51,13 @@ struct universe {
 	struct client *clients[SCRIPT_TALKS_MAX];
 	struct sim_peer_listener *origins[64];
 	uint32_t origin_count;
-	char violation[400];
+	char violation[600];
 };
 
 void universe_violate(struct universe *u, const char *fmt, ...) __printf(2, 3);
+
+/* Where the proxy listens for them. */
+const struct addr *universe_listener(const struct universe *u, enum script_via via);
 
 /* Plays the script to its end. Returns NULL, or what went wrong (static text). digest: of all that happened. */
 const char *universe_run(struct script *s, uint64_t *digest);
@@ -70,8 +75,8 @@ void client_free(struct client *c);
 bool client_done(const struct client *c);
 /* Waits for the proxy to tire of it, nothing else. */
 bool client_waits(const struct client *c);
-/* Where the steered client with this address wanted to go; false: no such client. */
-bool client_destination(const struct universe *u, const struct addr *from, struct addr *to);
+/* Whose address it is; NULL: nobody's. */
+const struct talk *client_talk(const struct universe *u, const struct addr *from);
 /* Where it stands, for people; returns the length. */
 size_t client_text(const struct client *c, char *out, size_t size);
 /* After the end: was what had to work seen to work? */

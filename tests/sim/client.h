@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* A virtual client, shared by client*.c only. */
+#pragma once
+
+#include "h2_end.h"
+#include "universe.h"
+#include "ws_end.h"
+
+#define CLIENT_STREAMS_MAX 8
+
+/* The request of one exchange over HTTP/2. */
+struct client_stream {
+	struct exchange *x;              /* NULL: not begun */
+	int32_t id;
+	uint64_t sent;
+	int status;
+	bool ours;                       /* the answer names the exchange */
+	bool page;                       /* it names the proxy */
+	bool ended;                      /* all of it has come */
+	bool over;
+};
+
+struct client {
+	struct universe *u;
+	struct talk *t;
+	struct far *far;
+	enum { TO_CONNECT, TO_PROXY_TLS, TO_TUNNEL, TO_SOCKS, TO_TLS, TALKING, WAITING, DONE } state;
+	struct reader reader;
+	uint32_t sending, answering;     /* n-th exchange of the talk; HTTP/2: how many began, are over */
+	bool head_sent, continued, thinking, banner;
+	uint64_t body_sent, sent, read;
+	struct timer start, send, resume, patience;
+	uint8_t socks[12];               /* the answers to a SOCKS client */
+	size_t socks_len;
+	struct h2_end h2;
+	struct client_stream streams[CLIENT_STREAMS_MAX];
+	struct ws_end ws;
+};
+
+struct exchange *client_exchange(const struct client *c, uint32_t n);
+/* body: how many of these bytes are a body's. False: the script leaves here. */
+bool client_put(struct client *c, const void *bytes, size_t len, size_t body);
+void client_leave(struct client *c);
+/* Nothing more is to be done: leaves, or waits for the proxy to. */
+void client_finish(struct client *c);
+void client_think(struct client *c);
+/* "name:port" */
+void client_target(const struct client *c, char *out, size_t size);
+
+/* client_h2.c */
+void client_h2_begin(struct client *c);
+void client_h2_go_on(struct client *c);
+void client_h2_received(struct client *c, const uint8_t *bytes, size_t len);

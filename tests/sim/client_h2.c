@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* Virtual clients that speak HTTP/2: each exchange of the talk is a stream, some of them at a time. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client.h"
+
+#define PIECE_MAX 16000
+
+static struct client *client_of(void *owner)
+{
+	return ((struct h2_end *)owner)->owner;
+}
+
+static struct client_stream *stream_of(struct client *c, int32_t id)
+{
+	return id ? nghttp2_session_get_stream_user_data(c->h2.session, id) : NULL;
+}
+
+/* --- responses --------------------------------------------------------------------------------------------------- */
+
+static int on_begin_headers(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)
+{
+	struct client_stream *st = stream_of(client_of(owner), frame->hd.stream_id);
+
+	if (st && st->status < 200)
+		st->status = 0;
+	return 0;
+}
+
+static int on_header(nghttp2_session *session __unused, const nghttp2_frame *frame, const uint8_t *name,
+		     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags __unused, void *owner)
+{
+	struct client_stream *st = stream_of(client_of(owner), frame->hd.stream_id);
+	char text[32];
+
+	if (!st)
+		return 0;
+	snprintf(text, sizeof(text), "%.*s", (int)MIN(value_len, sizeof(text) - 1), (const char *)value);
+	if (h2_is(name, name_len, ":status"))
+		st->status = atoi(text);
+	else if (h2_is(name, name_len, "x-id"))
+		st->ours = (uint32_t)atoi(text) == st->x->id;
+	else if (h2_is(name, name_len, "server"))
+		st->page = strncmp(text, "mitm-bpf", 8) == 0;
+	return 0;
+}
+
+static void head_came(struct client *c, struct client_stream *st)
+{
+	struct exchange *x = st->x;
+
+	if (st->status < 200)
+		return;
+	if (!st->ours && !st->page) {
+		universe_violate(c->u, "%u: an answer of nobody: %d", x->id, st->status);
+	} else if (!st->ours) {
+		x->page = true;
+		if (script_must_work(c->u->script, c->t, (uint32_t)(st - c->streams)))
+			universe_violate(c->u, "%u: answered by the proxy's own page, %d", x->id, st->status);
+	} else if (st->status != x->status) {
+		universe_violate(c->u, "%u: another's answer: %d", x->id, st->status);
+	}
+}
+
+static void answer_ended(struct client *c, struct client_stream *st)
+{
+	struct exchange *x = st->x;
+
+	st->ended = true;
+	if (x->page)
+		return;
+	if (x->down_got != x->down &&
+	    !(x->down_framing == READER_EOF && x->fate == FATE_FIN && x->down_ended && x->down_got == x->down_sent))
+		universe_violate(c->u, "%u: %llu bytes of %llu passed off as the whole body", x->id,
+				 (unsigned long long)x->down_got, (unsigned long long)x->down);
+	x->answered = true;
+}
+
+static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)
+{
+	struct client *c = client_of(owner);
+	struct client_stream *st = stream_of(c, frame->hd.stream_id);
+
+	if (st && frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat != NGHTTP2_HCAT_REQUEST && !st->ended)
+		head_came(c, st);
+	if (st && (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
+	    (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) && st->status >= 200)
+		answer_ended(c, st);
+	return h2_end_frame(&c->h2, frame);
+}
+
+static int on_data(nghttp2_session *session, uint8_t flags __unused, int32_t id, const uint8_t *bytes, size_t len,
+		   void *owner)
+{
+	struct client *c = client_of(owner);
+	struct client_stream *st = stream_of(c, id);
+	struct exchange *x = st ? st->x : NULL;
+
+	if (!st || x->page)
+		return 0;
+	if (x->down_got + len > x->down || !script_check(x->id, false, x->down_got, bytes, len))
+		universe_violate(c->u, "%u: the body is not what the origin sent, at %llu", x->id,
+				 (unsigned long long)x->down_got);
+	x->down_got += len;
+	if (x->cancels && x->down_got >= x->at)
+		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+	return 0;
+}
+
+static void stream_over(struct client *c, struct client_stream *st)
+{
+	if (st->over)
+		return;
+	st->over = true;
+	c->answering++;
+}
+
+static int on_stream_close(nghttp2_session *session __unused, int32_t id, uint32_t code __unused, void *owner)
+{
+	struct client *c = client_of(owner);
+	struct client_stream *st = stream_of(c, id);
+
+	if (st)
+		stream_over(c, st);
+	return 0;
+}
+
+static int on_not_sent(nghttp2_session *session __unused, const nghttp2_frame *frame, int code __unused, void *owner)
+{
+	struct client *c = client_of(owner);
+	struct client_stream *st = stream_of(c, frame->hd.stream_id);
+
+	for (uint32_t i = 0; !st && i < c->sending; i++)
+		if (c->streams[i].id == frame->hd.stream_id)
+			st = &c->streams[i];
+	if (st && frame->hd.type == NGHTTP2_HEADERS)
+		stream_over(c, st);
+	return 0;
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------- */
+
+static ssize_t read_body(nghttp2_session *session __unused, int32_t id __unused, uint8_t *out, size_t room,
+			 uint32_t *flags, nghttp2_data_source *source, void *owner)
+{
+	struct client_stream *st = source->ptr;
+	const struct client *c = client_of(owner);
+	size_t len = MIN(room, (size_t)PIECE_MAX);
+
+	if (c->t->piece)
+		len = MIN(len, (size_t)c->t->piece);
+	len = MIN(len, st->x->up - st->sent);
+	script_fill(st->x->id, true, st->sent, out, len);
+	st->sent += len;
+	if (st->sent == st->x->up)
+		*flags |= NGHTTP2_DATA_FLAG_EOF;
+	return (ssize_t)len;
+}
+
+static void begin_request(struct client *c, uint32_t n)
+{
+	struct exchange *x = client_exchange(c, n);
+	struct client_stream *st = &c->streams[n];
+	nghttp2_data_provider body = { .source = { .ptr = st }, .read_callback = read_body };
+	char path[32], id[16], length[24], target[64];
+	nghttp2_nv fields[8];
+	size_t count = 0;
+	bool https = c->t->via == VIA_REVERSE ? c->t->client_tls : c->t->tls;
+
+	st->x = x;
+	client_target(c, target, sizeof(target));
+	snprintf(path, sizeof(path), "/x/%u", x->id);
+	snprintf(id, sizeof(id), "%u", x->id);
+	snprintf(length, sizeof(length), "%llu", (unsigned long long)x->up);
+	fields[count++] = h2_field(":method", x->method);
+	fields[count++] = h2_field(":scheme", https ? "https" : "http");
+	fields[count++] = h2_field(":authority", target);
+	fields[count++] = h2_field(":path", path);
+	fields[count++] = h2_field("x-id", id);
+	if (x->up_framing == READER_LENGTH)
+		fields[count++] = h2_field("content-length", length);
+	st->id = nghttp2_submit_request(c->h2.session, NULL, fields, count, x->up_framing ? &body : NULL, st);
+	BUG_ON(st->id < 0);
+}
+
+void client_h2_go_on(struct client *c)
+{
+	while (c->state == TALKING && !c->thinking && c->sending < c->t->count &&
+	       c->sending < c->answering + c->t->pipeline && nghttp2_session_check_request_allowed(c->h2.session)) {
+		begin_request(c, c->sending++);
+		client_think(c);
+	}
+	if (!h2_end_flush(&c->h2) || c->state != TALKING || c->h2.inside)
+		return;
+	if (c->answering == c->t->count ||
+	    (c->answering == c->sending && !nghttp2_session_check_request_allowed(c->h2.session))) {
+		if (c->t->leave != LEAVE_WAITS) {
+			nghttp2_session_terminate_session(c->h2.session, NGHTTP2_NO_ERROR);
+			if (!h2_end_flush(&c->h2))
+				return;
+		}
+		client_finish(c);
+	}
+}
+
+void client_h2_received(struct client *c, const uint8_t *bytes, size_t len)
+{
+	h2_end_received(&c->h2, bytes, len);
+	if (c->state == TALKING)
+		client_h2_go_on(c);
+	else if (c->state == WAITING)
+		h2_end_flush(&c->h2);
+}
+
+/* --- the connection ---------------------------------------------------------------------------------------------- */
+
+static bool put(void *owner, const uint8_t *bytes, size_t len)
+{
+	return client_put(owner, bytes, len, 0);
+}
+
+void client_h2_begin(struct client *c)
+{
+	nghttp2_session_callbacks *callbacks = h2_end_callbacks();
+
+	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+	nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_not_sent);
+	c->h2.u = c->u;
+	c->h2.owner = c;
+	c->h2.put = put;
+	h2_end_start(&c->h2, callbacks, false);
+}

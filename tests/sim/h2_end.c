@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/* Sessions of far ends. They are correct, so whatever the proxy finds wrong with them, or they with it, is its fault. */
+#include "h2_end.h"
+
+#include <string.h>
+
+#include "universe.h"
+
+#define FLUSH_BYTES 32768
+
+static int on_invalid_frame(nghttp2_session *session __unused, const nghttp2_frame *frame, int code, void *owner)
+{
+	struct h2_end *e = owner;
+
+	if (code == NGHTTP2_ERR_REFUSED_STREAM)  /* it could not know yet how many we take */
+		return 0;
+	universe_violate(e->u, "the proxy sent an invalid frame of type %u on stream %d: %s", frame->hd.type,
+			 frame->hd.stream_id, nghttp2_strerror(code));
+	return 0;
+}
+
+static int on_invalid_header(nghttp2_session *session __unused, const nghttp2_frame *frame, const uint8_t *name,
+			     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags __unused,
+			     void *owner)
+{
+	struct h2_end *e = owner;
+
+	universe_violate(e->u, "the proxy sent an invalid field on stream %d: %.*s: %.*s", frame->hd.stream_id,
+			 (int)name_len, (const char *)name, (int)value_len, (const char *)value);
+	return 0;
+}
+
+nghttp2_session_callbacks *h2_end_callbacks(void)
+{
+	nghttp2_session_callbacks *callbacks;
+
+	BUG_ON(nghttp2_session_callbacks_new(&callbacks) != 0);
+	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
+	nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);
+	return callbacks;
+}
+
+/* Windows and limits of all sizes that still get somewhere. */
+static void introduce(struct h2_end *e, bool server)
+{
+	struct script *s = e->u->script;
+	nghttp2_settings_entry settings[4];
+	size_t count = 0;
+
+	if (script_chance(s, 500))
+		settings[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE,
+							      1000 + (uint32_t)script_below(s, 200000) };
+	if (script_chance(s, 300))
+		settings[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_FRAME_SIZE,
+							      16384 + (uint32_t)script_below(s, 50000) };
+	if (script_chance(s, 300))
+		settings[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_HEADER_TABLE_SIZE,
+							      (uint32_t)script_below(s, 8192) };
+	if (server && script_chance(s, 500))
+		settings[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+							      1 + (uint32_t)script_below(s, 6) };
+	BUG_ON(nghttp2_submit_settings(e->session, NGHTTP2_FLAG_NONE, settings, count) != 0);
+	if (script_chance(s, 300))
+		BUG_ON(nghttp2_session_set_local_window_size(e->session, NGHTTP2_FLAG_NONE, 0,
+							     65535 + (int32_t)script_below(s, 1000000)) != 0);
+}
+
+void h2_end_start(struct h2_end *e, nghttp2_session_callbacks *callbacks, bool server)
+{
+	int ret = server ? nghttp2_session_server_new(&e->session, callbacks, e) :
+			   nghttp2_session_client_new(&e->session, callbacks, e);
+
+	BUG_ON(ret != 0);
+	nghttp2_session_callbacks_del(callbacks);
+	introduce(e, server);
+}
+
+void h2_end_fini(struct h2_end *e)
+{
+	nghttp2_session_del(e->session);
+	e->session = NULL;
+}
+
+static void check_goaway(struct h2_end *e, uint32_t code)
+{
+	static const uint32_t faults[] = { NGHTTP2_PROTOCOL_ERROR, NGHTTP2_FLOW_CONTROL_ERROR, NGHTTP2_FRAME_SIZE_ERROR,
+					   NGHTTP2_COMPRESSION_ERROR, NGHTTP2_STREAM_CLOSED,
+					   NGHTTP2_ENHANCE_YOUR_CALM };
+
+	for (size_t i = 0; i < ARRAY_SIZE(faults) && !e->babbles; i++)
+		if (code == faults[i])
+			universe_violate(e->u, "the proxy blames a correct HTTP/2 peer: %s",
+					 nghttp2_http2_strerror(code));
+}
+
+int h2_end_frame(struct h2_end *e, const nghttp2_frame *frame)
+{
+	if (frame->hd.type == NGHTTP2_GOAWAY)
+		check_goaway(e, frame->goaway.error_code);
+	else if (frame->hd.type == NGHTTP2_RST_STREAM)
+		check_goaway(e, frame->rst_stream.error_code);
+	return 0;
+}
+
+void h2_end_received(struct h2_end *e, const uint8_t *bytes, size_t len)
+{
+	ssize_t n;
+
+	e->inside = true;
+	n = nghttp2_session_mem_recv(e->session, bytes, len);
+	e->inside = false;
+	if (n < 0 && n != NGHTTP2_ERR_CALLBACK_FAILURE)
+		universe_violate(e->u, "what the proxy sent is no HTTP/2: %s", nghttp2_strerror((int)n));
+}
+
+bool h2_end_flush(struct h2_end *e)
+{
+	size_t sent = 0;
+
+	while (!e->inside && e->session && sent < FLUSH_BYTES) {
+		const uint8_t *bytes;
+		ssize_t n;
+
+		e->inside = true;
+		n = nghttp2_session_mem_send(e->session, &bytes);
+		e->inside = false;
+		BUG_ON(n < 0);
+		if (n == 0)
+			return true;
+		sent += (size_t)n;
+		if (!e->put(e->owner, bytes, (size_t)n))
+			return false;
+	}
+	return true;
+}
+
+bool h2_end_over(const struct h2_end *e)
+{
+	return !nghttp2_session_want_read(e->session) && !nghttp2_session_want_write(e->session);
+}
+
+nghttp2_nv h2_field(const char *name, const char *value)
+{
+	return (nghttp2_nv){ .name = (uint8_t *)name, .namelen = strlen(name), .value = (uint8_t *)value,
+			     .valuelen = strlen(value) };
+}
+
+bool h2_is(const uint8_t *text, size_t len, const char *name)
+{
+	return len == strlen(name) && memcmp(text, name, len) == 0;
+}

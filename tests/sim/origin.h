@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* A virtual origin's connection, shared by origin*.c only. */
+#pragma once
+
+#include "h2_end.h"
+#include "universe.h"
+#include "ws_end.h"
+
+struct origin_stream;
+
+struct origin {
+	struct origin *next;
+	struct universe *u;
+	struct far *far;
+	uint32_t host;                   /* SCRIPT_HOSTS: the proxy behind us, until it is asked for one of them */
+	uint16_t port;
+	bool proxy;                      /* the proxy behind us, with no tunnel yet */
+	struct exchange *x;              /* under way; HTTP/2: the last that began */
+	/* HTTP */
+	struct reader reader;
+	bool answering, request_over;
+	uint64_t body_sent, out, limit;  /* bytes of this response; where it is cut */
+	uint8_t *pending;                /* requests that came before the answer was out */
+	size_t pending_len;
+	bool known;                      /* which version the client speaks */
+	struct h2_end h2;
+	struct origin_stream *streams;
+	struct exchange *cut;            /* HTTP/2: where the script breaks the connection */
+	bool last_words;                 /* HTTP/2: it is closed when all is sent */
+	struct ws_end ws;
+	/* TCP */
+	char line[64];
+	size_t line_len;
+	bool over;
+	struct timer resume;
+};
+
+/* A request's head, whatever its version. */
+void origin_check_request(struct origin *o, struct exchange *x, const char *method, const char *id);
+void origin_check_body(struct origin *o, struct exchange *x, const uint8_t *bytes, size_t len);
+void origin_check_end(struct origin *o, struct exchange *x);
+
+/* origin_h2.c */
+void origin_h2_begin(struct origin *o);
+void origin_h2_received(struct origin *o, const uint8_t *bytes, size_t len);
+void origin_h2_go_on(struct origin *o);
+void origin_h2_fini(struct origin *o);

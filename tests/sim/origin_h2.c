@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/* Virtual origins that speak HTTP/2. A fate that breaks a connection breaks all that are on it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "origin.h"
+
+#define PIECE_MAX 16000
+
+struct origin_stream {
+	struct origin_stream *next;
+	struct origin *o;
+	struct exchange *x;              /* NULL: not known yet, or somebody's garbage */
+	int32_t id;
+	char method[32], path[64], x_id[16];
+	uint64_t sent;
+	bool request_over, answered;
+};
+
+static struct origin *origin_of(void *owner)
+{
+	return ((struct h2_end *)owner)->owner;
+}
+
+static struct origin_stream *stream_of(struct origin *o, int32_t id)
+{
+	return id ? nghttp2_session_get_stream_user_data(o->h2.session, id) : NULL;
+}
+
+/* --- responses --------------------------------------------------------------------------------------------------- */
+
+static void say_goodbye(struct origin *o, enum script_fate fate)
+{
+	int32_t last = nghttp2_session_get_last_proc_stream_id(o->h2.session);
+
+	if (fate == FATE_CLOSES_AFTER)
+		o->last_words = true;
+	else if (fate == FATE_SAYS_CLOSE)
+		nghttp2_submit_goaway(o->h2.session, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, NULL, 0);
+}
+
+static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *out, size_t room, uint32_t *flags,
+			 nghttp2_data_source *source, void *owner)
+{
+	struct origin_stream *st = source->ptr;
+	struct origin *o = origin_of(owner);
+	struct exchange *x = st->x;
+	size_t len = MIN(room, 1 + (size_t)script_below(o->u->script, PIECE_MAX));
+	nghttp2_nv trailer = h2_field("x-trailer", "t");
+
+	if ((x->fate == FATE_FIN || x->fate == FATE_RESET) && st->sent >= MIN(x->at, x->down)) {
+		o->cut = x;
+		return NGHTTP2_ERR_DEFERRED;
+	}
+	len = MIN(len, x->down - st->sent);
+	script_fill(x->id, false, st->sent, out, len);
+	st->sent += len;
+	if (st->sent < x->down || x->fate == FATE_FIN || x->fate == FATE_RESET)
+		return (ssize_t)len;
+	*flags |= NGHTTP2_DATA_FLAG_EOF;
+	x->down_sent = st->sent;
+	if (x->trailers) {
+		*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+		BUG_ON(nghttp2_submit_trailer(session, id, &trailer, 1) != 0);
+	}
+	say_goodbye(o, x->fate);
+	return (ssize_t)len;
+}
+
+static void respond(struct origin_stream *st)
+{
+	struct exchange *x = st->x;
+	nghttp2_session *session = st->o->h2.session;
+	nghttp2_data_provider body = { .source = { .ptr = st }, .read_callback = read_body };
+	nghttp2_nv early[2] = { h2_field(":status", "103"), h2_field("link", "</a>") }, fields[4];
+	bool empty = x->head || x->status == 204 || x->status == 304;
+	char status[8], id[16], length[24];
+	size_t count = 0;
+
+	st->answered = true;
+	snprintf(status, sizeof(status), "%u", x->status);
+	snprintf(id, sizeof(id), "%u", x->id);
+	snprintf(length, sizeof(length), "%llu", (unsigned long long)x->down);
+	fields[count++] = h2_field(":status", status);
+	fields[count++] = h2_field("x-id", id);
+	if (!empty && x->down_framing == READER_LENGTH)
+		fields[count++] = h2_field("content-length", length);
+	if (x->informs)
+		BUG_ON(nghttp2_submit_headers(session, NGHTTP2_FLAG_NONE, st->id, NULL, early, 2, NULL) != 0);
+	BUG_ON(nghttp2_submit_response(session, st->id, fields, count, empty ? NULL : &body) != 0);
+	if (empty && x->fate != FATE_FIN && x->fate != FATE_RESET)
+		say_goodbye(st->o, x->fate);
+}
+
+static void answer(struct origin_stream *st)
+{
+	struct origin *o = st->o;
+	struct exchange *x = st->x;
+
+	x->down_sent = 0;
+	x->down_ended = false;
+	switch (x->fate) {
+	case FATE_SILENT:
+		if (x->id % 2) {
+			x->refused++;
+			nghttp2_submit_rst_stream(o->h2.session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_REFUSED_STREAM);
+			return;
+		}
+		o->cut = x;
+		return;
+	case FATE_GARBAGE:
+		o->cut = x;
+		return;
+	case FATE_FINE:
+	case FATE_CLOSES_AFTER:
+	case FATE_SAYS_CLOSE:
+	case FATE_EARLY:
+	case FATE_FIN:
+	case FATE_RESET:
+		respond(st);
+		return;
+	}
+	abort();
+}
+
+/* --- requests ---------------------------------------------------------------------------------------------------- */
+
+static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *owner)
+{
+	struct origin *o = origin_of(owner);
+	struct origin_stream *st;
+
+	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
+		return 0;
+	st = calloc(1, sizeof(*st));
+	BUG_ON(!st);
+	st->o = o;
+	st->id = frame->hd.stream_id;
+	st->next = o->streams;
+	o->streams = st;
+	nghttp2_session_set_stream_user_data(session, st->id, st);
+	return 0;
+}
+
+static void copy(char *out, size_t size, const uint8_t *value, size_t len)
+{
+	snprintf(out, size, "%.*s", (int)len, (const char *)value);
+}
+
+static int on_header(nghttp2_session *session __unused, const nghttp2_frame *frame, const uint8_t *name,
+		     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags __unused, void *owner)
+{
+	struct origin_stream *st = stream_of(origin_of(owner), frame->hd.stream_id);
+
+	if (!st)
+		return 0;
+	if (h2_is(name, name_len, ":method"))
+		copy(st->method, sizeof(st->method), value, value_len);
+	else if (h2_is(name, name_len, ":path"))
+		copy(st->path, sizeof(st->path), value, value_len);
+	else if (h2_is(name, name_len, "x-id"))
+		copy(st->x_id, sizeof(st->x_id), value, value_len);
+	return 0;
+}
+
+static void request_head(struct origin_stream *st)
+{
+	struct origin *o = st->o;
+
+	if (strncmp(st->path, "/x/", 3) == 0)
+		st->x = script_find(o->u->script, (uint32_t)atoi(st->path + 3));
+	if (!st->x) {
+		nghttp2_submit_rst_stream(o->h2.session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_CANCEL);
+		return;
+	}
+	o->x = st->x;
+	origin_check_request(o, st->x, st->method, st->x_id);
+	st->x->up_got = 0;
+	if (st->x->fate == FATE_EARLY)
+		answer(st);
+}
+
+static void request_end(struct origin_stream *st)
+{
+	st->request_over = true;
+	origin_check_end(st->o, st->x);
+	if (!st->answered)
+		answer(st);
+}
+
+static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)
+{
+	struct origin *o = origin_of(owner);
+	struct origin_stream *st = stream_of(o, frame->hd.stream_id);
+	bool message = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
+
+	if (st && frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+		request_head(st);
+	if (st && st->x && message && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) && !st->request_over)
+		request_end(st);
+	return h2_end_frame(&o->h2, frame);
+}
+
+static int on_data(nghttp2_session *session __unused, uint8_t flags __unused, int32_t id, const uint8_t *bytes,
+		   size_t len, void *owner)
+{
+	struct origin *o = origin_of(owner);
+	struct origin_stream *st = stream_of(o, id);
+
+	if (st && st->x)
+		origin_check_body(o, st->x, bytes, len);
+	return 0;
+}
+
+/* --- the connection ---------------------------------------------------------------------------------------------- */
+
+static void break_off(struct origin *o)
+{
+	const struct exchange *x = o->cut;
+	struct origin_stream *st = o->streams;
+
+	o->cut = NULL;
+	while (st && st->x != x)
+		st = st->next;
+	if (x->fate == FATE_RESET && x->id % 2 && st) {
+		nghttp2_submit_rst_stream(o->h2.session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_INTERNAL_ERROR);
+		return;
+	}
+	if (x->fate == FATE_RESET) {
+		far_reset(o->far);
+	} else if (x->fate == FATE_GARBAGE) {
+		o->h2.babbles = true;
+		far_send(o->far, "\0\0\2\1\5\0\0\0\1\377\377\r\n\r\n", 15);
+		far_close(o->far);
+	} else {
+		far_close(o->far);
+	}
+	o->over = true;
+}
+
+void origin_h2_go_on(struct origin *o)
+{
+	bool here = !o->over && h2_end_flush(&o->h2);
+
+	if (!here || o->h2.inside)
+		return;
+	if (o->cut) {
+		break_off(o);
+		if (!o->over)
+			h2_end_flush(&o->h2);
+	}
+	if (o->over || !(h2_end_over(&o->h2) || (o->last_words && !nghttp2_session_want_write(o->h2.session))))
+		return;
+	far_close(o->far);
+	o->over = true;
+}
+
+void origin_h2_received(struct origin *o, const uint8_t *bytes, size_t len)
+{
+	h2_end_received(&o->h2, bytes, len);
+	origin_h2_go_on(o);
+}
+
+static bool put(void *owner, const uint8_t *bytes, size_t len)
+{
+	struct origin *o = owner;
+
+	far_send(o->far, bytes, len);
+	return true;
+}
+
+void origin_h2_begin(struct origin *o)
+{
+	nghttp2_session_callbacks *callbacks = h2_end_callbacks();
+
+	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
+	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+	o->h2.u = o->u;
+	o->h2.owner = o;
+	o->h2.put = put;
+	h2_end_start(&o->h2, callbacks, true);
+	origin_h2_go_on(o);
+}
+
+void origin_h2_fini(struct origin *o)
+{
+	h2_end_fini(&o->h2);
+	while (o->streams) {
+		struct origin_stream *st = o->streams;
+
+		o->streams = st->next;
+		free(st);
+	}
+}
