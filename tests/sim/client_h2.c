@@ -170,6 +170,7 @@ static void begin_request(struct client *c, uint32_t n)
 	bool https = c->t->via == VIA_REVERSE ? c->t->client_tls : c->t->tls;
 
 	st->x = x;
+	x->client_h2 = true;
 	client_target(c, target, sizeof(target));
 	snprintf(path, sizeof(path), "/x/%u", x->id);
 	snprintf(id, sizeof(id), "%u", x->id);

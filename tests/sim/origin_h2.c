@@ -175,6 +175,7 @@ static void request_head(struct origin_stream *st)
 		return;
 	}
 	o->x = st->x;
+	st->x->origin_h2 = true;
 	origin_check_request(o, st->x, st->method, st->x_id);
 	st->x->up_got = 0;
 	if (st->x->fate == FATE_EARLY)

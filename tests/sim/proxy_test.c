@@ -50,21 +50,23 @@ static void describe(const struct script *s)
 	}
 }
 
+static struct script script;             /* the one that is played */
+
 static bool play(uint64_t seed, bool say)
 {
-	static struct script s;
+	struct script *s = &script;
 	const char *wrong;
 	char stack[1000];
 	uint64_t digest;
 
-	script_draw(&s, seed);
-	s.say = say;
+	script_draw(s, seed);
+	s->say = say;
 	if (say)
-		describe(&s);
-	wrong = universe_run(&s, &digest);
+		describe(s);
+	wrong = universe_run(s, &digest);
 	if (!wrong)
 		return true;
-	print_error("SIM_SEED=%" PRIu64 ": %s; %s\n", seed, wrong, script_stack(&s, stack, sizeof(stack)));
+	print_error("SIM_SEED=%" PRIu64 ": %s; %s\n", seed, wrong, script_stack(s, stack, sizeof(stack)));
 	return false;
 }
 
@@ -81,14 +83,31 @@ struct job {
 	uint64_t next, end;
 	struct note {
 		_Atomic uint64_t seed, wrong;
+		/* Exchanges that worked, by way, kind, the client's and the origin's version, TLS of both. */
+		_Atomic uint32_t worked[SCRIPT_VIAS][3][2][2][2][2];
 	} *note;                         /* shared with the process */
 };
+
+static void count_worked(struct note *note)
+{
+	for (uint32_t i = 0; i < script.talk_count; i++) {
+		const struct talk *t = &script.talks[i];
+
+		for (uint32_t n = 0; n < t->count; n++) {
+			const struct exchange *x = &script.exchanges[t->first + n];
+
+			if (t->kind == SCRIPT_TCP ? x->up_fin && x->down_fin : x->answered && !x->page)
+				note->worked[t->via][t->kind][x->client_h2][x->origin_h2][t->client_tls][t->tls]++;
+		}
+	}
+}
 
 static void play_range(struct job *j)
 {
 	for (uint64_t seed = j->next; seed < j->end; seed++) {
 		j->note->seed = seed;
 		j->note->wrong += !play(seed, false);
+		count_worked(j->note);
 	}
 }
 
@@ -126,6 +145,34 @@ static struct job *end_job(struct job *jobs, size_t count)
 	return j;
 }
 
+static uint32_t worked(const struct note *notes, size_t count, int via, int kind, int client_h2, int origin_h2)
+{
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i < count; i++)
+		for (int tls = 0; tls < 4; tls++)
+			sum += notes[i].worked[via][kind][client_h2][origin_h2][tls / 2][tls % 2];
+	return sum;
+}
+
+/* A simulator that draws no more what it should, or whose exchanges never work, finds nothing and says nothing. */
+static void check_reach(const struct note *notes, size_t count, bool enough)
+{
+	for (int via = 0; via < SCRIPT_VIAS; via++) {
+		bool absolute = via == VIA_PROXY || via == VIA_UPSTREAM;
+		uint32_t n[6];
+
+		for (int i = 0; i < 4; i++)
+			n[i] = worked(notes, count, via, SCRIPT_HTTP, i / 2, i % 2);
+		n[4] = worked(notes, count, via, SCRIPT_TCP, 0, 0);
+		n[5] = worked(notes, count, via, SCRIPT_WEBSOCKET, 0, 0);
+		print_message("worked by way %d: %u 1>1, %u 1>2, %u 2>1, %u 2>2, %u TCP, %u WebSocket\n", via, n[0],
+			      n[1], n[2], n[3], n[4], n[5]);
+		for (int i = 0; i < 6 && enough; i++)
+			assert_true(n[i] || (i == 4 && absolute));
+	}
+}
+
 static void test_seeds(void **state)
 {
 	uint64_t one = number("SIM_SEED", 0), next = number("SIM_FIRST", 1), wrong = 0, running = 0;
@@ -160,6 +207,7 @@ static void test_seeds(void **state)
 	} while (running || next < end || j < jobs + count);
 	for (size_t i = 0; i < count; i++)
 		wrong += notes[i].wrong;
+	check_reach(notes, count, end - number("SIM_FIRST", 1) >= SEEDS);
 	munmap(notes, sizeof(*notes) * JOBS_MAX);
 	assert_int_equal(wrong, 0);
 }

@@ -157,7 +157,7 @@ static void draw_stack(struct script *s, struct talk *t)
 		t->via = t->via == VIA_PROXY ? VIA_CONNECT : VIA_UPSTREAM_CONNECT;
 	absolute = t->via == VIA_PROXY || t->via == VIA_UPSTREAM;
 	behind = t->via == VIA_UPSTREAM || t->via == VIA_UPSTREAM_CONNECT;
-	t->tls = s->any_tls && script_chance(s, 500);
+	t->tls = s->any_tls && script_chance(s, 600);
 	t->client_tls = t->via == VIA_REVERSE ? s->any_tls && script_chance(s, 500) : t->tls && !absolute;
 	t->proxy_tls = s->any_tls && (absolute || t->via == VIA_CONNECT || t->via == VIA_UPSTREAM_CONNECT) &&
 		       script_chance(s, 200);
@@ -232,8 +232,8 @@ void script_draw(struct script *s, uint64_t seed)
 
 	*s = (struct script){ .seed = seed, .state = seed * 0x2545f4914f6cdd1du + 1 };
 	draw_faults(s, seed);
-	s->any_tls = script_chance(s, 450);
-	s->asks_h2 = script_chance(s, 250);
+	s->any_tls = script_chance(s, 600);
+	s->asks_h2 = script_chance(s, 400);
 	s->size_limit = script_chance(s, 60) ? script_below(s, 30000) : 0;
 	s->stream_large = script_chance(s, 150) ? 1 + script_below(s, 30000) : 0;
 	s->lazy = script_chance(s, 250);

@@ -65,6 +65,7 @@ struct exchange {
 	bool answered;                   /* the client read all of the response */
 	bool page;                       /* it was the proxy's own */
 	uint32_t flows;                  /* handed over */
+	bool client_h2, origin_h2;       /* what they spoke */
 };
 
 /* One client connection. */
