@@ -38,6 +38,29 @@ static void play_end(struct play *p)
 	playbook_fini(&p->pb, p->l);
 }
 
+static void test_server_lost_before(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_begin(&p, true));
+	PLAYBOOK("a server that is lost before it is known what to say to it is asked again, and not ended with the first",
+		p.l,
+		GIVE(EV_START, NOBODY),
+		WANT(CMD_OPEN, SIDE_SERVER),
+		GIVE(EV_OPENED, SIDE_SERVER),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "EHL"),
+		WANT(CMD_WAKEUP, NOBODY),
+		GIVE(EV_CLOSED, SIDE_SERVER, .reset = true),
+		WANT(CMD_WAKEUP, NOBODY, .delay_ns = -1),
+		WANT(CMD_OPEN, SIDE_SERVER),
+		GIVE(EV_OPENED, SIDE_SERVER),
+		WANT(CMD_SEND, SIDE_SERVER, .text = "EHL"),
+		GIVE(EV_DATA, SIDE_SERVER, .text = "250"),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "250"));
+	play_end(&p);
+}
+
 static const struct flow *first_flow(const struct play *p)
 {
 	assert_false(list_empty(&p->pb.flows));
@@ -325,6 +348,7 @@ static void test_lazy(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_server_lost_before),
 		cmocka_unit_test(test_is_tcp),
 		cmocka_unit_test(test_http),
 		cmocka_unit_test(test_long_line),

@@ -228,7 +228,8 @@ static void replay(struct next *n)
 	if (n->from_client.len)
 		layer_event(n->child, &(struct event){
 			.type = EV_DATA, .conn = n->client, .data = &n->from_client });
-	if (n->server && n->server->record->tcp_setup.kind != STAMP_NONE && !(n->server->state & CONN_CAN_READ))
+	/* One that is closed altogether is opened again by who wants it; that it was is nothing to the new one. */
+	if (n->server && n->server->record->tcp_setup.kind != STAMP_NONE && n->server->state == CONN_CAN_WRITE)
 		layer_event(n->child, &(struct event){ .type = EV_CLOSED, .conn = n->server });
 	if (n->client_closed)
 		layer_event(n->child, &(struct event){ .type = EV_CLOSED, .conn = n->client });
