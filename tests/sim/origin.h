@@ -27,6 +27,7 @@ struct origin {
 	struct origin_stream *streams;
 	struct exchange *cut;            /* HTTP/2: where the script breaks the connection */
 	bool last_words;                 /* HTTP/2: it is closed when all is sent */
+	bool leaving;                    /* HTTP/2: GOAWAY is due; what has begun until then is answered */
 	struct ws_end ws;
 	/* TCP */
 	char line[64];

@@ -32,12 +32,8 @@ static struct origin_stream *stream_of(struct origin *o, int32_t id)
 
 static void say_goodbye(struct origin *o, enum script_fate fate)
 {
-	int32_t last = nghttp2_session_get_last_proc_stream_id(o->h2.session);
-
-	if (fate == FATE_CLOSES_AFTER)
-		o->last_words = true;
-	else if (fate == FATE_SAYS_CLOSE)
-		nghttp2_submit_goaway(o->h2.session, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, NULL, 0);
+	o->last_words |= fate == FATE_CLOSES_AFTER;
+	o->leaving |= fate == FATE_SAYS_CLOSE;
 }
 
 static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *out, size_t room, uint32_t *flags,
@@ -242,16 +238,22 @@ static void break_off(struct origin *o)
 
 void origin_h2_go_on(struct origin *o)
 {
-	bool here = !o->over && h2_end_flush(&o->h2);
+	nghttp2_session *session = o->h2.session;
 
-	if (!here || o->h2.inside)
+	if (o->over || o->h2.inside)
+		return;
+	if (o->leaving)
+		nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session),
+				      NGHTTP2_NO_ERROR, NULL, 0);
+	o->leaving = false;
+	if (!h2_end_flush(&o->h2))
 		return;
 	if (o->cut) {
 		break_off(o);
 		if (!o->over)
 			h2_end_flush(&o->h2);
 	}
-	if (o->over || !(h2_end_over(&o->h2) || (o->last_words && !nghttp2_session_want_write(o->h2.session))))
+	if (o->over || !(h2_end_over(&o->h2) || (o->last_words && !nghttp2_session_want_write(session))))
 		return;
 	far_close(o->far);
 	o->over = true;

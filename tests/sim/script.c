@@ -112,6 +112,10 @@ static void draw_websocket(struct script *s, struct exchange *x)
 	x->keep_alive = true;
 	x->up = script_below(s, script_chance(s, 300) ? 30 : 5);
 	x->down = script_below(s, script_chance(s, 300) ? 30 : 5);
+	if (s->faults.window_max && s->faults.window_max < 2048) {
+		x->up %= 3;              /* so that ten minutes are enough for what we hold back */
+		x->down %= 3;
+	}
 	x->deflate = script_chance(s, 500);
 	x->no_takeover = script_chance(s, 300);
 	x->up_end = script_chance(s, 100) ? END_RESET : script_chance(s, 500) ? END_FIN : END_AFTER_PEER;
