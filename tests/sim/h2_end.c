@@ -12,8 +12,10 @@ static int on_invalid_frame(nghttp2_session *session __unused, const nghttp2_fra
 {
 	struct h2_end *e = owner;
 
-	if (code == NGHTTP2_ERR_REFUSED_STREAM)  /* it could not know yet how many we take */
+	if (code == NGHTTP2_ERR_REFUSED_STREAM) {
+		e->u->script->refusals++;        /* it could not know yet how many we take */
 		return 0;
+	}
 	universe_violate(e->u, "the proxy sent an invalid frame of type %u on stream %d: %s", frame->hd.type,
 			 frame->hd.stream_id, nghttp2_strerror(code));
 	return 0;

@@ -301,6 +301,9 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 		if ((t->h2 || t->origin_h2) && x[i].fate != FATE_FINE && x[i].fate != FATE_EARLY)
 			return false;
 	}
+	/* A refused request is asked again, unless its body was let go. */
+	if (s->refusals && (x[n].up > s->capture_max || (s->stream_large && x[n].up > s->stream_large)))
+		return false;
 	if (x[n].cancels)
 		return false;
 	for (uint32_t i = 0; i < n; i++)

@@ -122,6 +122,7 @@ struct script {
 	int64_t drain_ns;                /* 0: never */
 	bool holds;
 	uint64_t capture_max;
+	uint32_t refusals;               /* what came of it: streams that an origin had no room for yet */
 	uint64_t slabs_max;              /* what came of it: the most that the proxy held at once */
 };
 

@@ -10,6 +10,8 @@
 enum { OP_MORE = 0, OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
 
 #define MESSAGE_ROOM (SCRIPT_MESSAGE_MAX + 4096)
+/* Deflated in many small frames, each flushed on its own, a message may become longer. */
+#define FRAMES_ROOM  (8 * SCRIPT_MESSAGE_MAX)
 
 /* What it sends, and what it reads, as the exchange counts them. */
 static uint64_t to_send(const struct ws_end *w)
@@ -40,7 +42,7 @@ static const char *side(const struct ws_end *w)
 void ws_end_open(struct ws_end *w)
 {
 	w->begun = true;
-	w->message = malloc(MESSAGE_ROOM);
+	w->message = malloc(FRAMES_ROOM);
 	BUG_ON(!w->message);
 	BUG_ON(deflateInit2(&w->deflater, 5, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK);
 	BUG_ON(inflateInit2(&w->inflater, -15) != Z_OK);
@@ -264,7 +266,7 @@ static const char *head_fault(const struct ws_end *w)
 		return w->left > 125 || !(w->head[0] & 128) ? "a long control frame" : NULL;
 	if ((opcode == OP_MORE) != w->in_message)
 		return "its place in a message";
-	return w->message_len + w->left > MESSAGE_ROOM - 4 && w->in_message ? "too long" : NULL;
+	return (w->in_message ? w->message_len : 0) + w->left > FRAMES_ROOM - 4 ? "too long" : NULL;
 }
 
 static void head_over(struct ws_end *w)
@@ -278,8 +280,8 @@ static void head_over(struct ws_end *w)
 	memcpy(w->key, w->head + at, 4);
 	w->masked_at = 0;
 	why = head_fault(w);
-	if (why || (!w->in_message && w->left > MESSAGE_ROOM - 4)) {
-		universe_violate(w->u, "%u: the %s read a bad frame: %s", w->x->id, side(w), why ? why : "too long");
+	if (why) {
+		universe_violate(w->u, "%u: the %s read a bad frame: %s", w->x->id, side(w), why);
 		w->over = true;
 		return;
 	}
