@@ -118,6 +118,7 @@ void far_setup(const char *const *names, size_t count)
 	tls.client = SSL_CTX_new(TLS_client_method());
 	SSL_CTX_set_verify(tls.client, SSL_VERIFY_PEER, NULL);
 	X509_STORE_add_cert(SSL_CTX_get_cert_store(tls.client), tls.proxy_ca->cert);
+	X509_STORE_add_cert(SSL_CTX_get_cert_store(tls.client), tls.origin_ca->cert);    /* for TLS that passes */
 	X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(tls.client), NOW_S);
 	SSL_CTX_set_session_cache_mode(tls.client, SSL_SESS_CACHE_OFF);
 	tls.server = SSL_CTX_new(TLS_server_method());

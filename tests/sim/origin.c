@@ -151,7 +151,7 @@ static void answer(struct origin *o)
 /* --- HTTP
  * ---------------------------------------------------------------------------------------------------------- */
 
-void origin_check_request(struct origin *o, struct exchange *x, const char *method, const char *id)
+void origin_check_request(struct origin *o, struct exchange *x, const char *method, const char *id, bool marked)
 {
 	const struct talk *t = script_talk(o->u->script, x);
 	bool again = strcmp(x->method, "GET") == 0 || strcmp(x->method, "HEAD") == 0 ||
@@ -161,6 +161,9 @@ void origin_check_request(struct origin *o, struct exchange *x, const char *meth
 		universe_violate(o->u, "%u: asked with %s instead of %s", x->id, method, x->method);
 	if (t->host != o->host || script_port(o->u->script, t) != o->port)
 		universe_violate(o->u, "%u: asked of host %u:%u", x->id, o->host, o->port);
+	if (marked != x->marked)
+		universe_violate(o->u, "%u: asked %s the field that a hook %s", x->id, marked ? "with" : "without",
+				 x->marked ? "has added" : "has not added");
 	if ((uint32_t)atoi(id) != x->id)
 		universe_violate(o->u, "%u: asked with another's fields: %s", x->id, id);
 	if (++x->asked > (again ? 2 : 1) + MIN(x->refused, 1u))
@@ -229,7 +232,7 @@ static void on_head(struct reader *r)
 {
 	struct origin *o = r->owner;
 	const char *path = r->target, *rest;
-	char text[64] = "";
+	char text[64] = "", seen[8];
 
 	if (o->proxy && strcmp(r->method, "CONNECT") == 0)
 		return;
@@ -244,7 +247,7 @@ static void on_head(struct reader *r)
 		return;
 	}
 	reader_field(r, "X-Id", text, sizeof(text));
-	origin_check_request(o, o->x, r->method, text);
+	origin_check_request(o, o->x, r->method, text, reader_field(r, "X-Seen", seen, sizeof(seen)));
 	o->x->up_got = 0;
 	o->request_over = false;
 	if (reader_field(r, "Expect", text, sizeof(text)))

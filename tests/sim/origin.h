@@ -37,7 +37,7 @@ struct origin {
 };
 
 /* A request's head, whatever its version. */
-void origin_check_request(struct origin *o, struct exchange *x, const char *method, const char *id);
+void origin_check_request(struct origin *o, struct exchange *x, const char *method, const char *id, bool marked);
 void origin_check_body(struct origin *o, struct exchange *x, const uint8_t *bytes, size_t len);
 void origin_check_end(struct origin *o, struct exchange *x);
 

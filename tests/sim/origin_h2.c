@@ -15,7 +15,7 @@ struct origin_stream {
 	int32_t id;
 	char method[32], path[64], x_id[16];
 	uint64_t sent;
-	bool request_over, answered;
+	bool request_over, answered, marked;
 };
 
 static struct origin *origin_of(void *owner)
@@ -157,6 +157,8 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 		copy(st->path, sizeof(st->path), value, value_len);
 	else if (h2_is(name, name_len, "x-id"))
 		copy(st->x_id, sizeof(st->x_id), value, value_len);
+	else if (h2_is(name, name_len, "x-seen"))
+		st->marked = true;
 	return 0;
 }
 
@@ -172,7 +174,7 @@ static void request_head(struct origin_stream *st)
 	}
 	o->x = st->x;
 	st->x->origin_h2 = true;
-	origin_check_request(o, st->x, st->method, st->x_id);
+	origin_check_request(o, st->x, st->method, st->x_id, st->marked);
 	st->x->up_got = 0;
 	if (st->x->fate == FATE_EARLY)
 		answer(st);

@@ -238,6 +238,9 @@ void script_draw(struct script *s, uint64_t seed)
 	draw_faults(s, seed);
 	s->any_tls = script_chance(s, 600);
 	s->asks_h2 = script_chance(s, 400);
+	s->mark_permille = script_chance(s, 200) ? 500 : 0;
+	s->drop_permille = script_chance(s, 250) ? 300 : 0;
+	s->pass_permille = script_chance(s, 150) ? 300 : 0;
 	s->size_limit = script_chance(s, 60) ? script_below(s, 30000) : 0;
 	s->stream_large = script_chance(s, 150) ? 1 + script_below(s, 30000) : 0;
 	s->lazy = script_chance(s, 250);
@@ -304,7 +307,8 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 	/* A refused request is asked again, unless its body was let go. */
 	if (s->refusals && (x[n].up > s->capture_max || (s->stream_large && x[n].up > s->stream_large)))
 		return false;
-	if (x[n].cancels)
+	/* TLS that passes is cut as the origin cuts it. */
+	if (x[n].cancels || (t->passed && x[n].down_framing == READER_EOF))
 		return false;
 	for (uint32_t i = 0; i < n; i++)
 		if (!lets_go_on(&x[i], &x[i + 1]))

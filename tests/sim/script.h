@@ -66,6 +66,9 @@ struct exchange {
 	bool page;                       /* it was the proxy's own */
 	uint32_t flows;                  /* handed over */
 	bool client_h2, origin_h2;       /* what they spoke */
+	bool marked;                     /* a hook has added the field X-Seen to the request */
+	uint64_t noted[2], dropped[2];   /* WebSocket, [1] from the client: messages that hooks saw; a bit for each that
+					  * one of them has dropped */
 };
 
 /* One client connection. */
@@ -96,6 +99,7 @@ struct talk {
 	} leave;
 	uint64_t leave_at;
 	bool leave_reading;
+	bool passed;                     /* what came of it: a hook let its TLS through, nothing of it was seen */
 	uint32_t slow_permille;          /* of pieces received: the client stops reading for a while */
 	uint32_t slow_origin_permille;   /* so does the origin */
 };
@@ -113,6 +117,7 @@ struct script {
 	uint32_t exchange_count;
 	/* The proxy's. */
 	bool lazy, whole_bodies;
+	uint32_t mark_permille, drop_permille, pass_permille;    /* what hooks change: requests, messages, TLS */
 	bool asks_h2;                    /* a hook has it offer HTTP/2 to servers, whatever the client offers */
 	uint64_t size_limit, stream_large;       /* 0: none */
 	uint64_t block_hooks;

@@ -74,7 +74,7 @@ static void note_hook(struct universe *u, enum hook_id hook, const struct flow *
 	known->hooks |= hook_bit(hook);
 }
 
-/* A hook that changes something: servers are offered HTTP/2 also for clients that speak HTTP/1. */
+/* Servers are offered HTTP/2 also for clients that speak HTTP/1. */
 static void ask_for_h2(const struct tls_hook *hook)
 {
 	static const struct str offers[] = { { "h2", 2 }, { "http/1.1", 8 } };
@@ -84,13 +84,70 @@ static void ask_for_h2(const struct tls_hook *hook)
 		(*record)->alpn_offers.count = 0;
 }
 
+static struct exchange *exchange_of(const struct universe *u, const struct flow *f)
+{
+	struct str path = f->http.request.path;
+
+	if (f->type != FLOW_HTTP || path.len < 4 || memcmp(path.ptr, "/x/", 3) != 0)
+		return NULL;
+	return script_find(u->script, (uint32_t)atoi(path.ptr + 3));
+}
+
+static void mark_request(struct universe *u, struct flow *f)
+{
+	struct exchange *x = exchange_of(u, f);
+
+	if (x && script_chance(u->script, u->script->mark_permille) &&
+	    flow_header_add(f, &f->http.request.base.headers, STR("X-Seen"), STR("1")) == 0)
+		x->marked = true;
+}
+
+/* Not the last one, which the receiver may be waiting for; nor one that was too long to be held back. */
+static void drop_message(struct universe *u, const struct flow *f)
+{
+	struct websocket_message *m = f->http.messages->current;
+	struct exchange *x = exchange_of(u, f);
+	uint64_t n;
+
+	if (!x)
+		return;
+	n = x->noted[m->from_client]++;
+	m->dropped = n + 1 < (m->from_client ? x->up : x->down) && n < 64 && m->total <= u->script->capture_max &&
+		     script_chance(u->script, u->script->drop_permille);
+	if (m->dropped)
+		x->dropped[m->from_client] |= UINT64_C(1) << n;
+}
+
+static void pass_tls(struct universe *u, const struct driver *d, struct tls_hello_hook *hook)
+{
+	const struct talk *t = client_talk(u, &d->client->peer);
+
+	/* Where both speak TLS, and to each other. */
+	if (!t || !hook->server || !t->client_tls || !t->tls || !script_chance(u->script, u->script->pass_permille))
+		return;
+	hook->ignore = true;
+	u->script->talks[t - u->script->talks].passed = true;
+}
+
+/* What whoever is told changes. */
+static void meddle(struct universe *u, const struct driver *d, enum hook_id hook, void *arg)
+{
+	if (hook == HOOK_TLS_START_SERVER && u->script->asks_h2)
+		ask_for_h2(arg);
+	else if (hook == HOOK_TLS_CLIENTHELLO)
+		pass_tls(u, d, arg);
+	else if (hook == HOOK_REQUESTHEADERS)
+		mark_request(u, arg);
+	else if (hook == HOOK_WEBSOCKET_MESSAGE)
+		drop_message(u, arg);
+}
+
 static void world_notify(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg)
 {
 	say(universe_of(w), "%s hook %s", d->prefix, hook_name(hook));
 	if (is_flow_hook(hook))
 		note_hook(universe_of(w), hook, arg);
-	if (hook == HOOK_TLS_START_SERVER && universe_of(w)->script->asks_h2)
-		ask_for_h2(arg);
+	meddle(universe_of(w), d, hook, arg);
 }
 
 static void on_answer(struct timer *t)
@@ -171,19 +228,16 @@ static void check_messages(struct universe *u, const struct exchange *x, const s
 			at += piece->len;
 		}
 	}
-	if (count[1] > x->up || count[0] > x->down || (!ws->lost && (count[1] < x->up_got || count[0] < x->down_got)))
+	if (count[1] > x->up || count[0] > x->down ||
+	    (u->script->capture_max >= 32u << 20 && (count[1] < x->up_got || count[0] < x->down_got)))
 		universe_violate(u, "%u: the flow has %llu and %llu messages", x->id, (unsigned long long)count[1],
 				 (unsigned long long)count[0]);
 }
 
 static void check_http(struct universe *u, enum hook_id last, const struct flow *f)
 {
-	struct str path = f->http.request.path;
-	struct exchange *x;
+	struct exchange *x = exchange_of(u, f);
 
-	if (path.len < 4 || memcmp(path.ptr, "/x/", 3) != 0)
-		return;
-	x = script_find(u->script, (uint32_t)atoi(path.ptr + 3));
 	if (!x)
 		return;
 	if (++x->flows > 1)

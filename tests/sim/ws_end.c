@@ -34,6 +34,13 @@ static uint64_t *got(struct ws_end *w)
 	return w->client ? &w->x->down_got : &w->x->up_got;
 }
 
+/* What a hook has dropped will not come. */
+static void skip_dropped(struct ws_end *w)
+{
+	while (*got(w) < 64 && w->x->dropped[!w->client] >> *got(w) & 1)
+		++*got(w);
+}
+
 static const char *side(const struct ws_end *w)
 {
 	return w->client ? "client" : "origin";
@@ -144,6 +151,7 @@ bool ws_end_go_on(struct ws_end *w)
 
 	if (w->close_sent || w->over)
 		return true;
+	skip_dropped(w);
 	if (end == END_RESET && *sent(w) >= to_send(w) / 2) {
 		w->abort = true;
 		return true;
@@ -167,6 +175,7 @@ static void check_message(struct ws_end *w, const uint8_t *bytes, size_t len)
 	bool text;
 	size_t want_len;
 
+	skip_dropped(w);
 	if (*got(w) >= (w->client ? w->x->down_sent : w->x->up_sent)) {
 		universe_violate(w->u, "%u: the %s got a message that nobody sent", w->x->id, side(w));
 		return;
@@ -210,6 +219,7 @@ static void close_came(struct ws_end *w)
 	uint64_t peer_sent = w->client ? w->x->down_sent : w->x->up_sent;
 
 	w->over = true;
+	skip_dropped(w);
 	if (code == script_close_code(w->x->id, !w->client)) {
 		if (!peer_ended || *got(w) != peer_sent)
 			universe_violate(w->u, "%u: closed for the %s after %llu messages of %llu%s", w->x->id, side(w),

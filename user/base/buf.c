@@ -166,6 +166,22 @@ int chain_write(struct chain *c, struct slab_pool *pool, const void *bytes, size
 	return 0;
 }
 
+int chain_pack(struct chain *c, struct slab_pool *pool, struct chain *from)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < from->count && ret == 0; i++) {
+		const struct slice *s = chain_at(from, i);
+
+		if (c->count && s->len < BUF_PACK_MAX)
+			ret = chain_write(c, pool, s->ptr, s->len);
+		else
+			ret = chain_append(c, slice_get(*s));
+	}
+	chain_clear(from);
+	return ret;
+}
+
 int chain_share(struct chain *c, const struct chain *from, size_t len)
 {
 	BUG_ON(len > from->len);

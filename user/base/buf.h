@@ -9,6 +9,7 @@
 #include "base/str.h"
 
 #define BUF_SLAB_SIZE 16640          /* one TLS record with its overhead (RFC 8446 5.2) and a little more */
+#define BUF_PACK_MAX  (BUF_SLAB_SIZE / 8)        /* chain_pack(): smaller ones are copied */
 
 struct slab_pool;
 
@@ -75,6 +76,12 @@ int chain_append(struct chain *c, struct slice s) __must_check;
 
 /* Moves all of from to the end of c; from is empty afterwards, also when it fails (-ENOMEM). */
 int chain_join(struct chain *c, struct chain *from) __must_check;
+
+/*
+ * As chain_join(), for what may have to wait: small pieces are copied, so that a queue costs memory by the bytes that
+ * are in it, however few of them a peer sends at a time.
+ */
+int chain_pack(struct chain *c, struct slab_pool *pool, struct chain *from) __must_check;
 
 /* Copies bytes to the end of c, behind what c's last slab holds when it is nobody else's tail, else into new slabs. */
 int chain_write(struct chain *c, struct slab_pool *pool, const void *bytes, size_t len) __must_check;

@@ -211,7 +211,7 @@ void real_sock_send(struct sock *base, struct chain *data)
 		chain_clear(data);
 		return;
 	}
-	if (chain_join(&s->out, data) < 0)
+	if (chain_pack(&s->out, &s->base.io->slabs, data) < 0)
 		real_sock_break(s, -ENOMEM);
 	else
 		s->base.queued = s->out.len;

@@ -334,7 +334,7 @@ static void op_send(struct sock *base, struct chain *data)
 		chain_clear(data);
 		return;
 	}
-	if (chain_join(&s->out, data) < 0)
+	if (chain_pack(&s->out, &base->io->slabs, data) < 0)
 		sock_break(s, -ENOMEM);
 	else
 		s->base.queued = s->out.len;

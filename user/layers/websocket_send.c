@@ -48,7 +48,8 @@ static int write_frame(struct websocket_sender *s, struct websocket_head head, s
 	}
 	ret = chain_write(&s->out, env->slabs, bytes, websocket_head_write(bytes, &head));
 	if (ret == 0)
-		ret = s->mask ? write_masked(&s->out, env->slabs, payload, head.key) : chain_join(&s->out, payload);
+		ret = s->mask ? write_masked(&s->out, env->slabs, payload, head.key) :
+				chain_pack(&s->out, env->slabs, payload);
 	chain_clear(payload);
 	return ret;
 }
