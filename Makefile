@@ -75,6 +75,7 @@ help:
 	@echo "make run ARGS=…   build and run it"
 	@echo "make check        unit, playbook, simulator, failing-malloc tests, tidy, include table; ASan+UBSan"
 	@echo "make check-threads  the tests that cross threads, under ThreadSanitizer"
+	@echo "make sim          SEEDS=20000 sessions over a simulated network from seed FIRST=1 on; SIM_SEED=n shows one"
 	@echo "make selftest     kernel and end-to-end tests (root, TAP)"
 	@echo "make interop      clients and servers in Python, Go and Node (root; uses their registries, else skips)"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS (default 20) each; FUZZ_ONLY=name for one"
@@ -194,11 +195,18 @@ interop:
 test:
 	+$(Q)MAKE='$(MAKE)' scripts/test
 
+# Whole sessions over a simulated network, two processes at a time.
+SEEDS ?= 20000
+FIRST ?= 1
+sim:
+	+$(Q)$(MAKE) --no-print-directory SAN=address,undefined WERROR=1 $(CHECK_B)/tests/sim/proxy_test
+	$(Q)SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) SIM_JOBS=$(or $(JOBS),2) $(CHECK_B)/tests/sim/proxy_test
+
 FUZZ_SECONDS ?= 20
 fuzz:
 	+$(Q)$(MAKE) --no-print-directory B=build/fuzz SAN=fuzzer-no-link,address,undefined CC=$(CLANG) \
 		FUZZER=-fsanitize=fuzzer fuzz-built
-	$(Q)scripts/fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_ONLY),--only $(FUZZ_ONLY))
+	$(Q)scripts/fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_ONLY),--only $(FUZZ_ONLY)) $(if $(JOBS),--jobs $(JOBS))
 
 tidy:
 	$(Q)scripts/tidy
@@ -227,7 +235,7 @@ clean:
 	$(Q)rm -rf build
 
 FORCE:
-.PHONY: help all deps run check check-threads selftest interop test fuzz bench tidy demo install uninstall clean \
+.PHONY: help all deps run check check-threads selftest interop test sim fuzz bench tidy demo install uninstall clean \
 	tests-built threads-built fuzz-built selftests-built bench-built FORCE
 .SECONDARY:
 

@@ -317,6 +317,10 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 	for (uint32_t i = n + 1; i < t->count && t->pipeline > 1; i++)
 		if (x[i].down_framing == READER_EOF && x[i].fate >= FATE_FIN)
 			return false;
+	/* Nor does one that reads slowly, and asks on, have more than five seconds once we have closed. */
+	for (uint32_t i = n; i + 1 < t->count && t->pipeline > 1; i++)
+		if (t->slow_permille && x[i].down_framing == READER_EOF)
+			return false;
 	return x[n].fate <= FATE_EARLY;
 }
 

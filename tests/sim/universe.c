@@ -125,6 +125,9 @@ static void pass_tls(struct universe *u, const struct driver *d, struct tls_hell
 	/* Where both speak TLS, and to each other. */
 	if (!t || !hook->server || !t->client_tls || !t->tls || !script_chance(u->script, u->script->pass_permille))
 		return;
+	for (uint32_t i = 0; i < t->count; i++)  /* which nobody would keep from the client */
+		if (u->script->exchanges[t->first + i].fate == FATE_GARBAGE)
+			return;
 	hook->ignore = true;
 	u->script->talks[t - u->script->talks].passed = true;
 }

@@ -115,6 +115,16 @@ static void op_join(struct pair *p, struct pair *from)
 	from->len = 0;
 }
 
+static void op_pack(struct pair *p, struct pair *from, struct slab_pool *pool)
+{
+	size_t before = p->len;
+
+	pair_add(p, from->bytes, from->len);
+	if (chain_pack(&p->chain, pool, &from->chain) < 0)
+		pair_cut(p, before);
+	from->len = 0;
+}
+
 static void op_share(struct pair *p, struct pair *from, size_t len)
 {
 	size_t before = p->len;
@@ -156,7 +166,7 @@ static void chain_step(struct slab_pool *pool)
 		p->len = 0;
 		return;
 	}
-	switch (below(8)) {
+	switch (below(9)) {
 	case 0: case 1:
 		op_write(p, pool);
 		return;
@@ -176,6 +186,10 @@ static void chain_step(struct slab_pool *pool)
 			op_move(p, from, part);
 		return;
 	case 6:
+		if (p != from)
+			op_pack(p, from, pool);
+		return;
+	case 7:
 		chain_drop(&from->chain, part);
 		pair_drop(from, part);
 		return;
@@ -219,6 +233,26 @@ static void test_chains_without_memory(void **state)
 	(void)state;
 	for (uint64_t i = 1; i <= 60; i++)
 		run_chains(i, true);
+}
+
+/* Bytes that come one at a time, each in a slab of its own, wait in as few slabs as they fill. */
+static void test_packed(void **state)
+{
+	struct chain queue = { 0 };
+	struct slab_pool pool;
+
+	(void)state;
+	slab_pool_init(&pool, 0);
+	for (int i = 0; i < 2 * BUF_SLAB_SIZE; i++) {
+		struct chain one = { 0 };
+
+		assert_int_equal(chain_write(&one, &pool, "x", 1), 0);
+		assert_int_equal(chain_pack(&queue, &pool, &one), 0);
+	}
+	assert_int_equal(queue.len, 2 * BUF_SLAB_SIZE);
+	assert_int_equal(pool.live, 2);
+	chain_clear(&queue);
+	slab_pool_fini(&pool);
 }
 
 /* Two chains that share a slab's end do not write over each other. */
@@ -569,6 +603,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_chains),
 		cmocka_unit_test(test_chains_without_memory),
+		cmocka_unit_test(test_packed),
 		cmocka_unit_test(test_shared_tail),
 		cmocka_unit_test(test_slab_pool),
 		cmocka_unit_test(test_arena),
