@@ -75,7 +75,7 @@ help:
 	@echo "make run ARGS=…   build and run it"
 	@echo "make check        unit, playbook, simulator, failing-malloc tests, tidy, include table; ASan+UBSan"
 	@echo "make check-threads  the tests that cross threads, under ThreadSanitizer"
-	@echo "make sim          SEEDS=20000 sessions over a simulated network from seed FIRST=1 on; SIM_SEED=n shows one"
+	@echo "make sim          SEEDS=20000 sessions over a simulated network, from seed FIRST=1 on"
 	@echo "make selftest     kernel and end-to-end tests (root, TAP)"
 	@echo "make interop      clients and servers in Python, Go and Node (root; uses their registries, else skips)"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS (default 20) each; FUZZ_ONLY=name for one"

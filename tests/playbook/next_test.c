@@ -44,7 +44,7 @@ static void test_server_lost_before(void **state)
 
 	(void)state;
 	assert_true(play_begin(&p, true));
-	PLAYBOOK("a server that is lost before it is known what to say to it is asked again, and not ended with the first",
+	PLAYBOOK("a server that is lost before anything was said to it is opened again",
 		p.l,
 		GIVE(EV_START, NOBODY),
 		WANT(CMD_OPEN, SIDE_SERVER),

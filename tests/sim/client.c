@@ -698,8 +698,8 @@ const struct talk *client_talk(const struct universe *u, const struct addr *from
 
 size_t client_text(const struct client *c, char *out, size_t size)
 {
-	static const char *const states[] = { "connecting", "to proxy TLS", "to tunnel", "to SOCKS", "to TLS", "talking",
-					      "waiting", "done" };
+	static const char *const states[] = { "connecting", "to proxy TLS", "to tunnel", "to SOCKS", "to TLS",
+					      "talking", "waiting", "done" };
 	int len = snprintf(out, size, " %s (%u sent, %u answered, body %llu, read %llu)", states[c->state], c->sending,
 			   c->answering, (unsigned long long)c->body_sent, (unsigned long long)c->read);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sessions of far ends. They are correct, so whatever the proxy finds wrong with them, or they with it, is its fault. */
+/* Sessions of far ends. They are correct: what the proxy finds wrong with them, or they with it, is its fault. */
 #include "h2_end.h"
 
 #include <string.h>

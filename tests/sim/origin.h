@@ -25,7 +25,6 @@ struct origin {
 	bool known;                      /* which version the client speaks */
 	struct h2_end h2;
 	struct origin_stream *streams;
-	struct exchange *cut;            /* HTTP/2: where the script breaks the connection */
 	bool last_words;                 /* HTTP/2: it is closed when all is sent */
 	bool leaving;                    /* HTTP/2: GOAWAY is due; what has begun until then is answered */
 	struct ws_end ws;

@@ -16,6 +16,7 @@ struct origin_stream {
 	char method[32], path[64], x_id[16];
 	uint64_t sent;
 	bool request_over, answered, marked;
+	bool cut;                        /* here the script breaks it off */
 };
 
 static struct origin *origin_of(void *owner)
@@ -46,7 +47,7 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *out, siz
 	nghttp2_nv trailer = h2_field("x-trailer", "t");
 
 	if ((x->fate == FATE_FIN || x->fate == FATE_RESET) && st->sent >= MIN(x->at, x->down)) {
-		o->cut = x;
+		st->cut = true;
 		return NGHTTP2_ERR_DEFERRED;
 	}
 	len = MIN(len, x->down - st->sent);
@@ -103,10 +104,10 @@ static void answer(struct origin_stream *st)
 			nghttp2_submit_rst_stream(o->h2.session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_REFUSED_STREAM);
 			return;
 		}
-		o->cut = x;
+		st->cut = true;
 		return;
 	case FATE_GARBAGE:
-		o->cut = x;
+		st->cut = true;
 		return;
 	case FATE_FINE:
 	case FATE_CLOSES_AFTER:
@@ -214,15 +215,12 @@ static int on_data(nghttp2_session *session __unused, uint8_t flags __unused, in
 
 /* --- the connection ---------------------------------------------------------------------------------------------- */
 
-static void break_off(struct origin *o)
+static void break_off(struct origin *o, struct origin_stream *st)
 {
-	const struct exchange *x = o->cut;
-	struct origin_stream *st = o->streams;
+	const struct exchange *x = st->x;
 
-	o->cut = NULL;
-	while (st && st->x != x)
-		st = st->next;
-	if (x->fate == FATE_RESET && x->id % 2 && st) {
+	st->cut = false;
+	if (x->fate == FATE_RESET && x->id % 2) {
 		nghttp2_submit_rst_stream(o->h2.session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_INTERNAL_ERROR);
 		return;
 	}
@@ -250,8 +248,10 @@ void origin_h2_go_on(struct origin *o)
 	o->leaving = false;
 	if (!h2_end_flush(&o->h2))
 		return;
-	if (o->cut) {
-		break_off(o);
+	for (struct origin_stream *st = o->streams; st && !o->over; st = st->next) {
+		if (!st->cut)
+			continue;
+		break_off(o, st);
 		if (!o->over)
 			h2_end_flush(&o->h2);
 	}

@@ -36,8 +36,8 @@ static void describe(const struct script *s)
 	for (uint32_t i = 0; i < s->talk_count; i++) {
 		const struct talk *t = &s->talks[i];
 
-		print_message("  talk %u: host %u leave %d at %" PRIu64 " pipeline %u\n", i, t->host, t->leave, t->leave_at,
-			      t->pipeline);
+		print_message("  talk %u: host %u leave %d at %" PRIu64 " pipeline %u\n", i, t->host, t->leave,
+			      t->leave_at, t->pipeline);
 		for (uint32_t n = 0; n < t->count; n++) {
 			const struct exchange *x = &s->exchanges[t->first + n];
 
@@ -270,7 +270,8 @@ static void test_memory(void **state)
 
 static int set_up(void **state)
 {
-	static const char *const names[] = { "o0.test", "o1.test", "o2.test", "o3.test", "proxy.test", SCRIPT_PROXY_NAME };
+	static const char *const names[] = { "o0.test", "o1.test", "o2.test", "o3.test", "proxy.test",
+					     SCRIPT_PROXY_NAME };
 
 	(void)state;
 	far_setup(names, ARRAY_SIZE(names));

@@ -78,7 +78,7 @@ struct talk {
 	enum script_via via;
 	bool proxy_tls;                  /* TLS to the proxy itself, where the client knows of it */
 	bool tls;                        /* to the origin; in absolute form: https:// in the request line */
-	bool client_tls;                 /* the client's own, inside of any tunnel: as tls, unless we are a reverse proxy */
+	bool client_tls;                 /* the client's own, inside of any tunnel: as tls, but for reverse proxies */
 	bool h2;                         /* the client offers HTTP/2 in TLS, and begins with it where there is none */
 	bool origin_h2;                  /* the origin chooses it in TLS */
 	bool by_address;                 /* VIA_SOCKS5: an address is asked for, not a name */
