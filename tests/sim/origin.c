@@ -70,7 +70,8 @@ static bool put_head(struct origin *o)
 				"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n%s%s%s",
 				x->deflate ? "Sec-WebSocket-Extensions: permessage-deflate" : "",
 				x->deflate && x->no_takeover ?
-				"; client_no_context_takeover; server_no_context_takeover" : "", x->deflate ? "\r\n" : "");
+				"; client_no_context_takeover; server_no_context_takeover" : "",
+				x->deflate ? "\r\n" : "");
 	len += snprintf(head + len, sizeof(head) - (size_t)len, "\r\n");
 	return put(o, head, (size_t)len, 0);
 }
