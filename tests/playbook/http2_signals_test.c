@@ -310,6 +310,39 @@ static void test_closed_is_not_pinged(void **state)
 	h2_end(&w);
 }
 
+/* A client that is gone without a word must not be kept by pings; who comes back is. */
+static void test_pings_end(void **state)
+{
+	struct h2_world w;
+	int pings = 0;
+
+	(void)state;
+	assert_true(h2_begin(&w, H2_TO_H2));
+	w.pb.options.tcp_timeout_ns = 600 * SECOND;
+	GET(&w, 1);
+	h2_give(&w, SIDE_CLIENT);
+	OK(&w, 1, END);
+	h2_give(&w, SIDE_SERVER);
+	h2_forget(&w);
+	for (; w.pb.due_ns > w.pb.now_ns; pings++) {
+		h2_sleep(&w);
+		h2_frame(&w, NGHTTP2_PING, NGHTTP2_FLAG_ACK, 0, "00000000", 8);
+		h2_give(&w, SIDE_SERVER);
+		h2_forget(&w);
+		assert_true(pings < 20);
+	}
+	assert_true(w.pb.now_ns >= w.pb.options.tcp_timeout_ns);
+	GET(&w, 3);
+	h2_give(&w, SIDE_CLIENT);
+	OK(&w, 3, END);
+	h2_give(&w, SIDE_SERVER);
+	h2_forget(&w);
+	assert_true(w.pb.due_ns > w.pb.now_ns);
+	h2_sleep(&w);
+	H2_WANT(&w, "server PING 0\n");
+	h2_end(&w);
+}
+
 static void test_client_is_not_pinged(void **state)
 {
 	struct h2_world w;
@@ -331,7 +364,7 @@ int main(void)
 		cmocka_unit_test(test_update_from_server), cmocka_unit_test(test_urgent_first),
 		cmocka_unit_test(test_fair_without_wishes), cmocka_unit_test(test_idle_is_pinged),
 		cmocka_unit_test(test_busy_is_not_pinged), cmocka_unit_test(test_closed_is_not_pinged),
-		cmocka_unit_test(test_client_is_not_pinged),
+		cmocka_unit_test(test_pings_end), cmocka_unit_test(test_client_is_not_pinged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

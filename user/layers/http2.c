@@ -270,6 +270,8 @@ static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *fram
 	const nghttp2_ext_priority_update *update;
 	struct http2_stream *st;
 
+	if (frame->hd.stream_id)
+		h2->used_ns = h2->codec.base.env->now_ns(h2->codec.base.env);
 	switch (frame->hd.type) {
 	case NGHTTP2_HEADERS:
 		st = stream_of(h2, frame->hd.stream_id);

@@ -95,6 +95,8 @@ struct http2 {
 	char why_text[200];
 	int64_t calm_at;                 /* when calm was counted last */
 	int64_t active_ns;               /* client: when the peer was heard last */
+	int64_t used_ns;                 /* when something of a stream last came; of the client's also when it left */
+	bool resting;                    /* client: not pinged any more */
 	struct {                         /* server: what was said of a stream before it began (RFC 9218 7.1) */
 		int32_t id;
 		char value[HTTP_PRIORITY_MAX];

@@ -316,6 +316,43 @@ static void begin(struct http2 *h2, struct http_stream *s, const struct http_eve
 							 : nghttp2_strerror(id) });
 }
 
+/* --- keep-alive -------------------------------------------------------------------------------------------------- */
+
+static int64_t now_ns(const struct http2 *h2)
+{
+	return h2->codec.base.env->now_ns(h2->codec.base.env);
+}
+
+/*
+ * What lies between us and the origin forgets connections on which nothing happens (http2_ping_keepalive). A client that
+ * is gone without a word would be kept alive, too: what nobody has used for as long as a silent connection may last is
+ * not pinged any more.
+ */
+static void keep_alive(struct http2 *h2, bool begin)
+{
+	const struct options *o = h2->codec.base.env->options;
+	int64_t after_ns = o->http2_ping_keepalive_ns, now = now_ns(h2);
+
+	if (h2->closed || after_ns == 0)
+		return;
+	if (begin)
+		h2->active_ns = h2->used_ns = now;
+	h2->resting = now - h2->used_ns >= o->tcp_timeout_ns;
+	if (h2->resting)
+		return;
+	if (now - h2->active_ns >= after_ns) {
+		h2->active_ns = now;
+		if (nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, (const uint8_t *)"00000000") != 0) {
+			http2_die(h2, "out of memory", true);
+			return;
+		}
+		http_mark(&h2->codec);
+	}
+	layer_wakeup(&h2->codec.base, h2->active_ns + after_ns - now);
+}
+
+/* --- what is sent ------------------------------------------------------------------------------------------------ */
+
 static bool client_send(struct http_codec *c, struct http_stream *s, const struct http_event *ev)
 {
 	struct http2 *h2 = http2_of(c);
@@ -323,6 +360,9 @@ static bool client_send(struct http_codec *c, struct http_stream *s, const struc
 
 	if (h2->closed)
 		return false;
+	h2->used_ns = now_ns(h2);
+	if (h2->resting)
+		keep_alive(h2, true);
 	if (ev->type == HTTP_HEADERS) {
 		begin(h2, s, ev);
 		return false;
@@ -381,31 +421,6 @@ static const struct http_codec_ops client_ops = {
 };
 
 /* --- the layer --------------------------------------------------------------------------------------------------- */
-
-static int64_t now_ns(const struct http2 *h2)
-{
-	return h2->codec.base.env->now_ns(h2->codec.base.env);
-}
-
-/* What lies between us and the origin forgets connections on which nothing happens (http2_ping_keepalive). */
-static void keep_alive(struct http2 *h2, bool begin)
-{
-	int64_t after_ns = h2->codec.base.env->options->http2_ping_keepalive_ns, now = now_ns(h2);
-
-	if (h2->closed || after_ns == 0)
-		return;
-	if (begin)
-		h2->active_ns = now;
-	if (now - h2->active_ns >= after_ns) {
-		h2->active_ns = now;
-		if (nghttp2_submit_ping(h2->session, NGHTTP2_FLAG_NONE, (const uint8_t *)"00000000") != 0) {
-			http2_die(h2, "out of memory", true);
-			return;
-		}
-		http_mark(&h2->codec);
-	}
-	layer_wakeup(&h2->codec.base, h2->active_ns + after_ns - now);
-}
 
 static void client_handle(struct layer *l, const struct event *ev)
 {
