@@ -324,9 +324,9 @@ static int64_t now_ns(const struct http2 *h2)
 }
 
 /*
- * What lies between us and the origin forgets connections on which nothing happens (http2_ping_keepalive). A client that
- * is gone without a word would be kept alive, too: what nobody has used for as long as a silent connection may last is
- * not pinged any more.
+ * What lies between us and the origin forgets connections on which nothing happens (http2_ping_keepalive). A client
+ * that is gone without a word would be kept alive, too: what nobody has used for as long as a silent connection may
+ * last is not pinged any more.
  */
 static void keep_alive(struct http2 *h2, bool begin)
 {
