@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What an addon is: a table of functions that the master calls, one after the other, in the order of registration. An
- * addon sees options by name and flows as they become complete; it never sees workers. Thread: master, all of it.
+ * addon sees options by name, flows as they become complete, and, where it asks to be asked, every hook while the
+ * traffic waits; it never sees workers. Thread: master, all of it.
  */
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "mitm/hooks.h"
 
 struct err;
 struct flow;
 struct conn_record;
 struct tcp_message;
 struct settings;
+struct addon;
+struct hooks;                        /* the master's part of addons: below */
 
 /* Options as they are now. The type must be the option's; NULL is an optional text that is not set. */
 const char *settings_text(const struct settings *s, const char *name);
@@ -32,12 +38,21 @@ enum addon_moment {
 	ADDON_UNFINISHED,            /* the program ends before the flow does */
 };
 
-struct addon;
-
 struct addon_ops {
 	const char *name;
 	/* Before anything runs. A sentence in e stops the program. */
 	int (*configure)(struct addon *a, const struct settings *s, struct err *e);
+	/*
+	 * Hooks (bits) that this addon is to be asked at; *whole: of these, where it wants the whole body, which is then
+	 * not streamed. Once, after configure().
+	 */
+	uint64_t (*asks)(struct addon *a, uint64_t *whole);
+	/*
+	 * One of those. ev and its flow are this addon's to look at and to change until it returns; then the next addon
+	 * has them. Who marks the flow as intercepted keeps its traffic waiting, until hooks_resume() or hooks_kill(),
+	 * or for as long as the event then says. A sentence in e as below.
+	 */
+	int (*hook)(struct addon *a, struct hook_event *ev, struct err *e);
 	/* Borrowed until it returns. A sentence in e means that recording is impossible and ends the program. */
 	int (*flow)(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e);
 	/* One message of a TCP (or UDP) flow, as it passes. */
@@ -56,4 +71,17 @@ struct addon_ops {
 /* The addon's own fields follow. Any of the functions but free() may be NULL. */
 struct addon {
 	const struct addon_ops *ops;
+	struct hooks *hooks;                 /* set before configure() */
 };
+
+/*
+ * What addons can do to live flows, by their ids, outside of hooks too. A flow that is not there any more is left alone.
+ * Return 0 or -ENOMEM.
+ */
+int hooks_resume(struct hooks *h, const uint8_t flow[16]);
+int hooks_kill(struct hooks *h, const uint8_t flow[16]);
+/* One more message of a TCP flow or a WebSocket (text: as text). */
+int hooks_inject(struct hooks *h, const uint8_t flow[16], bool to_client, bool text, const void *bytes, size_t len);
+/* fire(a, arg) after delay_ns; never when the program ends before that. arg: mem_alloc'ed, taken over in any case. */
+int hooks_later(struct hooks *h, struct addon *a, int64_t delay_ns, void (*fire)(struct addon *a, void *arg), void *arg);
+

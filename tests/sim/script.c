@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/hooks.h"
+#include "mitm/hooks.h"
 
 #define MS INT64_C(1000000)
 

@@ -65,6 +65,8 @@ static const struct flag flags[] = {
 	{ 0, "proxyauth", FLAG_VALUE, "proxyauth" },
 	{ 0, "upstream-auth", FLAG_VALUE, "upstream_auth" },
 	{ 0, "confdir", FLAG_VALUE, "confdir" },
+	{ 0, "hook-trace", FLAG_VALUE, "hook_trace" },
+	{ 0, "hook-control", FLAG_VALUE, "hook_control" },
 	{ 0, "io", FLAG_VALUE, "io" },
 	{ 0, "workers", FLAG_VALUE, "workers" },
 };

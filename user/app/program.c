@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #include "addons/dumper.h"
+#include "addons/hook_control.h"
+#include "addons/hook_trace.h"
 #include "addons/save.h"
 #include "app/access.h"
 #include "app/control.h"
@@ -36,7 +38,7 @@
 #include "worker/worker.h"
 
 #define WORKERS_MAX 256
-#define ADDONS 2
+#define ADDONS 4
 
 struct program {
 	const struct settings *settings;
@@ -318,6 +320,8 @@ static int start_workers(struct program *p, struct err *e)
 		.refusals = refusal_store_source(p->refusals),
 		.keylog_fd = p->keylog_fd,
 		.notify_hooks = master_notify_hooks(p->master),
+		.block_hooks = master_block_hooks(p->master),
+		.whole_hooks = master_whole_hooks(p->master),
 		.log_connections = log_level_max() >= LOG_INFO,
 	};
 	int ret = 0;
@@ -346,10 +350,14 @@ static int make_master(struct program *p, bool serving, struct err *e)
 			   .poll = world_poll },
 	};
 
+	/* The trace shows what control finds. */
 	p->addons[0] = save_new();
 	p->addons[1] = dumper_new(STDOUT_FILENO);
-	if (!p->addons[0] || !p->addons[1])
-		return err_set(e, -ENOMEM, "out of memory");
+	p->addons[2] = hook_trace_new();
+	p->addons[3] = hook_control_new();
+	for (int i = 0; i < ADDONS; i++)
+		if (!p->addons[i])
+			return err_set(e, -ENOMEM, "out of memory");
 	return master_new(&p->master, &config, e);
 }
 

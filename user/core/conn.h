@@ -14,6 +14,7 @@ struct conn {
 	bool is_client;
 	uint8_t state;                   /* enum conn_state bits */
 	bool failed;                     /* record->error is set: further attempts make no sense */
+	bool refused;                    /* a hook forbids it; record->error says why */
 	bool bytes_arrived;              /* the peer has sent something */
 	bool hop;                        /* a proxy behind us: leads to the server that is meant, and is not it */
 	bool authenticated;              /* a client that has logged in, once for the whole connection */

@@ -3,6 +3,7 @@
 #include "core/dial.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -14,8 +15,7 @@ struct dial {
 	struct driver_conn *owner;
 	struct conn *conn;
 	dial_done_fn done;
-	struct ask ask;
-	bool resolving;
+	bool asking, resolving;
 	struct addr addrs[IO_RESOLVE_MAX];
 	struct attempt {
 		struct dial *dial;
@@ -25,6 +25,7 @@ struct dial {
 	int last_err;
 	struct timer stagger, timeout;   /* timeout is armed as long as the dial lives */
 	const char *error;               /* what timeout reports; NULL: that time is over */
+	char text[160];
 };
 
 static void cleanup(struct dial *dial)
@@ -38,7 +39,7 @@ static void cleanup(struct dial *dial)
 			io->ops->close(dial->attempts[i].sock, true);
 	timer_cancel(&io->timers, &dial->stagger);
 	timer_cancel(&io->timers, &dial->timeout);
-	list_del(&dial->ask.link);
+	driver_forget(dial->driver, dial);
 	mem_free(dial);
 }
 
@@ -158,7 +159,13 @@ static void on_stagger(struct timer *t)
 static void on_timeout(struct timer *t)
 {
 	struct dial *dial = container_of(t, struct dial, timeout);
+	struct io *io = dial->driver->world->io;
 
+	/* whoever is asked may take their time; begin() counts anew */
+	if (dial->asking) {
+		BUG_ON(timer_arm(&io->timers, t, io->now_ns + dial->driver->world->env->options->connect_timeout_ns) < 0);
+		return;
+	}
 	finish(dial, NULL, NULL, dial->error ? dial->error : strerror(ETIMEDOUT));
 }
 
@@ -204,6 +211,13 @@ static void begin(struct dial *dial)
 	const struct conn_record *r = dial->conn->record;
 	struct io *io = w->io;
 
+	BUG_ON(timer_arm(&io->timers, &dial->timeout, io->now_ns + w->env->options->connect_timeout_ns) < 0);
+	if (dial->conn->refused) {
+		snprintf(dial->text, sizeof(dial->text), "Connection killed: %.*s", (int)MIN(r->error.len, (size_t)100),
+			 r->error.ptr ? r->error.ptr : "");
+		fail_soon(dial, dial->text);
+		return;
+	}
 	if (dial->conn->failed && r->error.ptr) {
 		fail_soon(dial, r->error.ptr);
 		return;
@@ -230,9 +244,12 @@ static void begin(struct dial *dial)
 	}
 }
 
-static void on_asked(struct ask *a)
+static void on_asked(void *owner)
 {
-	begin(container_of(a, struct dial, ask));
+	struct dial *dial = owner;
+
+	dial->asking = false;
+	begin(dial);
 }
 
 struct dial *dial_start(struct driver *d, struct driver_conn *c, struct conn *conn, dial_done_fn done)
@@ -246,15 +263,17 @@ struct dial *dial_start(struct driver *d, struct driver_conn *c, struct conn *co
 	dial->owner = c;
 	dial->conn = conn;
 	dial->done = done;
-	dial->ask.done = on_asked;
-	list_init(&dial->ask.link);
 	dial->stagger.fire = on_stagger;
 	dial->timeout.fire = on_timeout;
 	if (timer_arm(&io->timers, &dial->timeout, io->now_ns + d->world->env->options->connect_timeout_ns) < 0) {
 		mem_free(dial);
 		return NULL;
 	}
-	if (driver_hook(d, HOOK_SERVER_CONNECT, conn, &dial->ask))
+	if (d->phase > DRIVER_LEAVING)
+		fail_soon(dial, "the client has left");
+	else if (driver_hook(d, HOOK_SERVER_CONNECT, conn, on_asked, dial))
 		begin(dial);
+	else
+		dial->asking = true;
 	return dial;
 }

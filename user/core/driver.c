@@ -16,12 +16,10 @@ struct driver_conn {
 	struct dial *dial;
 	struct layer *opener;            /* waits for EV_OPENED */
 	uint32_t blocked;                /* queued events that hold reading back */
-};
-
-struct layer_ask {
-	struct ask ask;
-	struct layer *layer;
-	struct driver *driver;
+	bool told;                       /* server_connected was, so server_disconnected must be */
+	bool held, ended;                /* a hook about it is asked; it ended meanwhile */
+	int ended_err;
+	char *open_error;                /* while server_connect_error is asked */
 };
 
 struct wakeup {
@@ -60,12 +58,18 @@ static void driver_log(struct driver *d, enum log_level level, const char *text)
 
 static void close_sock(struct driver *d, struct conn *c, bool reset)
 {
+	struct driver_conn *outer = conn_outer(c);
+
 	c->state = CONN_CLOSED;
 	d->client_broken |= reset && c->is_client;
 	if (c->sock)
 		io_of(d)->ops->close(c->sock, reset);
 	c->sock = NULL;
 	stamp_end(d, c);
+	if (!outer->told)
+		return;
+	outer->told = false;
+	driver_hook(d, HOOK_SERVER_DISCONNECTED, c, NULL, NULL);
 }
 
 static struct driver_conn *find_open(struct driver *d)
@@ -77,14 +81,30 @@ static struct driver_conn *find_open(struct driver *d)
 	return c;
 }
 
-static void finish(struct driver *d)
+/* Layers may be waiting, and not know yet: an orderly end would pass for the client's. */
+static void close_servers(struct driver *d)
 {
-	d->finishing = true;
-	/* Layers may be waiting, and not know yet: an orderly end would pass for the client's. */
 	for (struct driver_conn *c = find_open(d); c; c = find_open(d)) {
 		close_sock(d, &c->base, d->client_broken);
 		layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = &c->base });
 	}
+}
+
+/* One step towards the end; each may ask something, and is then waited for. */
+static void finish(struct driver *d)
+{
+	if (d->phase <= DRIVER_RUNNING) {
+		d->phase = DRIVER_LEAVING;
+		driver_hook(d, HOOK_CLIENT_DISCONNECTED, d->client, NULL, NULL);
+	}
+	if (d->phase == DRIVER_LEAVING && list_empty(&d->asks)) {
+		d->phase = DRIVER_ENDING;
+		close_servers(d);
+	}
+	if (d->phase != DRIVER_ENDING || !list_empty(&d->asks))
+		return;
+	close_servers(d);
+	d->phase = DRIVER_OVER;
 	timer_cancel(&io_of(d)->timers, &d->idle);
 	d->world->finished(d->world, d);
 }
@@ -100,7 +120,7 @@ static void settle(struct driver *d)
 		for (struct driver_conn *c = d->conns; c; c = c->next)
 			close_sock(d, &c->base, true);
 	}
-	if (!d->finishing && d->client->state == CONN_CLOSED && list_empty(&d->asks))
+	if (d->phase != DRIVER_OVER && d->client->state == CONN_CLOSED && list_empty(&d->asks))
 		finish(d);
 }
 
@@ -128,6 +148,11 @@ static void on_ended(void *owner, int err)
 	struct conn *c = owner;
 	struct driver *d = conn_outer(c)->driver;
 
+	if (conn_outer(c)->held) {
+		conn_outer(c)->ended = true;
+		conn_outer(c)->ended_err = err;
+		return;
+	}
 	c->state &= (uint8_t)~CONN_CAN_READ;
 	if (err || c->state == CONN_CLOSED)
 		close_sock(d, c, err != 0);
@@ -149,60 +174,111 @@ static const struct sock_events conn_events = {
 
 /* --- hooks ----------------------------------------------------------------------------------------------------- */
 
-bool driver_hook(struct driver *d, enum hook_id hook, void *arg, struct ask *a)
+bool driver_hook(struct driver *d, enum hook_id hook, void *arg, void (*done)(void *owner), void *owner)
 {
 	struct env *env = d->world->env;
+	struct ask *a;
 
 	if (env->notify_hooks & hook_bit(hook))
 		d->world->notify(d->world, d, hook, arg);
-	if (!(env->block_hooks & hook_bit(hook)))
+	if (!(env->block_hooks & hook_bit(hook)) || d->phase == DRIVER_OVER)
 		return true;
-	a->token = ++d->next_token;
-	if (!d->world->ask(d->world, d, hook, arg, a->token))
+	a = mem_zalloc(sizeof(*a));
+	if (!a)
 		return true;
+	*a = (struct ask){ .token = ++d->next_token, .done = done, .owner = owner };
 	list_add_tail(&d->asks, &a->link);
-	return false;
+	if (hook_has_flow(hook)) {
+		a->flow = arg;
+		flow_lend(a->flow);
+	}
+	if (d->world->ask(d->world, d, hook, arg, a->token))
+		return false;
+	if (a->flow)
+		flow_return(a->flow);
+	list_del(&a->link);
+	mem_free(a);
+	return true;
 }
 
-void driver_answer(struct driver *d, uint64_t token)
+static struct ask *ask_find(const struct driver *d, uint64_t token)
 {
 	list_for_each(&d->asks, pos) {
 		struct ask *a = list_entry(pos, struct ask, link);
 
-		if (a->token != token)
-			continue;
-		list_del(&a->link);
-		a->done(a);
-		settle(d);
+		if (a->token == token)
+			return a;
+	}
+	return NULL;
+}
+
+bool driver_waits(const struct driver *d, uint64_t token)
+{
+	const struct ask *a = ask_find(d, token);
+
+	return a && a->done;
+}
+
+void driver_answer(struct driver *d, uint64_t token)
+{
+	struct ask *a = ask_find(d, token), answered;
+
+	if (!a)
 		return;
+	answered = *a;
+	list_del(&a->link);
+	mem_free(a);
+	d->active_ns = io_of(d)->now_ns;
+	if (answered.flow)
+		flow_return(answered.flow);
+	if (answered.done)
+		answered.done(answered.owner);
+	settle(d);
+}
+
+void driver_forget(struct driver *d, const void *owner)
+{
+	list_for_each(&d->asks, pos) {
+		struct ask *a = list_entry(pos, struct ask, link);
+
+		if (a->owner == owner)
+			a->done = NULL;
 	}
 }
 
-static void layer_answered(struct ask *a)
+static void layer_answered(void *owner)
 {
-	struct layer_ask *la = container_of(a, struct layer_ask, ask);
-	struct layer *l = la->layer;
-
-	la->driver->active_ns = io_of(la->driver)->now_ns;
-	mem_free(la);
-	layer_event(l, &(struct event){ .type = EV_HOOK_DONE });
+	layer_event(owner, &(struct event){ .type = EV_HOOK_DONE });
 }
 
-static bool cmd_hook(struct driver *d, struct command *cmd)
-{
-	struct layer_ask *la = mem_zalloc(sizeof(*la));
-	bool done;
+/* While a hook about it is asked nothing is heard of a connection; what it says waits in the kernel. */
+static void cmd_pause(struct driver *d, struct conn *c, uint32_t why, bool pause);
 
-	if (!la)
-		return true;
-	la->layer = cmd->from;
-	la->driver = d;
-	la->ask.done = layer_answered;
-	list_init(&la->ask.link);
-	done = driver_hook(d, cmd->hook, cmd->arg, &la->ask);
-	if (done)
-		mem_free(la);
-	return done;
+static void hold(struct driver_conn *c)
+{
+	c->held = true;
+	cmd_pause(c->driver, &c->base, PAUSE_BLOCKED, true);
+}
+
+static void release(struct driver_conn *c)
+{
+	if (!c->held)
+		return;
+	c->held = false;
+	cmd_pause(c->driver, &c->base, PAUSE_BLOCKED, false);
+}
+
+/* Its end, which nobody could be told of. Who was told something else meanwhile may have done away with it. */
+static void tell_ended(struct driver *d, struct driver_conn *which)
+{
+	struct driver_conn *c = d->conns;
+
+	while (c && c != which)
+		c = c->next;
+	if (!c || !c->ended || !c->base.sock)
+		return;
+	c->ended = false;
+	on_ended(&c->base, c->ended_err);
 }
 
 /* --- opening --------------------------------------------------------------------------------------------------- */
@@ -218,6 +294,38 @@ static void opened(struct driver_conn *c, const char *error)
 	settle(d);
 }
 
+/* The answer to server_connected or server_connect_error. */
+static void on_opened_asked(void *owner)
+{
+	struct driver_conn *c = owner;
+	struct driver *d = c->driver;
+	char *error = c->open_error;
+
+	c->open_error = NULL;
+	release(c);
+	opened(c, error);
+	mem_free(error);
+	tell_ended(d, c);
+}
+
+static void failed(struct driver_conn *c, const char *error)
+{
+	struct driver *d = c->driver;
+
+	c->base.failed = true;
+	if (!c->base.refused && (conn_record_edit(&c->base.record) < 0 ||
+				 conn_record_text(c->base.record, &c->base.record->error, str_of(error)) < 0)) {
+		opened(c, error);
+		return;
+	}
+	c->open_error = mem_strndup(error, strlen(error));
+	if (!c->open_error || driver_hook(d, HOOK_SERVER_CONNECT_ERROR, &c->base, on_opened_asked, c)) {
+		mem_free(c->open_error);
+		c->open_error = NULL;
+		opened(c, error);
+	}
+}
+
 static void dialled(struct driver_conn *c, struct sock *s, const struct addr *peer, const char *error)
 {
 	struct driver *d = c->driver;
@@ -226,11 +334,7 @@ static void dialled(struct driver_conn *c, struct sock *s, const struct addr *pe
 	c->dial = NULL;
 	d->active_ns = io_of(d)->now_ns;
 	if (error) {
-		c->base.failed = true;
-		if (conn_record_edit(&c->base.record) == 0 &&
-		    conn_record_text(c->base.record, &c->base.record->error, str_of(error)) == 0)
-			d->world->notify(d->world, d, HOOK_SERVER_CONNECT_ERROR, &c->base);
-		opened(c, error);
+		failed(c, error);
 		return;
 	}
 	s->events = &conn_events;
@@ -249,9 +353,11 @@ static void dialled(struct driver_conn *c, struct sock *s, const struct addr *pe
 	c->base.record->tcp_setup = env_stamp(d->world->env);
 	if (c->base.paused)
 		io_of(d)->ops->pause(s, true);
-	if (d->world->env->notify_hooks & hook_bit(HOOK_SERVER_CONNECTED))
-		d->world->notify(d->world, d, HOOK_SERVER_CONNECTED, &c->base);
-	opened(c, NULL);
+	c->told = true;
+	if (driver_hook(d, HOOK_SERVER_CONNECTED, &c->base, on_opened_asked, c))
+		opened(c, NULL);
+	else
+		hold(c);
 }
 
 static void cmd_open(struct driver *d, struct command *cmd)
@@ -260,6 +366,7 @@ static void cmd_open(struct driver *d, struct command *cmd)
 
 	BUG_ON(c->dial || c->opener);
 	c->opener = cmd->from;
+	c->ended = false;
 	if (conn_record_edit(&c->base.record) == 0)
 		c->base.record->start = env_stamp(d->world->env);
 	c->dial = dial_start(d, c, &c->base, dialled);
@@ -293,6 +400,8 @@ static void cmd_close(struct driver *d, struct command *cmd)
 		conn_outer(c)->dial = NULL;
 		conn_outer(c)->opener = NULL;
 	}
+	if (conn_outer(c)->held)
+		conn_outer(c)->opener = NULL;
 	if (cmd->half && (c->state & CONN_CAN_READ)) {
 		if (c->sock && (c->state & CONN_CAN_WRITE))
 			io_of(d)->ops->shutdown(c->sock);
@@ -382,8 +491,9 @@ static bool sink_command(struct sink *s, struct command *cmd)
 		cmd_close(d, cmd);
 		return false;
 	case CMD_HOOK:
-		return cmd_hook(d, cmd);
+		return driver_hook(d, cmd->hook, cmd->arg, layer_answered, cmd->from);
 	case CMD_FLOW:
+		((struct flow *)cmd->arg)->live = false;
 		d->world->flow(d->world, d, cmd->hook, cmd->arg);
 		return false;
 	case CMD_LOG:
@@ -409,14 +519,7 @@ static void sink_forget(struct sink *s, struct layer *l)
 
 	if (w)
 		wakeup_free(d, w);
-	list_for_each(&d->asks, pos) {
-		struct ask *a = list_entry(pos, struct ask, link);
-
-		if (a->done != layer_answered || container_of(a, struct layer_ask, ask)->layer != l)
-			continue;
-		list_del(&a->link);
-		mem_free(container_of(a, struct layer_ask, ask));
-	}
+	driver_forget(d, l);
 	for (struct driver_conn *c = d->conns; c; c = c->next)
 		if (c->opener == l)
 			c->opener = NULL;
@@ -456,6 +559,8 @@ static void drop_conn(struct driver *d, struct driver_conn *c)
 	if (c->dial)
 		dial_cancel(c->dial);
 	close_sock(d, &c->base, false);
+	driver_forget(d, c);
+	mem_free(c->open_error);
 	conn_record_put(c->base.record);
 	mem_free(c);
 }
@@ -483,7 +588,7 @@ static void on_idle(struct timer *t)
 	struct io *io = io_of(d);
 	int64_t due = d->active_ns + d->world->env->options->tcp_timeout_ns;
 
-	if (!list_empty(&d->asks))
+	if (!list_empty(&d->asks) || d->phase != DRIVER_RUNNING)
 		due = io->now_ns + d->world->env->options->tcp_timeout_ns;
 	if (due > io->now_ns && timer_arm(&io->timers, &d->idle, due) == 0)
 		return;
@@ -527,6 +632,7 @@ struct driver *driver_new(struct driver_world *w, int handle)
 	if (!d->client->sock)
 		goto fail;
 	d->client->state = CONN_OPEN;
+	d->phase = DRIVER_STARTING;
 	return d;
 fail:
 	if (client)
@@ -536,35 +642,74 @@ fail:
 	return NULL;
 }
 
+static void begin(void *owner)
+{
+	struct driver *d = owner;
+	struct driver_conn *client = conn_outer(d->client);
+
+	release(client);
+	if (d->client->state == CONN_CLOSED || d->client->refused) {
+		close_sock(d, d->client, false);
+		settle(d);
+		return;
+	}
+	d->phase = DRIVER_RUNNING;
+	deliver(d, &(struct event){ .type = EV_START });
+	if (d->draining && d->phase == DRIVER_RUNNING)
+		deliver(d, &(struct event){ .type = EV_DRAIN });
+	tell_ended(d, client);
+}
+
 void driver_start(struct driver *d, driver_top_fn top, void *arg)
 {
 	d->top = top(d, arg);
 	if (!d->top) {
 		close_sock(d, d->client, true);
-		d->finishing = true;
+		d->phase = DRIVER_OVER;
 		d->world->finished(d->world, d);
 		return;
 	}
-	if (d->world->env->notify_hooks & hook_bit(HOOK_CLIENT_CONNECTED))
-		d->world->notify(d->world, d, HOOK_CLIENT_CONNECTED, d->client);
-	deliver(d, &(struct event){ .type = EV_START });
+	if (driver_hook(d, HOOK_CLIENT_CONNECTED, d->client, begin, d))
+		begin(d);
+	else
+		hold(conn_outer(d->client));
+}
+
+static void break_client(struct driver *d, bool started)
+{
+	if (d->client->state == CONN_CLOSED)
+		return;
+	close_sock(d, d->client, true);
+	if (d->top && started)
+		layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = d->client, .reset = true });
+}
+
+void driver_stop(struct driver *d)
+{
+	break_client(d, d->phase != DRIVER_STARTING);
+	settle(d);
 }
 
 void driver_free(struct driver *d)
 {
-	if (d->client->state != CONN_CLOSED) {
-		close_sock(d, d->client, true);
-		if (d->top)
-			layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = d->client, .reset = true });
-	}
-	if (!d->finishing)
-		finish(d);
-	layer_free(d->top);
-	while (!list_empty(&d->asks)) {
-		struct list *first = list_first(&d->asks);
+	/* Nobody answers any more, so what was lent is back. */
+	list_for_each(&d->asks, pos) {
+		struct ask *a = list_entry(pos, struct ask, link);
 
-		list_del(first);
+		list_del(&a->link);
+		if (a->flow)
+			flow_return(a->flow);
+		mem_free(a);
 	}
+	if (d->phase != DRIVER_OVER) {
+		bool started = d->phase != DRIVER_STARTING;
+
+		d->phase = DRIVER_OVER;
+		break_client(d, started);
+		close_servers(d);
+		d->world->finished(d->world, d);
+	}
+	layer_free(d->top);
 	while (d->conns) {
 		struct driver_conn *c = d->conns;
 
@@ -578,8 +723,17 @@ void driver_free(struct driver *d)
 
 void driver_drain(struct driver *d)
 {
-	if (d->top && !d->finishing)
+	d->draining = true;
+	if (d->top && d->phase == DRIVER_RUNNING)
 		deliver(d, &(struct event){ .type = EV_DRAIN });
+}
+
+void driver_order(struct driver *d, const struct order *order)
+{
+	if (d->phase != DRIVER_RUNNING)
+		return;
+	layer_event(d->top, &(struct event){ .type = EV_ORDER, .order = order });
+	settle(d);
 }
 
 void driver_hold(struct driver *d, bool hold)

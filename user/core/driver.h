@@ -32,14 +32,25 @@ struct driver_world {
 	void (*finished)(struct driver_world *w, struct driver *d);
 };
 
-/* A question to somebody outside; embedded in whoever waits. */
+/* A question to somebody outside, as long as it is not answered. */
 struct ask {
 	struct list link;
 	uint64_t token;
-	void (*done)(struct ask *a);
+	void (*done)(void *owner);       /* NULL: nobody waits for the answer, or not any more */
+	void *owner;
+	struct flow *flow;               /* lent; NULL: not about one */
 };
 
 struct driver_conn;
+
+/* A session's end: hooks are asked on the way, and each step waits for their answers. */
+enum driver_phase {
+	DRIVER_STARTING,                 /* client_connected is asked; nothing was delivered yet */
+	DRIVER_RUNNING,
+	DRIVER_LEAVING,                  /* the client is gone, client_disconnected is asked */
+	DRIVER_ENDING,                   /* so are the servers; layers finish their flows */
+	DRIVER_OVER,
+};
 
 struct driver {
 	struct list link;                /* the worker's list */
@@ -53,7 +64,8 @@ struct driver {
 	struct timer idle;
 	int64_t active_ns;
 	uint64_t next_token;
-	bool finishing;
+	enum driver_phase phase;
+	bool draining;
 	bool client_broken;              /* it ended by a reset, its own or ours */
 	bool held;                       /* the world's: driver_hold() is on */
 	char prefix[ADDR_TEXT_MAX];      /* the client's address, for log lines */
@@ -73,10 +85,18 @@ void driver_free(struct driver *d);
 
 /* The answer to ask(); a token that is not known any more is ignored. */
 void driver_answer(struct driver *d, uint64_t token);
+/* Whether somebody waits for that answer: what was asked about is still there. */
+bool driver_waits(const struct driver *d, uint64_t token);
 /* The proxy is stopping: EV_DRAIN to the layers. */
 void driver_drain(struct driver *d);
+/* The session ends now: both sides are reset. world->finished() follows, once what was asked is answered. */
+void driver_stop(struct driver *d);
+/* To whichever layer owns the flow. */
+void driver_order(struct driver *d, const struct order *order);
 /* The ring to the master is full (or has room again): stop reading on all connections. */
 void driver_hold(struct driver *d, bool hold);
 
-/* Asks or tells about a hook. True: go on at once; false: a->done will be called. */
-bool driver_hook(struct driver *d, enum hook_id hook, void *arg, struct ask *a) __must_check;
+/* Tells and asks. True: go on at once; false: done(owner) will be called. arg must stay until then. */
+bool driver_hook(struct driver *d, enum hook_id hook, void *arg, void (*done)(void *owner), void *owner);
+/* The owner is gone: its questions are answered to nobody. */
+void driver_forget(struct driver *d, const void *owner);

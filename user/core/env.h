@@ -18,6 +18,7 @@ struct env {
 	struct tls_env *tls;
 	uint32_t worker;
 	uint64_t notify_hooks, block_hooks;      /* sets of hook_bit(): who must be told; who must be asked */
+	uint64_t whole_hooks;                    /* of those, where somebody who is asked wants the whole body */
 	int64_t (*now_ns)(const struct env *env);        /* monotonic */
 	int64_t (*wall_ns)(const struct env *env);       /* since the epoch */
 	uint64_t (*random)(struct env *env);

@@ -10,11 +10,13 @@
 #include "base/mem.h"
 #include "core/conn.h"
 #include "core/env.h"
+#include "core/order.h"
 
 struct queued_event {
 	struct queued_event *next;
 	struct event ev;
 	struct chain data;
+	struct order *order;
 };
 
 void layer_init(struct layer *l, const struct layer_ops *ops, struct layer *parent, struct sink *sink,
@@ -35,6 +37,7 @@ static void dequeued(struct layer *l, struct queued_event *q)
 	if (q->ev.type == EV_DATA)
 		layer_resume(l, q->ev.conn, PAUSE_BLOCKED);
 	chain_clear(&q->data);
+	mem_free(q->order);
 	mem_free(q);
 }
 
@@ -63,6 +66,13 @@ static int enqueue(struct layer *l, const struct event *ev)
 {
 	struct queued_event *q = mem_zalloc(sizeof(*q));
 
+	if (q && ev->order) {
+		q->order = order_copy(ev->order);
+		if (!q->order) {
+			mem_free(q);
+			return -ENOMEM;
+		}
+	}
 	if (!q) {
 		l->sink->lost = true;
 		if (ev->data)
@@ -73,6 +83,7 @@ static int enqueue(struct layer *l, const struct event *ev)
 	if (ev->data)
 		q->data = chain_take(ev->data);
 	q->ev.data = ev->data ? &q->data : NULL;
+	q->ev.order = q->order;
 	if (ev->type == EV_DATA)
 		layer_pause(l, ev->conn, PAUSE_BLOCKED);
 	if (completes(l, ev)) {
@@ -100,6 +111,11 @@ static void handle(struct layer *l, const struct event *ev)
 
 int layer_event(struct layer *l, const struct event *ev)
 {
+	/* An order waits only for who has the flow. */
+	if (ev->type == EV_ORDER && !l->handling && l->waiting_for == EV_OPENED) {
+		handle(l, ev);
+		return 0;
+	}
 	if (l->handling || (l->waiting_for != EV_START && !completes(l, ev)) || (l->queue && !completes(l, ev)))
 		return enqueue(l, ev);
 	handle(l, ev);

@@ -15,7 +15,7 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/log.h"
-#include "core/hooks.h"
+#include "mitm/hooks.h"
 
 struct conn;
 struct env;
@@ -30,7 +30,10 @@ enum event_type {
 	EV_WAKEUP,                       /* layer_wakeup()'s delay is over */
 	EV_WRITABLE,                     /* conn was over its high-water mark and has drained */
 	EV_DRAIN,                        /* the proxy is stopping: finish what is in flight, begin nothing */
+	EV_ORDER,                        /* to whichever layer owns the order's flow; others give it to their child */
 };
+
+struct order;
 
 struct event {
 	enum event_type type;
@@ -38,6 +41,7 @@ struct event {
 	struct chain *data;
 	const char *error;
 	bool reset;                      /* EV_CLOSED: by RST or a broken connection, not by FIN */
+	const struct order *order;       /* EV_ORDER; borrowed for the call */
 };
 
 enum command_type {

@@ -75,6 +75,22 @@ void report_free(struct report *r)
 {
 	if (!r)
 		return;
+	if (r->kind == REPORT_HOOK) {
+		struct hook_question *q = report_question(r);
+
+		conn_record_put(q->client);
+		conn_record_put(q->server);
+		hook_event_fini(&q->event);
+		mem_free(q);
+		return;
+	}
+	if (r->kind == REPORT_ORDER) {
+		struct order_report *o = container_of(r, struct order_report, base);
+
+		mem_free(o->order);
+		mem_free(o);
+		return;
+	}
 	flow_free(r->flow);
 	conn_record_put(r->client);
 	conn_record_put(r->server);

@@ -6,14 +6,17 @@
  */
 #pragma once
 
-#include "core/hooks.h"
+#include "core/order.h"
 #include "flow/flow.h"
+#include "mitm/hooks.h"
 
 enum report_kind {
 	REPORT_FLOW,                     /* a flow that ended at .hook: kept by the master until it drops it */
 	REPORT_TCP_MESSAGE,              /* one message of a TCP flow that is still open */
 	REPORT_WEBSOCKET_START,          /* the heads of an HTTP flow that goes on as a WebSocket; a copy */
 	REPORT_WEBSOCKET_MESSAGE,        /* one message of it */
+	REPORT_HOOK,                     /* a question: struct hook_question */
+	REPORT_ORDER,                    /* the other way: struct order_report; the worker frees it */
 	REPORT_LOG,
 };
 
@@ -30,7 +33,31 @@ struct report {
 	char *text;                      /* REPORT_LOG; REPORT_WEBSOCKET_MESSAGE: the path. mem_alloc'ed */
 };
 
-/* Frees it and all it holds; NULL is fine. Thread: the worker that made it. */
+/*
+ * What event is about is the master's until the report is back, which is the answer. Decisions in event are carried out
+ * by the worker then. The references on the event's records are this struct's.
+ */
+struct driver;
+struct hook_question {
+	struct report base;
+	struct hook_event event;
+	struct conn_record *client, *server;
+	struct driver *driver;           /* the worker's: who waits, and for what */
+	uint64_t token;
+	void *arg;
+};
+
+static inline struct hook_question *report_question(struct report *r)
+{
+	return container_of(r, struct hook_question, base);
+}
+
+struct order_report {
+	struct report base;
+	struct order *order;             /* mem_alloc'ed */
+};
+
+/* Frees it and all it holds; NULL is fine. Thread: the worker that made it; of an order, any. */
 void report_free(struct report *r);
 
 /*

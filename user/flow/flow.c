@@ -20,6 +20,7 @@ struct flow *flow_new(enum flow_type type, const uint8_t id[16], struct conn_rec
 	f->type = type;
 	list_init(&f->link);
 	memcpy(f->id, id, sizeof(f->id));
+	f->live = true;
 	f->client = client ? conn_record_get(client) : NULL;
 	f->server = server ? conn_record_get(server) : NULL;
 	return f;
@@ -37,6 +38,12 @@ void flow_free(struct flow *f)
 {
 	if (!f)
 		return;
+	if (f->lent) {
+		f->orphan = true;
+		return;
+	}
+	for (struct flow_discarded *d = f->discarded; d; d = d->next)
+		chain_clear(&d->data);
 	switch (f->type) {
 	case FLOW_HTTP:
 		chain_clear(&f->http.request.base.body.data);
@@ -56,6 +63,18 @@ void flow_free(struct flow *f)
 	conn_record_put(f->server);
 	arena_fini(&f->arena);
 	mem_free(f);
+}
+
+void flow_lend(struct flow *f)
+{
+	f->lent = true;
+}
+
+void flow_return(struct flow *f)
+{
+	f->lent = false;
+	if (f->orphan)
+		flow_free(f);
 }
 
 /* A slab counts whole, once for each run of its slices: the flow keeps all of it from being reused. */

@@ -19,6 +19,7 @@ struct body {
 	uint64_t total;
 	uint32_t spare;                  /* flow_capture()'s: room behind the last copied piece */
 	bool missing;                    /* not kept at all (mitmproxy's content none) */
+	bool changed;                    /* a hook's to set: data is sent instead of what came */
 };
 
 static inline bool body_truncated(const struct body *b)
@@ -33,6 +34,7 @@ struct http_message {
 	bool has_trailers;
 	struct body body;
 	struct stamp start, end;         /* headers received; last byte received */
+	bool stream;                     /* a hook's to set, while it has the head: the body is not waited for */
 };
 
 struct http_request {
@@ -73,6 +75,7 @@ struct http_flow {
 	struct http_request request;
 	struct http_response response;
 	bool has_response;
+	bool replaced;                   /* a hook's to set: the response is its own */
 	struct websocket_flow *messages; /* in the arena; NULL: no WebSocket, or one of a file */
 	struct str websocket;            /* of a file: kept as the tnetstring it was; none: no WebSocket */
 };
@@ -86,6 +89,7 @@ struct tcp_message {
 	bool from_client;
 	struct chain data;
 	struct stamp at;
+	bool changed;                    /* a hook's to set: data is sent instead of what came */
 };
 
 /* TCP and UDP. */
@@ -118,12 +122,16 @@ struct flow {
 	struct conn_record *client, *server;
 	struct str error;                /* none: no error */
 	struct stamp error_at;
-	bool intercepted;
+	bool live;                       /* it is still going on */
+	bool killed;                     /* by somebody, while it was; error says so */
+	bool intercepted;                /* whoever was asked keeps it until it is resumed or killed */
+	bool lent, orphan;               /* the worker's: another thread has it; it is to be freed when it comes back */
 	struct str is_replay;            /* none, "request", "response" */
 	struct str marked, comment;
 	struct metadata *metadata;
 	uint32_t metadata_count, metadata_cap;
 	struct stamp created;
+	struct flow_discarded *discarded;        /* bodies that were replaced, for the worker to put */
 	struct str backup;               /* of a file: kept as the tnetstring it was */
 	union {
 		struct http_flow http;
@@ -132,12 +140,23 @@ struct flow {
 	};
 };
 
+/* In the arena. */
+struct flow_discarded {
+	struct flow_discarded *next;
+	struct chain data;
+};
+
 /* Adds a reference of its own to client and to server; the caller keeps its. NULL when memory is out. */
 struct flow *flow_new(enum flow_type type, const uint8_t id[16], struct conn_record *client,
 		      struct conn_record *server) __must_check;
 
-/* Thread: the worker that made it (it puts slices and connection records). */
+/*
+ * Thread: the worker that made it (it puts slices and connection records). One that is lent is freed when it comes
+ * back: flow_lend() begins that time, flow_return() ends it.
+ */
 void flow_free(struct flow *f);
+void flow_lend(struct flow *f);
+void flow_return(struct flow *f);
 
 /*
  * Bytes that the flow keeps alive: arena, captured bodies with their slabs' slack, its share of the records. The share

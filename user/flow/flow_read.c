@@ -745,6 +745,8 @@ int flow_file_read(struct str item, struct flow **out, struct err *e)
 	if (ret < 0)
 		return ret;
 	r.f = flow_new(type, none, NULL, NULL);
+	if (r.f)
+		r.f->live = false;
 	if (!r.f)
 		return no_memory(&r);
 	r.arena = &r.f->arena;

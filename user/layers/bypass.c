@@ -61,6 +61,7 @@ static void bypass_handle(struct layer *l, const struct event *ev)
 		on_closed(r, ev->conn, ev->reset);
 		return;
 	case EV_HOOK_DONE:
+	case EV_ORDER:
 	case EV_WAKEUP:
 	case EV_DRAIN:
 		return;

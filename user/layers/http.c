@@ -219,6 +219,12 @@ static void http_handle(struct layer *l, const struct event *ev)
 	case EV_DRAIN:
 		drain(h, ev);
 		break;
+	case EV_ORDER:
+		if (h->tunnel)
+			layer_event(h->tunnel, ev);
+		else
+			http_streams_order(h, ev->order);
+		break;
 	case EV_OPENED:
 	case EV_HOOK_DONE:
 	case EV_WAKEUP:

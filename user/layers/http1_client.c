@@ -327,6 +327,7 @@ static void client_handle(struct layer *l, const struct event *ev)
 	case EV_OPENED:
 	case EV_DRAIN:
 	case EV_HOOK_DONE:
+	case EV_ORDER:
 	case EV_WAKEUP:
 		return;
 	}

@@ -380,6 +380,7 @@ static void server_handle(struct layer *l, const struct event *ev)
 	case EV_START:
 	case EV_OPENED:
 	case EV_HOOK_DONE:
+	case EV_ORDER:
 	case EV_WAKEUP:
 		return;
 	}

@@ -448,6 +448,7 @@ static void client_handle(struct layer *l, const struct event *ev)
 	case EV_OPENED:
 	case EV_DRAIN:
 	case EV_HOOK_DONE:
+	case EV_ORDER:
 		return;
 	}
 	abort();

@@ -498,6 +498,7 @@ static void server_handle(struct layer *l, const struct event *ev)
 		return;
 	case EV_OPENED:
 	case EV_HOOK_DONE:
+	case EV_ORDER:
 	case EV_WAKEUP:
 		return;
 	}

@@ -78,6 +78,7 @@ static void mode_handle(struct layer *l, const struct event *ev)
 	case EV_CLOSED:
 	case EV_WRITABLE:
 	case EV_DRAIN:
+	case EV_ORDER:
 	case EV_HOOK_DONE:
 	case EV_WAKEUP:
 		layer_event(m->child, ev);

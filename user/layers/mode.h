@@ -16,6 +16,12 @@ struct layer *mode_upstream_new(struct sink *sink, struct env *env, struct conn 
 struct layer *mode_reverse_new(struct sink *sink, struct env *env, struct conn *client,
 			       const struct proxy_mode *m) __must_check;
 
+/* arg of HOOK_SOCKS5_AUTH; texts are terminated. valid: what proxyauth says, and a hook may say otherwise. */
+struct socks5_login {
+	const char *user, *password;
+	bool valid;
+};
+
 /* A client that tells its destination with SOCKS 5. */
 struct layer *mode_socks5_new(struct sink *sink, struct env *env, struct conn *client) __must_check;
 

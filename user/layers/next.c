@@ -320,6 +320,7 @@ static void next_handle(struct layer *l, const struct event *ev)
 		return;
 	case EV_OPENED:
 	case EV_HOOK_DONE:
+	case EV_ORDER:
 	case EV_WRITABLE:
 		return;
 	}

@@ -555,6 +555,9 @@ static void tls_handle(struct layer *l, const struct event *ev)
 	case EV_DRAIN:
 		tls_to_child(t, ev);
 		return;
+	case EV_ORDER:
+		layer_event(t->child, ev);
+		return;
 	}
 	abort();
 }

@@ -279,6 +279,7 @@ static void handle_server(struct upstream_proxy *p, const struct event *ev)
 		return;
 	case EV_START:
 	case EV_HOOK_DONE:
+	case EV_ORDER:
 	case EV_WAKEUP:
 	case EV_DRAIN:
 		return;

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -17,6 +18,7 @@
 #include "base/mem.h"
 #include "master/flow_input.h"
 #include "master/flow_store.h"
+#include "master/hooks.h"
 
 #define LINKS_MAX 256
 #define REPORTS_PER_TURN 1024
@@ -31,11 +33,15 @@ struct link_state {
 	struct worker_link *link;
 	struct report *waiting, **waiting_tail;  /* for room on the way back */
 	uint32_t unsaid;                         /* returned since the worker was last woken */
+	bool awaited;                            /* one of them is an answer, or an order: somebody's traffic waits */
 };
 
 struct master {
 	struct master_config config;
 	bool *gone;                              /* by addon: it failed and is not called any more */
+	uint64_t *asks;                          /* by addon: its hooks */
+	uint64_t whole;
+	struct hooks *hooks;
 	struct flow_store *store;
 	struct link_state links[LINKS_MAX];
 	uint32_t link_count;
@@ -59,6 +65,7 @@ static int64_t now_ns(void)
 static void wake(struct link_state *l)
 {
 	l->unsaid = 0;
+	l->awaited = false;
 	l->link->wake(l->link);
 }
 
@@ -68,6 +75,7 @@ static void give_back(struct master *m, struct report *r)
 
 	r->next = NULL;
 	l->unsaid++;
+	l->awaited |= r->kind == REPORT_HOOK || r->kind == REPORT_ORDER;
 	if (!l->waiting && ring_push(l->link->from_master, r))
 		return;
 	*l->waiting_tail = r;
@@ -85,6 +93,33 @@ static void retry_waiting(struct link_state *l)
 	}
 	if (!l->waiting)
 		l->waiting_tail = &l->waiting;
+}
+
+/* Whose flow it is only they know: each gets a copy. */
+static int give_order(void *owner, const struct order *order)
+{
+	struct master *m = owner;
+
+	for (uint32_t i = 0; i < m->link_count && m->state != MASTER_STOPS; i++) {
+		struct order_report *o = mem_zalloc(sizeof(*o));
+
+		if (!o)
+			return -ENOMEM;
+		o->base.kind = REPORT_ORDER;
+		o->base.worker = i;
+		o->order = order_copy(order);
+		if (!o->order) {
+			report_free(&o->base);
+			return -ENOMEM;
+		}
+		give_back(m, &o->base);
+	}
+	return 0;
+}
+
+static void answer(void *owner, struct report *r)
+{
+	give_back(owner, r);
 }
 
 static void store_dropped(void *owner, struct report *r)
@@ -111,6 +146,7 @@ static void stop(struct master *m)
 		return;
 	m->state = MASTER_STOPS;
 	say_dropped(m, true);
+	hooks_release(m->hooks);
 	m->config.world.stop(m->config.world.owner);
 }
 
@@ -202,6 +238,19 @@ static void pause_addons(struct master *m)
 	}
 }
 
+static void ask_addons(struct master *m, struct hook_question *q)
+{
+	for (size_t i = 0; i < m->config.addon_count; i++) {
+		struct addon *a = m->config.addons[i];
+		struct err e = { 0 };
+		int ret = m->gone[i] || !(m->asks[i] & hook_bit(q->event.hook)) ? 0 : a->ops->hook(a, &q->event, &e);
+
+		if (ret < 0)
+			addon_failed(m, i, ret, &e);
+	}
+	hooks_asked(m->hooks, q, m->state != MASTER_STOPS);
+}
+
 static enum addon_moment moment_of(enum hook_id hook, const struct flow *f)
 {
 	if (hook == HOOK_ERROR || (hook == HOOK_RESPONSE && f->error.ptr))
@@ -243,11 +292,17 @@ static void take_report(struct master *m, struct report *r)
 		show_websocket_message(m, r);
 		give_back(m, r);
 		return;
+	case REPORT_HOOK:
+		ask_addons(m, report_question(r));
+		return;
+	case REPORT_ORDER:
+		break;
 	case REPORT_LOG:
 		log_line((enum log_level)r->level, "proxy", "%s", r->text);
 		give_back(m, r);
 		return;
 	}
+	abort();
 }
 
 /* Returns whether there may be more. */
@@ -276,7 +331,7 @@ static bool turn(struct master *m)
 		struct link_state *l = &m->links[i];
 
 		retry_waiting(l);
-		if (l->waiting || l->unsaid >= WAKE_AFTER || (l->unsaid && m->state == MASTER_STOPS))
+		if (l->waiting || l->awaited || l->unsaid >= WAKE_AFTER || (l->unsaid && m->state == MASTER_STOPS))
 			wake(l);
 	}
 	return more;
@@ -293,9 +348,9 @@ static void clear_eventfd(int fd)
 
 static int wait_ms(const struct master *m, bool more)
 {
-	if (more)
-		return 0;
-	return m->state == MASTER_RUNS ? 1000 : m->state == MASTER_DRAINS ? 20 : 5;
+	int max = m->state == MASTER_RUNS ? 1000 : m->state == MASTER_DRAINS ? 20 : 5;
+
+	return more ? 0 : MIN(max, hooks_wait_ms(m->hooks));
 }
 
 static void handle_event(struct master *m, int fd)
@@ -357,6 +412,7 @@ int master_run(struct master *m)
 
 		for (int i = 0; i < count; i++)
 			handle_event(m, events[i].data.fd);
+		hooks_run(m->hooks);
 		more = turn(m);
 		advance(m);
 		/* Asked before the last turn, so that what a worker sent before it went has been taken. */
@@ -474,6 +530,20 @@ uint64_t master_notify_hooks(const struct master *m)
 	return hook_bit(HOOK_TCP_MESSAGE) | hook_bit(HOOK_WEBSOCKET_START) | hook_bit(HOOK_WEBSOCKET_MESSAGE);
 }
 
+uint64_t master_block_hooks(const struct master *m)
+{
+	uint64_t all = 0;
+
+	for (size_t i = 0; i < m->config.addon_count; i++)
+		all |= m->asks[i];
+	return all;
+}
+
+uint64_t master_whole_hooks(const struct master *m)
+{
+	return m->whole;
+}
+
 static void no_order(void *owner __unused)
 {
 }
@@ -486,6 +556,7 @@ static bool nothing_left(void *owner __unused)
 int master_new(struct master **out, const struct master_config *config, struct err *e)
 {
 	struct master *m = mem_zalloc(sizeof(*m));
+	struct hooks_world hooks = { m, answer, give_order };
 	sigset_t set;
 	int ret = 0;
 
@@ -500,8 +571,10 @@ int master_new(struct master **out, const struct master_config *config, struct e
 	m->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	m->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	m->gone = mem_zalloc(config->addon_count * sizeof(*m->gone));
+	m->asks = mem_zalloc(config->addon_count * sizeof(*m->asks));
+	m->hooks = hooks_new(&hooks);
 	m->store = flow_store_new(settings_size(config->settings, "flow_memory_max"), store_dropped, m);
-	if (m->epoll_fd < 0 || m->signal_fd < 0 || !m->gone || !m->store)
+	if (m->epoll_fd < 0 || m->signal_fd < 0 || !m->gone || !m->asks || !m->hooks || !m->store)
 		ret = err_set(e, -ENOMEM, "the master cannot start: out of memory or descriptors");
 	if (ret == 0)
 		ret = watch(m, m->signal_fd, e);
@@ -510,7 +583,10 @@ int master_new(struct master **out, const struct master_config *config, struct e
 	for (size_t i = 0; i < config->addon_count && ret == 0; i++) {
 		struct addon *a = config->addons[i];
 
+		a->hooks = m->hooks;
 		ret = a->ops->configure ? a->ops->configure(a, config->settings, e) : 0;
+		if (ret == 0 && a->ops->asks)
+			m->asks[i] = a->ops->asks(a, &m->whole);
 	}
 	if (ret < 0) {
 		master_free(m);
@@ -518,6 +594,18 @@ int master_new(struct master **out, const struct master_config *config, struct e
 	}
 	*out = m;
 	return 0;
+}
+
+/* Orders that a worker went without. */
+static void drop_orders(struct link_state *l)
+{
+	while (l->waiting) {
+		struct report *r = l->waiting;
+
+		BUG_ON(r->kind != REPORT_ORDER);
+		l->waiting = r->next;
+		report_free(r);
+	}
 }
 
 void master_free(struct master *m)
@@ -528,7 +616,11 @@ void master_free(struct master *m)
 		close(m->epoll_fd);
 	if (m->signal_fd >= 0)
 		close(m->signal_fd);
+	hooks_free(m->hooks);
 	flow_store_free(m->store);
+	for (uint32_t i = 0; i < m->link_count; i++)
+		drop_orders(&m->links[i]);
+	mem_free(m->asks);
 	mem_free(m->gone);
 	mem_free(m);
 }

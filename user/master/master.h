@@ -38,6 +38,9 @@ void master_free(struct master *m);
 
 /* Hooks whose reports somebody here wants: worker_config.notify_hooks. */
 uint64_t master_notify_hooks(const struct master *m);
+/* Hooks at which some addon is to be asked, and where it wants whole bodies: worker_config.block_hooks, .whole_hooks. */
+uint64_t master_block_hooks(const struct master *m);
+uint64_t master_whole_hooks(const struct master *m);
 
 /* One more worker, before master_run(). Returns 0 or -errno. */
 int master_add_link(struct master *m, struct worker_link *link, struct err *e) __must_check;

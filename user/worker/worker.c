@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "worker/question.h"
 #include "worker/worker_impl.h"
 
 #define RING_SIZE 4096
@@ -31,8 +32,10 @@ static void wake_master(struct worker *w)
 {
 	uint64_t one = 1;
 
-	if (!w->pushed || (w->pushed < TELL_MANY && !w->waiting && w->io->now_ns - w->told_ns < TELL_NS))
+	if (!w->pushed || (w->pushed < TELL_MANY && !w->waiting && !w->urgent &&
+			   w->io->now_ns - w->told_ns < TELL_NS))
 		return;
+	w->urgent = false;
 	w->pushed = 0;
 	w->told_ns = w->io->now_ns;
 	(void)!write(w->link.master_fd, &one, sizeof(one));
@@ -82,13 +85,30 @@ static void retry_waiting(struct worker *w)
 	}
 }
 
+/* Nobody knows whose session the flow is in: orders are given by people, not by traffic. */
+static void carry_out(struct worker *w, struct report *r)
+{
+	const struct order *order = container_of(r, struct order_report, base)->order;
+
+	list_for_each(&w->sessions, pos)
+		driver_order(list_entry(pos, struct driver, link), order);
+	report_free(r);
+}
+
 static void take_back(struct worker *w)
 {
 	struct report *r;
 
 	while ((r = ring_pop(w->link.from_master)) != NULL) {
+		if (r->kind == REPORT_ORDER) {
+			carry_out(w, r);
+			continue;
+		}
 		w->outstanding--;
-		report_free(r);
+		if (r->kind == REPORT_HOOK)
+			question_answered(report_question(r));
+		else
+			report_free(r);
 	}
 }
 
@@ -217,10 +237,16 @@ static void world_notify(struct driver_world *world, struct driver *d, enum hook
 		log_conn(w, d, "server connect", arg);
 }
 
-static bool world_ask(struct driver_world *world __unused, struct driver *d __unused, enum hook_id hook __unused,
-		      void *arg __unused, uint64_t token __unused)
+static bool world_ask(struct driver_world *world, struct driver *d, enum hook_id hook, void *arg, uint64_t token)
 {
-	return false;
+	struct worker *w = container_of(world, struct worker, world);
+	struct hook_question *q = question_new(d, hook, arg, token);
+
+	if (!q)
+		return false;
+	w->urgent = true;
+	report_push(w, d, &q->base);
+	return true;
 }
 
 static void world_flow(struct driver_world *world, struct driver *d, enum hook_id last, struct flow *flow)
@@ -326,6 +352,7 @@ static int make_env(struct worker *w, struct err *e)
 		.worker = w->config.index,
 		.notify_hooks = w->config.notify_hooks,
 		.block_hooks = w->config.block_hooks,
+		.whole_hooks = w->config.whole_hooks,
 		.now_ns = env_now,
 		.wall_ns = env_wall,
 		.random = env_random,
@@ -426,12 +453,9 @@ static void obey(struct worker *w)
 	if (order >= WORKER_STOP && !w->stopping) {
 		w->stopping = true;
 		stop_listening(w);
-		while (!list_empty(&w->sessions)) {
-			struct driver *d = list_entry(list_first(&w->sessions), struct driver, link);
-
-			driver_free(d);
-			w->stats.sessions--;
-		}
+		/* Each is over, and freed, when the master has given back what it was asked about. */
+		list_for_each(&w->sessions, pos)
+			driver_stop(list_entry(pos, struct driver, link));
 	}
 }
 
@@ -458,7 +482,7 @@ static void publish(struct worker *w)
 
 static void loop(struct worker *w)
 {
-	while (!w->stopping || w->outstanding || w->waiting || !list_empty(&w->over)) {
+	while (!w->stopping || w->outstanding || w->waiting || !list_empty(&w->over) || !list_empty(&w->sessions)) {
 		int64_t wait_ns = !list_empty(&w->over) ? 0 : w->waiting || w->pushed ? TELL_NS : IDLE_NS;
 		int ret = w->io->ops->run(w->io, wait_ns);
 
@@ -603,6 +627,8 @@ static void destroy(struct worker *w)
 
 	while (w->link.to_master && (r = ring_pop(w->link.to_master)) != NULL)
 		report_free(r);
+	while (w->link.from_master && (r = ring_pop(w->link.from_master)) != NULL)
+		report_free(r);          /* an order that came too late */
 	ring_free(w->link.to_master);
 	ring_free(w->link.from_master);
 	if (w->link.master_fd >= 0)

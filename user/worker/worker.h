@@ -39,7 +39,7 @@ struct worker_config {
 	struct tls_refusal_source *refusals;
 	uint8_t ticket_keys[TLS_TICKET_KEYS_SIZE];
 	int keylog_fd;                   /* opened for appending; -1: none */
-	uint64_t notify_hooks, block_hooks;
+	uint64_t notify_hooks, block_hooks, whole_hooks;  /* as in struct env */
 	bool log_connections;            /* "client connect" and its kin */
 };
 

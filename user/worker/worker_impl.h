@@ -58,6 +58,7 @@ struct worker {
 	struct report *waiting, **waiting_tail;  /* for room in the ring */
 	uint64_t outstanding;            /* reports that have not come back */
 	uint32_t pushed;                 /* reports that the master was not woken for yet */
+	bool urgent;                     /* one of them is a question */
 	int64_t told_ns;
 
 	uint64_t sessions_peak;          /* since memory was last given back */
