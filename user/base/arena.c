@@ -100,3 +100,16 @@ void arena_fini(struct arena *a)
 	}
 	a->bytes = 0;
 }
+
+/* Behind a's own first block, which has room left. */
+void arena_join(struct arena *a, struct arena *from)
+{
+	struct arena_block **end = a->blocks ? &a->blocks->next : &a->blocks, *rest = *end;
+
+	*end = from->blocks;
+	while (*end)
+		end = &(*end)->next;
+	*end = rest;
+	a->bytes += from->bytes;
+	*from = (struct arena){ 0 };
+}

@@ -23,6 +23,9 @@ int arena_grow(struct arena *a, void *array, uint32_t *cap, uint32_t want, size_
 
 void arena_fini(struct arena *a);
 
+/* What is in from lives as long as what is in a; from is empty afterwards. */
+void arena_join(struct arena *a, struct arena *from);
+
 static inline bool arena_copy_failed(struct str copy)
 {
 	return !copy.ptr && copy.len;

@@ -31,6 +31,7 @@ enum http_error_code {
 	HTTP_ERROR_DISCONNECTED,         /* no page */
 	HTTP_ERROR_CANCELLED,            /* no page: the peer of one stream wants no more of it */
 	HTTP_ERROR_HTTP11_REQUIRED,      /* no page: the origin wants this request over HTTP/1.1 */
+	HTTP_ERROR_KILLED,               /* no page: a hook's or a person's will */
 };
 
 enum http_event_type {
@@ -46,6 +47,7 @@ struct http_event {
 	enum http_event_type type;
 	struct flow *flow;
 	struct chain *data;              /* HTTP_DATA; taken over */
+	struct flow *head;               /* a head or trailers that did not go into the flow; taken over; NULL: they did */
 	bool end_stream;                 /* HTTP_HEADERS: no body follows; HTTP_END comes anyway */
 	enum http_error_code code;       /* HTTP_ERROR */
 	const char *message;             /* HTTP_ERROR; a sentence */
@@ -176,6 +178,13 @@ struct http_stream {
 	enum { MESSAGE_HEAD, MESSAGE_STREAMING, MESSAGE_BUFFERING, MESSAGE_DONE, MESSAGE_FAILED } request, response;
 	void (*resume)(struct http_stream *s);   /* what to do after the completion awaited; NULL: awaiting none */
 	const char *error;               /* what the completion said */
+	enum hook_id asked;              /* the last hook */
+	bool lent;                       /* it is being answered: the flow is not ours */
+	bool stop;                       /* killed meanwhile */
+	void (*then)(struct http_stream *s);     /* what to do when it was answered */
+	bool response_seen;              /* a response of the origin's is in the flow, or waits */
+	bool switching;                  /* it is a 101 */
+	struct str length, coding;       /* its framing, as it came */
 	struct queued_http *queue, **queue_tail;
 	struct chain request_body, response_body;        /* buffered */
 	bool request_headers_sent, response_headers_sent;
@@ -192,6 +201,10 @@ struct http_stream {
 	char priority[HTTP_PRIORITY_MAX];        /* as the client changed it beside its request; empty: it did not */
 };
 
+/* Where a codec that reads many streams puts a head: the flow, or beside it in *staged, for an event's head. NULL: no
+ * memory. */
+struct flow *http_stream_staging(struct http_stream *s, struct flow **staged);
+void http_streams_order(struct http *h, const struct order *order);
 struct http_stream *http_stream_new(struct http *h, struct flow *flow);
 void http_stream_start(struct http_stream *s, bool end_stream);
 void http_stream_upstream(struct http_stream *s, const char *error);

@@ -193,8 +193,8 @@ static void response_over(struct http1_client *c)
 {
 	struct http_stream *stream = c->stream;
 
-	if (stream->flow)
-		stream->flow->http.response.base.has_trailers = c->body.has_trailers;
+	if (c->body.has_trailers && stream->flow)
+		stream->flow->http.response.base.has_trailers = true;
 	if (c->body.has_trailers)
 		http_response_event(stream, &(struct http_event){ .type = HTTP_TRAILERS });
 	body_end(c);
@@ -248,7 +248,7 @@ static void pump(struct http1_client *c)
 		c->again = false;
 		switch (c->state) {
 		case WANT_HEAD:
-			more = c->in.len && on_head(c);
+			more = c->in.len && !c->paused && on_head(c);
 			break;
 		case WANT_BODY:
 			more = on_body(c);
@@ -267,7 +267,7 @@ static void pump(struct http1_client *c)
 	c->pumping = false;
 	if (c->state == CLOSED)
 		chain_clear(&c->in);
-	else if (c->ended && c->in.len == 0)
+	else if (c->ended && (c->in.len == 0 || (c->state == WANT_HEAD && !c->paused)))
 		origin_closed(c, c->ended_by_reset);
 }
 
@@ -276,7 +276,8 @@ static void origin_closed(struct http1_client *c, bool reset)
 	char why[HTTP1_ERROR_MAX] = "";
 	bool fresh = !c->any;
 
-	if (c->state == WANT_BODY && c->in.len && !c->ended) {
+	/* what came before it is read first, once it may be */
+	if ((c->state == WANT_BODY || (c->state == WANT_HEAD && c->paused)) && c->in.len && !c->ended) {
 		c->ended = true;
 		c->ended_by_reset = reset;
 		return;

@@ -30,7 +30,7 @@ struct http2_stream {
 	struct http2 *h2;
 	int32_t id;
 	struct http_stream *stream;      /* NULL: not begun, or done */
-	struct flow *flow;               /* server: until the stream has it; client: NULL */
+	struct flow *flow;               /* until the stream has it; a server's, or a head beside the flow */
 	struct chain out;                /* what the peer's window has no room for yet */
 	struct arena arena;
 	struct headers trailers;         /* after out; in arena */

@@ -44,10 +44,15 @@ static void fail(struct http2_stream *st, const struct http_event *ev, bool rese
 
 /* --- responses --------------------------------------------------------------------------------------------------- */
 
+static struct flow *flow_of(struct http2_stream *st)
+{
+	return st->stream && st->stream->flow ? http_stream_staging(st->stream, &st->flow) : NULL;
+}
+
 static struct http2_stream *client_begin(struct http2 *h2, const nghttp2_frame *frame)
 {
 	struct http2_stream *st = nghttp2_session_get_stream_user_data(h2->session, frame->hd.stream_id);
-	struct flow *f = st && st->stream ? st->stream->flow : NULL;
+	struct flow *f = st ? flow_of(st) : NULL;
 
 	if (f && !st->head_seen) {
 		f->http.response.base.headers = (struct headers){ 0 };
@@ -58,7 +63,7 @@ static struct http2_stream *client_begin(struct http2 *h2, const nghttp2_frame *
 
 static struct headers *client_fields(struct http2_stream *st, struct arena **arena)
 {
-	struct flow *f = st->stream ? st->stream->flow : NULL;
+	struct flow *f = flow_of(st);
 
 	if (!f)
 		return NULL;
@@ -68,21 +73,23 @@ static struct headers *client_fields(struct http2_stream *st, struct arena **are
 
 static int client_pseudo(struct http2_stream *st, struct str name, struct str value)
 {
-	struct http_response *r = &st->stream->flow->http.response;
+	struct flow *f = flow_of(st);
 	uint64_t status;
 
-	if (st->head_seen || r->status || !str_eq(name, STR("status")) || value.len != 3 ||
+	if (!f)
+		return -ENOMEM;
+	if (st->head_seen || f->http.response.status || !str_eq(name, STR("status")) || value.len != 3 ||
 	    !str_to_u64(value, 999, &status) || status < 100)
 		return -EPROTO;
-	r->status = (uint16_t)status;
+	f->http.response.status = (uint16_t)status;
 	return 0;
 }
 
 /* RFC 6455 4.2.2, for clients of HTTP/1. */
-static int accept_key(struct flow *f)
+static int accept_key(struct flow *f, const struct flow *asked)
 {
 	static const char magic[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-	struct str key = headers_find(&f->http.request.base.headers, STR("sec-websocket-key"));
+	struct str key = headers_find(&asked->http.request.base.headers, STR("sec-websocket-key"));
 	uint8_t digest[20];
 	char text[100], *accept = arena_alloc(&f->arena, 29);
 
@@ -97,23 +104,24 @@ static int accept_key(struct flow *f)
 }
 
 /* 2xx to an extended CONNECT is what 101 is in HTTP/1: see become_upgrade() in http2_server.c. */
-static void agreed(struct http2_stream *st)
+static void agreed(struct http2_stream *st, struct flow *f, struct flow *staged)
 {
 	struct http_stream *s = st->stream;
-	struct http_response *r = &s->flow->http.response;
+	struct http_response *r = &f->http.response;
 	struct headers *h = &r->base.headers;
-	struct arena *a = &s->flow->arena;
+	struct arena *a = &f->arena;
 
 	r->status = 101;
 	r->reason = STR("Switching Protocols");
 	if (headers_add(h, a, STR("upgrade"), st->protocol) < 0 ||
 	    headers_add(h, a, STR("connection"), STR("Upgrade")) < 0 ||
-	    (str_eq_nocase(st->protocol, STR("websocket")) && accept_key(s->flow) < 0)) {
+	    (str_eq_nocase(st->protocol, STR("websocket")) && accept_key(f, s->flow) < 0)) {
+		flow_free(staged);
 		http2_die(st->h2, "out of memory", true);
 		return;
 	}
 	http2_pause(st, true);
-	http_response_event(s, &(struct http_event){ .type = HTTP_HEADERS, .end_stream = true });
+	http_response_event(s, &(struct http_event){ .type = HTTP_HEADERS, .head = staged, .end_stream = true });
 	if (st->stream)
 		http_response_event(s, &(struct http_event){ .type = HTTP_END });
 }
@@ -121,7 +129,7 @@ static void agreed(struct http2_stream *st)
 static void client_head(struct http2_stream *st, const nghttp2_frame *frame)
 {
 	struct http_stream *s = st->stream;
-	struct flow *f = s ? s->flow : NULL;
+	struct flow *f = flow_of(st), *staged = st->flow;
 	struct http_response *r;
 
 	if (!f)
@@ -131,14 +139,15 @@ static void client_head(struct http2_stream *st, const nghttp2_frame *frame)
 					       .message = "The response's header fields are too large." }, true);
 		return;
 	}
-	if (st->head_seen) {
-		f->http.response.base.has_trailers = true;
-		http_response_event(s, &(struct http_event){ .type = HTTP_TRAILERS });
+	r = &f->http.response;
+	if (!st->head_seen && (!r->status || r->status == 101)) {
+		http2_terminate(st->h2, NGHTTP2_PROTOCOL_ERROR, "a response without a valid :status");
 		return;
 	}
-	r = &f->http.response;
-	if (!r->status || r->status == 101) {
-		http2_terminate(st->h2, NGHTTP2_PROTOCOL_ERROR, "a response without a valid :status");
+	st->flow = NULL;
+	if (st->head_seen) {
+		r->base.has_trailers = true;
+		http_response_event(s, &(struct http_event){ .type = HTTP_TRAILERS, .head = staged });
 		return;
 	}
 	st->h2->codec.upstream->fresh = false;
@@ -146,17 +155,17 @@ static void client_head(struct http2_stream *st, const nghttp2_frame *frame)
 	r->reason = STR("");
 	r->base.start = env_stamp(st->h2->codec.base.env);
 	if (r->status < 200) {
-		http_response_event(s, &(struct http_event){ .type = HTTP_INFORMATIONAL });
+		http_response_event(s, &(struct http_event){ .type = HTTP_INFORMATIONAL, .head = staged });
 		return;
 	}
 	st->head_seen = true;
 	f->http.has_response = true;
 	if (st->protocol.ptr && r->status < 300) {
-		agreed(st);
+		agreed(st, f, staged);
 		return;
 	}
 	st->tunnel = false;
-	http_response_event(s, &(struct http_event){ .type = HTTP_HEADERS,
+	http_response_event(s, &(struct http_event){ .type = HTTP_HEADERS, .head = staged,
 						     .end_stream = frame->hd.flags & NGHTTP2_FLAG_END_STREAM });
 }
 

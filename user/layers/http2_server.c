@@ -54,7 +54,7 @@ static struct flow *flow_of(struct http2_stream *st)
 
 static struct headers *server_fields(struct http2_stream *st, struct arena **arena)
 {
-	struct flow *f = flow_of(st);
+	struct flow *f = st->head_seen && st->stream ? http_stream_staging(st->stream, &st->flow) : flow_of(st);
 
 	if (!f)
 		return NULL;
@@ -213,17 +213,18 @@ static void request_head(struct http2_stream *st, const nghttp2_frame *frame)
 
 static void server_head(struct http2_stream *st, const nghttp2_frame *frame)
 {
-	struct flow *f;
+	struct flow *staged = st->flow;
 
 	if (!st->head_seen) {
 		request_head(st, frame);
 		return;
 	}
-	f = flow_of(st);
-	if (!f || !st->stream || st->tunnel)
+	if (!st->stream || st->tunnel || !(staged || st->stream->flow))
 		return;
-	f->http.request.base.has_trailers = true;
-	http_request_event(st->stream, &(struct http_event){ .type = HTTP_TRAILERS });
+	st->flow = NULL;
+	if (!staged)
+		st->stream->flow->http.request.base.has_trailers = true;
+	http_request_event(st->stream, &(struct http_event){ .type = HTTP_TRAILERS, .head = staged });
 }
 
 static void server_cut(struct http2_stream *st, uint32_t code)
@@ -385,6 +386,8 @@ static void send_error(struct http2_stream *st, const struct http_stream *s, con
 		break;
 	case HTTP_ERROR_HTTP11_REQUIRED:
 		code = NGHTTP2_HTTP_1_1_REQUIRED;
+		break;
+	case HTTP_ERROR_KILLED:
 		break;
 	}
 	if (status && !s->response_headers_sent)

@@ -96,22 +96,38 @@ static void connect_stream(struct http_stream *s)
 static void connect_tunnel(struct http_stream *s)
 {
 	struct http *h = s->http;
-	struct layer *child;
+	struct chain answer = { 0 };
+	struct layer *child = NULL;
 
 	if (h->codec->multiplex) {
 		connect_stream(s);
 		return;
 	}
-	child = h->tunnel = http_tunnel_new(&h->base, h->client, s->connect);
+	if (http1_write_response(&answer, s->base.env, &s->flow->http.response) == 0)
+		child = h->tunnel = http_tunnel_new(&h->base, h->client, s->connect);
 	give_up(s);
 	if (!child) {
+		chain_clear(&answer);
 		layer_reset(&h->base, h->client);
 		h->codec->ops->done(h->codec, s);
 		return;
 	}
 	layer_event(child, &(struct event){ .type = EV_START });
-	layer_send_bytes(&h->base, h->client, "HTTP/1.1 200 Connection established\r\n\r\n", 39);
+	layer_send(&h->base, h->client, &answer);
 	h->codec->ops->tunnel(h->codec, child);
+}
+
+static void accept_connect(struct http_stream *s)
+{
+	struct http_response *r = &s->flow->http.response;
+
+	if (s->answered)
+		return;
+	s->flow->http.has_response = true;
+	r->base.version = STR("HTTP/1.1");
+	r->status = 200;
+	r->reason = STR("Connection established");
+	r->base.start = r->base.end = env_stamp(s->base.env);
 }
 
 static void connect_confirmed(struct http_stream *s)
@@ -132,12 +148,13 @@ static void connect_opened(struct http_stream *s)
 		connect_failed(s, s->error);
 		return;
 	}
-	if (layer_hook(&s->base, HOOK_HTTP_CONNECTED, s->flow)) {
-		connect_tunnel(s);
+	accept_connect(s);
+	if (!(s->base.env->block_hooks & hook_bit(HOOK_HTTP_CONNECTED))) {
+		stream_hook(s, HOOK_HTTP_CONNECTED, connect_tunnel);
 		return;
 	}
 	layer_pause(&s->base, s->connect, PAUSE_LAYER);
-	stream_wait(s, connect_confirmed);
+	stream_hook(s, HOOK_HTTP_CONNECTED, connect_confirmed);
 }
 
 /* The connection stays: the client may ask again, with a password. */
@@ -156,7 +173,9 @@ static void connect_asked(struct http_stream *s)
 {
 	const struct http_request *r = &s->flow->http.request;
 
-	if (s->answered) {
+	bool accepted = s->answered && s->flow->http.response.status / 100 == 2;
+
+	if (s->answered && !accepted) {
 		connect_forbidden(s);
 		return;
 	}
@@ -165,7 +184,8 @@ static void connect_asked(struct http_stream *s)
 		connect_failed(s, "out of memory.");
 		return;
 	}
-	if (!stream_options(s)->connection_eager || s->http->mode == HTTP_UPSTREAM) {
+	if (accepted || !stream_options(s)->connection_eager || s->http->mode == HTTP_UPSTREAM) {
+		accept_connect(s);
 		stream_hook(s, HOOK_HTTP_CONNECTED, connect_tunnel);
 		return;
 	}

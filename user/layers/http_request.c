@@ -19,6 +19,12 @@ static void request_headers_up(struct http_stream *s)
 
 static void request_end_up(struct http_stream *s)
 {
+	/* it went up as it came, and somebody wants another answer all the same */
+	if (s->answered) {
+		stream_drop_upstream(s);
+		stream_respond(s);
+		return;
+	}
 	s->request = MESSAGE_DONE;
 	stream_send_up(s, (struct http_event){ .type = HTTP_END });
 	stream_maybe_finish(s);
@@ -101,14 +107,15 @@ static void expect_continue(struct http_stream *s)
 
 bool stream_wants_whole(const struct http_stream *s, enum hook_id hook_id)
 {
-	return !stream_options(s)->body_streaming || (s->base.env->block_hooks & hook_bit(hook_id));
+	return !stream_options(s)->body_streaming || (s->base.env->whole_hooks & hook_bit(hook_id));
 }
 
 static void after_requestheaders(struct http_stream *s)
 {
 	if (s->request == MESSAGE_DONE)
 		return;
-	if (stream_too_large_to_wait(s, &s->flow->http.request.base)) {
+	if (!s->answered &&
+	    (s->flow->http.request.base.stream || stream_too_large_to_wait(s, &s->flow->http.request.base))) {
 		stream_let_pass(s, &s->flow->http.request.base);
 	} else if (s->answered || stream_wants_whole(s, HOOK_REQUEST)) {
 		s->request = MESSAGE_BUFFERING;
@@ -229,8 +236,7 @@ void stream_request_headers(struct http_stream *s, bool end_stream)
 	}
 	if (end_stream) {
 		/* nothing to stream: the whole request is here once `requestheaders` is answered */
-		if (!layer_hook(&s->base, HOOK_REQUESTHEADERS, s->flow))
-			stream_wait(s, stream_go_on);
+		stream_hook(s, HOOK_REQUESTHEADERS, stream_go_on);
 		return;
 	}
 	stream_hook(s, HOOK_REQUESTHEADERS,

@@ -16,7 +16,7 @@ static void response_headers_down(struct http_stream *s)
 
 static void after_responseheaders(struct http_stream *s)
 {
-	if (stream_too_large_to_wait(s, &s->flow->http.response.base)) {
+	if (s->flow->http.response.base.stream || stream_too_large_to_wait(s, &s->flow->http.response.base)) {
 		stream_let_pass(s, &s->flow->http.response.base);
 	} else if (stream_wants_whole(s, HOOK_RESPONSE)) {
 		s->response = MESSAGE_BUFFERING;
@@ -31,7 +31,7 @@ static bool note_websocket(struct http_stream *s)
 {
 	struct flow *f = s->flow;
 
-	if (f->http.response.status != 101 || !stream_options(s)->websocket ||
+	if (!s->switching || f->http.response.status != 101 || !stream_options(s)->websocket ||
 	    !str_eq_nocase(headers_find(&f->http.response.base.headers, STR("upgrade")), STR("websocket")) ||
 	    !str_eq(headers_find(&f->http.request.base.headers, STR("sec-websocket-version")), STR("13")))
 		return true;
@@ -50,10 +50,14 @@ static void after_response(struct http_stream *s)
 	}
 	stream_send_down(s, (struct http_event){ .type = HTTP_END });
 	s->response = MESSAGE_DONE;
-	if (s->flow->http.response.status == 101)
+	if (s->switching && s->flow->http.response.status == 101) {
 		stream_upgraded(s);
-	else
-		stream_maybe_finish(s);
+		return;
+	}
+	/* the server speaks something else now, whatever the client was told instead */
+	if (s->switching)
+		stream_drop_upstream(s);
+	stream_maybe_finish(s);
 }
 
 static void fail_response_too_large(struct http_stream *s)
@@ -66,14 +70,16 @@ void stream_response_headers(struct http_stream *s, bool end_stream)
 	struct http_response *r = &s->flow->http.response;
 
 	s->response = MESSAGE_HEAD;
+	s->switching = r->status == 101;
+	s->length = headers_find(&r->base.headers, STR("content-length"));
+	s->coding = headers_find(&r->base.headers, STR("transfer-encoding"));
 	if (s->http->mode == HTTP_REVERSE && http_reverse_alt_svc(s->http, s->flow) < 0) {
 		stream_fail(s, HTTP_ERROR_SERVER, "out of memory");
 		return;
 	}
 	if (end_stream || r->status == 101) {
 		s->response = MESSAGE_BUFFERING;
-		if (!layer_hook(&s->base, HOOK_RESPONSEHEADERS, s->flow))
-			stream_wait(s, stream_go_on);
+		stream_hook(s, HOOK_RESPONSEHEADERS, stream_go_on);
 		return;
 	}
 	stream_hook(s, HOOK_RESPONSEHEADERS,
@@ -126,7 +132,12 @@ static void respond_headers_seen(struct http_stream *s)
 
 void stream_respond(struct http_stream *s)
 {
+	struct http_message *m = &s->flow->http.response.base;
+
 	s->request = MESSAGE_DONE;
 	s->response = MESSAGE_BUFFERING;
+	s->switching = false;
+	if (m->start.kind == STAMP_NONE)
+		m->start = m->end = env_stamp(s->base.env);
 	stream_hook(s, HOOK_RESPONSEHEADERS, respond_headers_seen);
 }

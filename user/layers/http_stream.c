@@ -11,14 +11,6 @@
 #include "base/mem.h"
 #include "layers/http_stream_impl.h"
 
-struct queued_http {
-	struct queued_http *next;
-	bool request;
-	struct http_event ev;
-	struct chain data;
-	char message[200];
-};
-
 void stream_send_up(struct http_stream *s, struct http_event ev)
 {
 	if (!s->upstream || !s->upstream->codec)
@@ -36,8 +28,8 @@ void stream_send_down(struct http_stream *s, struct http_event ev)
 /* A side's body may come when nothing of it waits here and the other side takes it. */
 static void update_pause(struct http_stream *s)
 {
-	bool request = s->queued_request || s->upstream_over;
-	bool response = s->queued_response || s->client_over;
+	bool request = s->queued_request || s->upstream_over || s->lent;
+	bool response = s->queued_response || s->client_over || s->lent;
 
 	if (request != s->request_paused && !s->ended) {
 		s->request_paused = request;
@@ -52,15 +44,6 @@ static void update_pause(struct http_stream *s)
 void stream_wait(struct http_stream *s, void (*resume)(struct http_stream *))
 {
 	s->resume = resume;
-}
-
-/* Runs then now, or after whoever listens has answered. */
-void stream_hook(struct http_stream *s, enum hook_id id, void (*then)(struct http_stream *))
-{
-	if (layer_hook(&s->base, id, s->flow))
-		then(s);
-	else
-		stream_wait(s, then);
 }
 
 /* What the flow shows as its server is the connection that served it. */
@@ -94,7 +77,7 @@ void stream_finish(struct http_stream *s, enum hook_id last)
 	s->http->codec->ops->done(s->http->codec, s);
 }
 
-static void finish_error(struct http_stream *s)
+void stream_finish_error(struct http_stream *s)
 {
 	stream_finish(s, HOOK_ERROR);
 }
@@ -110,7 +93,7 @@ int stream_set_error(struct http_stream *s, const char *message)
 	return 0;
 }
 
-static void drop_upstream(struct http_stream *s)
+void stream_drop_upstream(struct http_stream *s)
 {
 	stream_send_up(s, (struct http_event){ .type = HTTP_ERROR });
 	http_upstream_leave(s);
@@ -124,15 +107,15 @@ void stream_fail(struct http_stream *s, enum http_error_code code, const char *m
 	if (s->response == MESSAGE_DONE) {
 		/* The response was complete, and seen: what became of the rest of the request changes nothing. */
 		s->request = MESSAGE_FAILED;
-		drop_upstream(s);
+		stream_drop_upstream(s);
 		stream_finish(s, HOOK_RESPONSE);
 		return;
 	}
 	s->request = s->response = MESSAGE_FAILED;
 	(void)!stream_set_error(s, message);
-	drop_upstream(s);
+	stream_drop_upstream(s);
 	stream_send_down(s, (struct http_event){ .type = HTTP_ERROR, .code = code, .message = message });
-	stream_hook(s, HOOK_ERROR, finish_error);
+	stream_hook(s, HOOK_ERROR, stream_finish_error);
 }
 
 void stream_maybe_finish(struct http_stream *s)
@@ -255,9 +238,10 @@ static void enqueue(struct http_stream *s, bool request, const struct http_event
 
 	if (!q) {
 		/* A gap ends what the flow keeps of this body. */
-		if (ev->data && s->flow)
+		if (ev->data && s->flow && !s->lent)
 			(request ? &s->flow->http.request.base : &s->flow->http.response.base)->body.total +=
 				ev->data->len;
+		flow_free(ev->head);
 		layer_reset(&s->base, s->http->client);
 		return;
 	}
@@ -277,8 +261,13 @@ static void enqueue(struct http_stream *s, bool request, const struct http_event
 	s->queue_tail = &q->next;
 }
 
+/* What a server says to a request that somebody else has answered is of no interest. */
 static void dispatch(struct http_stream *s, bool request, const struct http_event *ev)
 {
+	if (!request && s->answered)
+		return;
+	if (ev->head)
+		stream_take_head(s, request, ev);
 	if (request)
 		handle_request(s, ev);
 	else
@@ -292,6 +281,7 @@ static void queued_free(struct http_stream *s, struct queued_http *q)
 		s->queued_response -= !q->request;
 	}
 	chain_clear(&q->data);
+	flow_free(q->ev.head);
 	mem_free(q);
 }
 
@@ -312,15 +302,18 @@ static void drain(struct http_stream *s)
 
 static void event(struct http_stream *s, bool request, const struct http_event *ev)
 {
-	if (s->ended)
-		return;
-	if (s->resume || s->queue) {
+	if (!request && ev->type == HTTP_HEADERS)
+		s->response_seen = true;
+	if (!s->ended && (s->resume || s->queue)) {
 		enqueue(s, request, ev);
 		update_pause(s);
 		return;
 	}
-	dispatch(s, request, ev);
-	drain(s);
+	if (!s->ended) {
+		dispatch(s, request, ev);
+		drain(s);
+	}
+	flow_free(ev->head);
 }
 
 void http_stream_upstream(struct http_stream *s, const char *error)
@@ -365,8 +358,10 @@ void http_response_event(struct http_stream *s, const struct http_event *ev)
 		http_upstream_leave(s);  /* it may be gone before a waiting stream gets to this */
 		s->upstream_over = false;
 	}
-	if (ev->type == HTTP_INFORMATIONAL && (s->resume || s->queue))
-		return;                  /* its head would be overwritten while it waits; it informs, no more */
+	if (ev->type == HTTP_INFORMATIONAL && (s->resume || s->queue)) {
+		flow_free(ev->head);     /* its head would be overwritten while it waits; it informs, no more */
+		return;
+	}
 	event(s, false, ev);
 }
 

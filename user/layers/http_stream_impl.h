@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One stream in five files: http_stream.c has its states, queue and end; http_request.c and http_response.c the two
- * halves; http_connect.c what a CONNECT does instead, http_upgrade.c what follows a 101. Nobody else includes this.
+ * One stream in six files: http_stream.c has its states, queue and end; http_request.c and http_response.c the two
+ * halves; http_connect.c what a CONNECT does instead, http_upgrade.c what follows a 101; http_hook.c what hooks decide.
+ * Nobody else includes this.
  */
 #pragma once
 
@@ -12,6 +13,20 @@ static inline const struct options *stream_options(const struct http_stream *s)
 	return s->base.env->options;
 }
 
+struct queued_http {
+	struct queued_http *next;
+	bool request;
+	struct http_event ev;
+	struct chain data;
+	char message[200];
+};
+
+/* --- http_hook.c --- */
+/* then runs now, or after whoever listens has answered, unless they ended it. */
+void stream_hook(struct http_stream *s, enum hook_id id, void (*then)(struct http_stream *));
+/* ev->head goes where it belongs in the flow. */
+void stream_take_head(struct http_stream *s, bool request, const struct http_event *ev);
+
 /* --- http_stream.c --- */
 /* Gives an event to the codec of a side; ev.data is taken over. */
 void stream_send_up(struct http_stream *s, struct http_event ev);
@@ -19,8 +34,6 @@ void stream_send_down(struct http_stream *s, struct http_event ev);
 
 /* Events queue until the completion came; resume runs then. */
 void stream_wait(struct http_stream *s, void (*resume)(struct http_stream *));
-/* then runs now, or after whoever listens has answered. */
-void stream_hook(struct http_stream *s, enum hook_id id, void (*then)(struct http_stream *));
 /* For stream_hook() and stream_wait(): what follows comes as the next event. */
 void stream_go_on(struct http_stream *s);
 
@@ -32,6 +45,9 @@ void stream_finish(struct http_stream *s, enum hook_id last);
 void stream_maybe_finish(struct http_stream *s);
 /* Copies the message. Returns 0 or -ENOMEM. */
 int stream_set_error(struct http_stream *s, const char *message) __must_check;
+/* The origin's side is of no use any more. */
+void stream_drop_upstream(struct http_stream *s);
+void stream_finish_error(struct http_stream *s);
 /* The flow fails: the origin's side is dropped, the client gets a page or a broken connection, `error` fires. */
 void stream_fail(struct http_stream *s, enum http_error_code code, const char *message);
 

@@ -4,6 +4,8 @@
  * complete; what follows its request is the next layer's.
  */
 #include <errno.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -16,9 +18,11 @@
 struct mode_socks5 {
 	struct layer base;
 	struct conn *client, *server;
-	enum { SOCKS5_GREETING, SOCKS5_LOGIN, SOCKS5_REQUEST, SOCKS5_OPENING, SOCKS5_RELAYING, SOCKS5_OVER } state;
+	enum { SOCKS5_GREETING, SOCKS5_LOGIN, SOCKS5_ASKING, SOCKS5_REQUEST, SOCKS5_OPENING, SOCKS5_RELAYING, SOCKS5_OVER } state;
 	struct chain in;
 	struct layer *child;
+	struct socks5_login login;       /* while a hook has it */
+	char user[256], password[256];
 };
 
 static void over(struct mode_socks5 *m)
@@ -71,6 +75,20 @@ static int greeting(struct mode_socks5 *m, struct str in)
 	return len;
 }
 
+static void logged_in(struct mode_socks5 *m)
+{
+	OPENSSL_cleanse(m->password, sizeof(m->password));
+	if (!m->login.valid) {
+		layer_send_bytes(&m->base, m->client, "\1\1", 2);
+		layer_log(&m->base, LOG_INFO, "authentication failed");
+		over(m);
+		return;
+	}
+	m->client->authenticated = true;
+	layer_send_bytes(&m->base, m->client, "\1\0", 2);
+	m->state = SOCKS5_REQUEST;
+}
+
 static int login(struct mode_socks5 *m, struct str in)
 {
 	const struct proxy_auth *auth = m->base.env->options->proxyauth;
@@ -79,15 +97,12 @@ static int login(struct mode_socks5 *m, struct str in)
 
 	if (len <= 0)
 		return len;
-	if (auth && !proxy_auth_check(auth, c.user, c.password)) {
-		layer_send_bytes(&m->base, m->client, "\1\1", 2);
-		layer_log(&m->base, LOG_INFO, "authentication failed");
-		over(m);
-		return len;
-	}
-	m->client->authenticated = true;
-	layer_send_bytes(&m->base, m->client, "\1\0", 2);
-	m->state = SOCKS5_REQUEST;
+	snprintf(m->user, sizeof(m->user), "%.*s", (int)c.user.len, c.user.ptr);
+	snprintf(m->password, sizeof(m->password), "%.*s", (int)c.password.len, c.password.ptr);
+	m->login = (struct socks5_login){ m->user, m->password, !auth || proxy_auth_check(auth, c.user, c.password) };
+	m->state = SOCKS5_ASKING;
+	if (layer_hook(&m->base, HOOK_SOCKS5_AUTH, &m->login))
+		logged_in(m);
 	return len;
 }
 
@@ -137,7 +152,7 @@ static int request(struct mode_socks5 *m, struct str in)
 
 static void advance(struct mode_socks5 *m)
 {
-	while (m->state < SOCKS5_OPENING && m->in.len) {
+	while (m->state < SOCKS5_OPENING && m->state != SOCKS5_ASKING && m->in.len) {
 		char bytes[SOCKS5_MESSAGE_MAX];
 		struct str in = { bytes, chain_peek(&m->in, 0, bytes, sizeof(bytes)) };
 		int len = 0;
@@ -216,8 +231,14 @@ static void socks5_handle(struct layer *l, const struct event *ev)
 		if (m->state == SOCKS5_GREETING && m->in.len == 0)
 			over(m);
 		return;
-	case EV_START:
 	case EV_HOOK_DONE:
+		if (m->state != SOCKS5_ASKING)
+			return;
+		logged_in(m);
+		advance(m);
+		return;
+	case EV_START:
+	case EV_ORDER:
 	case EV_WAKEUP:
 	case EV_WRITABLE:
 		return;

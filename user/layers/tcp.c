@@ -3,11 +3,13 @@
  * one. */
 #include "layers/tcp.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "core/env.h"
-#include "flow/flow.h"
+#include "core/order.h"
+#include "flow/flow_edit.h"
 #include "layers/starttls.h"
 #include "layers/tls.h"
 
@@ -19,6 +21,7 @@ struct tcp {
 	enum hook_id last;
 	bool client_ended, server_ended; /* as events have told: a connection's state may be ahead of the queue */
 	bool opaque;                     /* what passes is nobody's to see or change */
+	bool unkept;                     /* the message is in the flow only for its hook */
 	uint64_t captured;               /* what the flow holds, with each message's own cost */
 	/* while a hook has the message */
 	struct conn *to;
@@ -64,6 +67,8 @@ static void set_error(struct tcp *t, const char *text)
 {
 	struct str copy = arena_copy(&t->flow->arena, str_of(text));
 
+	if (t->flow->killed)
+		return;
 	t->flow->error = arena_copy_failed(copy) ? STR("out of memory") : copy;
 	t->flow->error_at = env_stamp(t->base.env);
 }
@@ -139,35 +144,94 @@ static int watch(struct tcp *t, const struct event *ev)
 	return ret;
 }
 
+/* What a hook made of a message is sent from a copy: it may be on its way for longer than the flow exists. */
+static int take_message(struct tcp *t)
+{
+	struct tcp_message *m = t->flow->tcp.count ? &t->flow->tcp.messages[t->flow->tcp.count - 1] : NULL;
+	int ret = 0;
+
+	if (!m || !m->changed)
+		return 0;
+	m->changed = false;
+	chain_clear(&t->held);
+	for (uint32_t i = 0; i < m->data.count && ret == 0; i++)
+		ret = chain_write(&t->held, t->base.env->slabs, chain_see(&m->data, i)->ptr,
+				  chain_see(&m->data, i)->len);
+	return ret;
+}
+
+static void drop_message(struct tcp *t)
+{
+	struct tcp_message *m = &t->flow->tcp.messages[--t->flow->tcp.count];
+
+	t->flow->tcp.dropped += m->data.len;
+	chain_clear(&m->data);
+}
+
 static void forward_held(struct tcp *t)
 {
+	int ret = t->flow->killed ? -EPERM : take_message(t);
+
 	t->state = TCP_RELAYING;
-	forward(t, t->to, &t->held);
+	if (t->unkept)
+		drop_message(t);
+	if (ret < 0) {
+		failed(t, "out of memory");
+		return;
+	}
+	if (t->held.len)
+		forward(t, t->to, &t->held);
 	if (t->agreed)
 		begin_tls(t);
 }
 
-static void on_data(struct tcp *t, const struct event *ev)
+static void message(struct tcp *t, bool from_client, struct chain *data)
 {
-	bool from_client = ev->conn == t->client;
 	uint64_t max = t->base.env->options->body_capture_max;
-	struct conn *to = other(t, ev->conn);
-	size_t room = t->opaque || t->captured >= max ? 0 : (size_t)(max - t->captured);
+	size_t len = data->len, room = t->opaque || t->captured >= max ? 0 : (size_t)(max - t->captured);
 
-	if (t->starttls && watch(t, ev) < 0) {
+	/* who may change it must find it in the flow, though it is not kept */
+	t->unkept = !t->opaque && len > room && (t->base.env->block_hooks & hook_bit(HOOK_TCP_MESSAGE));
+	if (flow_tcp_add(t->flow, from_client, data, env_stamp(t->base.env), t->unkept ? len : room) < 0) {
 		failed(t, "out of memory");
 		return;
 	}
-	t->captured += ev->data->len + sizeof(struct tcp_message);
-	if (flow_tcp_add(t->flow, from_client, ev->data, env_stamp(t->base.env), room) < 0) {
-		failed(t, "out of memory");
-		return;
-	}
+	t->captured += len + sizeof(struct tcp_message);
 	t->state = TCP_MESSAGE;
-	t->to = to;
-	t->held = chain_take(ev->data);
+	t->to = from_client ? t->server : t->client;
+	t->held = chain_take(data);
 	if (t->opaque || layer_hook(&t->base, HOOK_TCP_MESSAGE, t->flow))
 		forward_held(t);
+}
+
+static void on_data(struct tcp *t, const struct event *ev)
+{
+	if (t->starttls && watch(t, ev) < 0)
+		failed(t, "out of memory");
+	else
+		message(t, ev->conn == t->client, ev->data);
+}
+
+static void on_order(struct tcp *t, const struct order *o)
+{
+	struct chain data = { 0 };
+	int ret;
+
+	if (!t->flow || t->state == TCP_OVER || memcmp(t->flow->id, o->flow, sizeof(o->flow)) != 0)
+		return;
+	if (o->kind == ORDER_KILL) {
+		if (flow_kill(t->flow, env_stamp(t->base.env)) == 0)
+			failed(t, "");
+		return;
+	}
+	if (t->state != TCP_RELAYING || t->agreed || t->opaque)
+		return;
+	ret = chain_write(&data, t->base.env->slabs, o->bytes.ptr, o->bytes.len);
+	if (ret < 0)
+		failed(t, "out of memory");
+	else
+		message(t, !o->to_client, &data);
+	chain_clear(&data);
 }
 
 static void on_closed(struct tcp *t, const struct event *ev)
@@ -193,6 +257,10 @@ static void on_closed(struct tcp *t, const struct event *ev)
 
 static void started(struct tcp *t)
 {
+	if (t->flow->killed) {
+		failed(t, "");
+		return;
+	}
 	if (t->server->state == CONN_CLOSED) {
 		t->state = TCP_OPENING;
 		layer_open(&t->base, t->server);
@@ -252,6 +320,9 @@ static void tcp_handle(struct layer *l, const struct event *ev)
 		return;
 	case EV_HOOK_DONE:
 		hook_done(t);
+		return;
+	case EV_ORDER:
+		on_order(t, ev->order);
 		return;
 	case EV_WAKEUP:
 	case EV_DRAIN:

@@ -132,9 +132,9 @@ static void send_connect(struct upstream_proxy *p)
 	struct chain out = { 0 };
 
 	p->flow = NULL;
-	if (p->proxy->state != CONN_OPEN) {
+	if (p->proxy->state != CONN_OPEN || f->killed) {
+		failed(p, f->killed ? "Connection killed." : "connection closed");
 		flow_free(f);
-		failed(p, "connection closed");
 		return;
 	}
 	if (http1_write_request(&out, p->base.env, &f->http.request) == 0)

@@ -11,7 +11,8 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "core/env.h"
-#include "flow/flow.h"
+#include "core/order.h"
+#include "flow/flow_edit.h"
 #include "layers/websocket_send.h"
 #include "wire/message_deflate.h"
 #include "wire/websocket.h"
@@ -164,7 +165,7 @@ static size_t held_max(const struct websocket *ws)
 {
 	const struct env *env = ws->base.env;
 	uint64_t max = env->options->body_capture_max;
-	bool whole = !env->options->body_streaming || (env->block_hooks & hook_bit(HOOK_WEBSOCKET_MESSAGE));
+	bool whole = !env->options->body_streaming || (env->whole_hooks & hook_bit(HOOK_WEBSOCKET_MESSAGE));
 
 	return (size_t)(whole ? max : MIN(max, (uint64_t)HELD_BYTES_MAX));
 }
@@ -263,7 +264,10 @@ static void answered(struct websocket *ws)
 		size_t before = ws->content.len;
 
 		chain_clear(&ws->content);
-		ret = chain_share(&ws->content, &m->data, m->data.len);
+		/* copied: what is sent may outlive the flow, whose arena holds what a hook wrote */
+		for (uint32_t i = 0; i < m->data.count && ret == 0; i++)
+			ret = chain_write(&ws->content, ws->base.env->slabs, chain_see(&m->data, i)->ptr,
+					  chain_see(&m->data, i)->len);
 		if (ret == 0 && m->text)
 			ret = repair_text(ws, &ws->content);
 		if (ws->content.len != before)
@@ -713,6 +717,23 @@ static void on_writable(struct websocket *ws, const struct conn *conn)
 	pump(ws);
 }
 
+static void on_order(struct websocket *ws, const struct order *o)
+{
+	struct chain data = { 0 };
+
+	if (!ws->flow || ws->state >= WS_ENDING || memcmp(ws->flow->id, o->flow, sizeof(o->flow)) != 0)
+		return;
+	if (o->kind == ORDER_KILL) {
+		if (flow_kill(ws->flow, env_stamp(ws->base.env)) == 0)
+			give_up(ws, "");
+		return;
+	}
+	if (chain_write(&data, ws->base.env->slabs, o->bytes.ptr, o->bytes.len) < 0 ||
+	    websocket_inject(&ws->base, o->to_client, o->text, &data) < 0)
+		layer_log(&ws->base, LOG_WARN, "A message was not injected: too many wait.");
+	chain_clear(&data);
+}
+
 static void websocket_handle(struct layer *l, const struct event *ev)
 {
 	struct websocket *ws = container_of(l, struct websocket, base);
@@ -734,6 +755,9 @@ static void websocket_handle(struct layer *l, const struct event *ev)
 		return;
 	case EV_HOOK_DONE:
 		hook_done(ws);
+		return;
+	case EV_ORDER:
+		on_order(ws, ev->order);
 		return;
 	case EV_OPENED:
 	case EV_WAKEUP:
