@@ -11,6 +11,7 @@ import glob
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,13 @@ PLAYERS = 8      # they wait more than they work
 
 # What differs from the recorded program on purpose. DB: the number of the weakness that is done better.
 DIFFERENT = {
+    "connect_refused_eager": "DB-6: what is of no more use is closed",
+    "h1_h2_prior_knowledge": "DB-20: HTTP/2 with prior knowledge is spoken",
+    "h2_cl_mismatch": "the request is shown: its head was in order, and came before what was not",
+    "h2_origin_rst": "DB-15: what the origin refused unseen is asked once more",
+    "kill_tcp_message": "DB-28: a killed flow ends",
+    "kill_websocket_start": "DB-28: a killed flow ends",
+    "tls_client_hello_garbage": "DB-9: alerts are sent",
 }
 
 # What waits for a part that is not there yet.
@@ -47,6 +55,8 @@ def own_network():
 
 def play(run_trace, scenario, args, certs, work):
     result = run_trace.Run(scenario, args, certs, work).go()
+    # in HTTP/2 the runner knows pages of the program's own by this name alone
+    result = json.loads(re.sub(r'"mitm-bpf [0-9][0-9a-z.]*"', '"<proxy>"', json.dumps(result)))
     return run_trace.compare(scenario, result, args)
 
 

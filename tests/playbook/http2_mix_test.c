@@ -480,12 +480,12 @@ static void test_hook_holds_one(void **state)
 
 	(void)state;
 	assert_true(h2_begin(&w, H2_TO_H2));
-	w.pb.env.block_hooks = hook_bit(HOOK_REQUEST);
+	w.pb.env.block_hooks = w.pb.env.whole_hooks = hook_bit(HOOK_REQUEST);
 	w.hold_hooks = true;
 	GET(&w, 1);
 	h2_give(&w, SIDE_CLIENT);
 	H2_WANT(&w, "hook request\n");
-	w.pb.env.block_hooks = 0;
+	w.pb.env.block_hooks = w.pb.env.whole_hooks = 0;
 	GET(&w, 3);
 	h2_give(&w, SIDE_CLIENT);
 	H2_WANT(&w, "server HEADERS 1 end " UP_GET);
@@ -500,7 +500,7 @@ static void test_hook_and_reset(void **state)
 
 	(void)state;
 	assert_true(h2_begin(&w, H2_TO_H2));
-	w.pb.env.block_hooks = hook_bit(HOOK_REQUEST);
+	w.pb.env.block_hooks = w.pb.env.whole_hooks = hook_bit(HOOK_REQUEST);
 	w.hold_hooks = true;
 	GET(&w, 1);
 	h2_give(&w, SIDE_CLIENT);

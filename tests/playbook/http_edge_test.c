@@ -372,7 +372,7 @@ static void dialogue_upgrade_waits(void *arg)
 	(void)arg;
 	if (!play_regular(&p))
 		return;
-	p.pb.env.block_hooks = hook_bit(HOOK_RESPONSE);
+	p.pb.env.block_hooks = p.pb.env.whole_hooks = hook_bit(HOOK_RESPONSE);
 	PLAYBOOK("after 101 nothing is read, pooled or closed before somebody has looked at it", p.l,
 		GIVE(EV_START, NOBODY),
 		GIVE(EV_DATA, SIDE_CLIENT, .text = UPGRADE),
@@ -426,7 +426,7 @@ static void test_upstream_dies_during_hook(void **state)
 
 	(void)state;
 	assert_true(play_regular(&p));
-	p.pb.env.block_hooks = hook_bit(HOOK_RESPONSE);
+	p.pb.env.block_hooks = p.pb.env.whole_hooks = hook_bit(HOOK_RESPONSE);
 	PLAYBOOK("an origin that leaves while somebody looks at its answer", p.l,
 		GIVE(EV_START, NOBODY),
 		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),

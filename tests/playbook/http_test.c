@@ -425,6 +425,7 @@ static void test_hooks_block(void **state)
 	(void)state;
 	assert_true(play_regular(&p));
 	p.pb.env.block_hooks = hook_bit(HOOK_REQUESTHEADERS) | hook_bit(HOOK_REQUEST) | hook_bit(HOOK_RESPONSE);
+	p.pb.env.whole_hooks = p.pb.env.block_hooks;
 	PLAYBOOK("who may change a message gets it whole, and it waits for the answer", p.l,
 		GIVE(EV_START, NOBODY),
 		GIVE(EV_DATA, SIDE_CLIENT, .text = "POST http://h/ HTTP/1.1\r\nContent-Length: 4\r\n\r\nab"),

@@ -314,6 +314,8 @@ static bool match(struct playbook *pb, struct command *cmd, int side, const stru
 
 static bool do_hook(struct playbook *pb, const struct command *cmd, const struct playbook_step *s)
 {
+	if (hook_has_flow(cmd->hook))
+		memcpy(pb->flow, ((const struct flow *)cmd->arg)->id, sizeof(pb->flow));
 	if (s && s->check)
 		s->check(cmd->arg);
 	if (!s || !s->hold)
@@ -487,6 +489,7 @@ static struct layer *addressee(struct playbook *pb, struct layer *top, const str
 	case EV_CLOSED:
 	case EV_WRITABLE:
 	case EV_DRAIN:
+	case EV_ORDER:
 		return l;
 	case EV_OPENED:
 		l = pb->openers[s->side];
@@ -525,6 +528,7 @@ static int give(struct playbook *pb, struct layer *top, const struct playbook_st
 	struct conn *c = pb->conns[s->side];
 	struct event ev = { .type = (enum event_type)s->what, .conn = c, .error = s->error, .reset = s->reset };
 	struct layer *l = addressee(pb, top, s);
+	struct order order;
 
 	if (!l) {
 		deviate(pb, strdup("nobody waits for this event"));
@@ -541,6 +545,11 @@ static int give(struct playbook *pb, struct layer *top, const struct playbook_st
 		break;
 	case EV_WRITABLE:
 		pb->full[s->side] = false;
+		break;
+	case EV_ORDER:
+		order = *s->order;
+		memcpy(order.flow, pb->flow, sizeof(order.flow));
+		ev.order = &order;
 		break;
 	case EV_START:
 	case EV_HOOK_DONE:

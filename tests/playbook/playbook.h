@@ -22,6 +22,7 @@
 
 #include "core/conn.h"
 #include "core/env.h"
+#include "core/order.h"
 #include "flow/flow.h"
 
 #define PLAYBOOK_SIDES 8
@@ -45,6 +46,7 @@ struct playbook_step {
 	enum hook_id hook;               /* CMD_HOOK, CMD_FLOW */
 	bool hold;                       /* CMD_HOOK: not answered before EV_HOOK_DONE */
 	void (*check)(void *arg);        /* CMD_HOOK, CMD_FLOW: looks at (or changes) the argument */
+	const struct order *order;       /* EV_ORDER; its flow is the one that a hook was about last */
 	uint32_t why;                    /* CMD_PAUSE, CMD_RESUME; 0: any */
 	/* CMD_WAKEUP; 0: any but a cancellation; -1: that. EV_WAKEUP: how long after now; 0: when it is due. */
 	int64_t delay_ns;
@@ -88,6 +90,7 @@ struct playbook {
 	int32_t blocked[PLAYBOOK_SIDES]; /* PAUSE_BLOCKED, counted */
 	struct playbook_pending pending[PLAYBOOK_HOOKS];
 	uint32_t pending_count;
+	uint8_t flow[16];                /* id of the last hook's */
 	struct layer *sleeper;           /* who asked for a wakeup last */
 	int64_t due_ns;
 	char *trace;                     /* one line per command, since playbook_trace_clear() */

@@ -42,6 +42,7 @@ static void relay_handle(struct layer *l, const struct event *ev)
 	case EV_WAKEUP:
 	case EV_HOOK_DONE:
 	case EV_DRAIN:
+	case EV_ORDER:
 		return;
 	}
 	abort();

@@ -164,6 +164,7 @@ static void app_handle(struct layer *l, const struct event *ev)
 	case EV_HOOK_DONE:
 	case EV_WAKEUP:
 	case EV_DRAIN:
+	case EV_ORDER:
 		return;
 	}
 	abort();

@@ -91,7 +91,7 @@ static void run(void *arg)
 	if (!talk_begin(&p, t->extensions))
 		return;
 	if (t->block)
-		p.pb.env.block_hooks = hook_bit(HOOK_WEBSOCKET_MESSAGE);
+		p.pb.env.block_hooks = p.pb.env.whole_hooks = hook_bit(HOOK_WEBSOCKET_MESSAGE);
 	if (t->capture_max)
 		p.pb.options.body_capture_max = t->capture_max;
 	while (count < TALK_STEPS_MAX && (t->steps[count].what || t->steps[count].side || t->steps[count].want))

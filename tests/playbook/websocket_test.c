@@ -645,14 +645,14 @@ static void test_inject_waits(void **state)
 	take_frame(&seen.sent, "1");
 	websocket = seen.websocket;
 	p.pb.on_command = NULL;
-	p.pb.env.block_hooks = hook_bit(HOOK_WEBSOCKET_MESSAGE);
+	p.pb.env.block_hooks = p.pb.env.whole_hooks = hook_bit(HOOK_WEBSOCKET_MESSAGE);
 	PLAYBOOK("one that a hook holds", p.l,
 		GIVE(EV_DATA, SIDE_CLIENT, B("\x81\x81" MK "2")),
 		WANT(CMD_HOOK, NOBODY, .hook = HOOK_WEBSOCKET_MESSAGE, .hold = true));
 	for (int i = 0; i < 64; i++)
 		assert_int_equal(inject(&p, websocket, i & 1, true, "x"), 0);
 	assert_int_equal(inject(&p, websocket, false, true, "x"), -EAGAIN);
-	p.pb.env.block_hooks = 0;
+	p.pb.env.block_hooks = p.pb.env.whole_hooks = 0;
 	PLAYBOOK("then all of them go", p.l,
 		GIVE(EV_HOOK_DONE, NOBODY),
 		WANT(CMD_SEND, SIDE_NEW, .any = true),

@@ -480,6 +480,7 @@ static void set_up_proxy(struct universe *u)
 		.options = &u->options,
 		.notify_hooks = UINT64_MAX,
 		.block_hooks = s->block_hooks,
+		.whole_hooks = s->block_hooks,
 		.now_ns = env_now,
 		.wall_ns = env_wall,
 		.random = env_random,

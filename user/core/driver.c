@@ -360,6 +360,16 @@ static void dialled(struct driver_conn *c, struct sock *s, const struct addr *pe
 		hold(c);
 }
 
+/* Opened once more it is another connection, whoever keeps a record of the last one. */
+static void begin_record(struct driver *d, struct conn_record *r)
+{
+	r->start = env_stamp(d->world->env);
+	if (r->tcp_setup.kind == STAMP_NONE)
+		return;
+	env_uuid(d->world->env, r->id);
+	r->tcp_setup = r->tls_setup = r->end = (struct stamp){ 0 };
+}
+
 static void cmd_open(struct driver *d, struct command *cmd)
 {
 	struct driver_conn *c = conn_outer(cmd->conn);
@@ -368,7 +378,7 @@ static void cmd_open(struct driver *d, struct command *cmd)
 	c->opener = cmd->from;
 	c->ended = false;
 	if (conn_record_edit(&c->base.record) == 0)
-		c->base.record->start = env_stamp(d->world->env);
+		begin_record(d, c->base.record);
 	c->dial = dial_start(d, c, &c->base, dialled);
 	if (!c->dial) {
 		c->opener = NULL;

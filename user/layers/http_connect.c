@@ -136,7 +136,8 @@ static void connect_confirmed(struct http_stream *s)
 		connect_failed(s, "server closed connection");
 		return;
 	}
-	layer_resume(&s->base, s->connect, PAUSE_LAYER);
+	if (s->connect->paused & PAUSE_LAYER)
+		layer_resume(&s->base, s->connect, PAUSE_LAYER);
 	connect_tunnel(s);
 }
 
@@ -149,12 +150,9 @@ static void connect_opened(struct http_stream *s)
 		return;
 	}
 	accept_connect(s);
-	if (!(s->base.env->block_hooks & hook_bit(HOOK_HTTP_CONNECTED))) {
-		stream_hook(s, HOOK_HTTP_CONNECTED, connect_tunnel);
-		return;
-	}
-	layer_pause(&s->base, s->connect, PAUSE_LAYER);
 	stream_hook(s, HOOK_HTTP_CONNECTED, connect_confirmed);
+	if (s->lent)
+		layer_pause(&s->base, s->connect, PAUSE_LAYER);
 }
 
 /* The connection stays: the client may ask again, with a password. */

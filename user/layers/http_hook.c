@@ -35,10 +35,10 @@ static bool has_left(struct http_stream *s, enum http_error_code *code)
 	char why[sizeof(((struct queued_http *)0)->message)];
 	struct queued_http *q = s->queue;
 
-	if (s->asked != HOOK_REQUESTHEADERS && s->asked != HOOK_REQUEST && s->asked != HOOK_RESPONSEHEADERS &&
-	    s->asked != HOOK_RESPONSE)
+	if (s->asked != HOOK_REQUESTHEADERS && s->asked != HOOK_REQUEST && s->asked != HOOK_RESPONSEHEADERS)
 		return false;
-	while (q && !(q->request && q->ev.type == HTTP_ERROR))
+	while (q && !(q->request && q->ev.type == HTTP_ERROR &&
+		      (q->ev.code == HTTP_ERROR_DISCONNECTED || q->ev.code == HTTP_ERROR_CANCELLED)))
 		q = q->next;
 	if (!q)
 		return false;
@@ -47,8 +47,7 @@ static bool has_left(struct http_stream *s, enum http_error_code *code)
 	return s->flow->error.ptr || stream_set_error(s, why) == 0;
 }
 
-/* What a hook made of a body takes the place of what waits to be sent. */
-static bool take_body(struct http_stream *s, struct body *b, struct chain *waiting)
+bool stream_take_body(struct http_stream *s, struct body *b, struct chain *waiting)
 {
 	if (!b->changed)
 		return true;
@@ -92,16 +91,16 @@ static bool apply(struct http_stream *s)
 	switch ((int)s->asked) {
 	case HOOK_HTTP_CONNECT:
 		s->answered |= h->replaced;
-		return !h->replaced || take_body(s, &h->response.base.body, &s->response_body);
+		return !h->replaced || stream_take_body(s, &h->response.base.body, &s->response_body);
 	case HOOK_REQUESTHEADERS:
 	case HOOK_REQUEST:
 		/* too late once a server has begun to answer */
 		s->answered |= h->replaced && s->response == MESSAGE_HEAD && !s->response_seen;
-		return !buffered || s->answered || take_body(s, &h->request.base.body, &s->request_body);
+		return !buffered || s->answered || stream_take_body(s, &h->request.base.body, &s->request_body);
 	case HOOK_RESPONSEHEADERS:
 		return s->answered || !h->replaced || reframe(s) == 0;
 	case HOOK_RESPONSE:
-		return s->response != MESSAGE_BUFFERING || take_body(s, &h->response.base.body, &s->response_body);
+		return s->response != MESSAGE_BUFFERING || stream_take_body(s, &h->response.base.body, &s->response_body);
 	}
 	return true;
 }
@@ -134,7 +133,10 @@ void stream_hook(struct http_stream *s, enum hook_id id, void (*then)(struct htt
 {
 	s->asked = id;
 	if (layer_hook(&s->base, id, s->flow)) {
-		then(s);
+		if (unlikely(s->base.env->block_hooks & hook_bit(id)))
+			decide(s, then);
+		else
+			then(s);
 		return;
 	}
 	s->lent = true;

@@ -139,5 +139,8 @@ void stream_respond(struct http_stream *s)
 	s->switching = false;
 	if (m->start.kind == STAMP_NONE)
 		m->start = m->end = env_stamp(s->base.env);
-	stream_hook(s, HOOK_RESPONSEHEADERS, respond_headers_seen);
+	if (stream_take_body(s, &m->body, &s->response_body))
+		stream_hook(s, HOOK_RESPONSEHEADERS, respond_headers_seen);
+	else
+		stream_fail(s, HTTP_ERROR_SERVER, "out of memory");
 }

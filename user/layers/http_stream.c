@@ -28,8 +28,9 @@ void stream_send_down(struct http_stream *s, struct http_event ev)
 /* A side's body may come when nothing of it waits here and the other side takes it. */
 static void update_pause(struct http_stream *s)
 {
-	bool request = s->queued_request || s->upstream_over || s->lent;
-	bool response = s->queued_response || s->client_over || s->lent;
+	/* what a codec reads of a message that is not over it puts into the flow, so not while somebody else has that */
+	bool request = s->queued_request || s->upstream_over || (s->lent && s->asked != HOOK_REQUEST);
+	bool response = s->queued_response || s->client_over || (s->lent && s->asked != HOOK_RESPONSE);
 
 	if (request != s->request_paused && !s->ended) {
 		s->request_paused = request;

@@ -24,6 +24,8 @@ struct queued_http {
 /* --- http_hook.c --- */
 /* then runs now, or after whoever listens has answered, unless they ended it. */
 void stream_hook(struct http_stream *s, enum hook_id id, void (*then)(struct http_stream *));
+/* What a hook made of a body takes the place of what waits to be sent. False: memory is out. */
+bool stream_take_body(struct http_stream *s, struct body *b, struct chain *waiting) __must_check;
 /* ev->head goes where it belongs in the flow. */
 void stream_take_head(struct http_stream *s, bool request, const struct http_event *ev);
 

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What hooks decide about HTTP, and every way in which a flow could hang while somebody looks at it (spec: hooks-addons
+ * 3 to 5, layers 17): each ends here, for both sides.
+ */
+#include <errno.h>
+
+#include "core/order.h"
+#include "flow/flow_edit.h"
+#include "http_play.h"
+
+#define POST_UP "POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
+#define POST "POST http://example.com/p HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
+#define TEAPOT "HTTP/1.1 418 I'm a teapot\r\nX-Y: z\r\ncontent-length: 6\r\n\r\nbrewed"
+
+static const struct order kill_order = { .kind = ORDER_KILL };
+
+static struct flow *held;
+
+static void hold(void *arg)
+{
+	held = arg;
+}
+
+static void do_kill(void *arg)
+{
+	assert_int_equal(flow_kill(arg, (struct stamp){ 0 }), 0);
+	assert_int_equal(flow_kill(arg, (struct stamp){ 0 }), -EPERM);
+}
+
+static void do_respond(void *arg)
+{
+	const struct header fields[] = { { STR("X-Y"), STR("z") } };
+
+	assert_int_equal(flow_respond(arg, 418, fields, 1, "brewed", 6), 0);
+}
+
+static void do_stream_and_respond(void *arg)
+{
+	((struct flow *)arg)->http.request.base.stream = true;
+	do_respond(arg);
+}
+
+static void do_stream_response(void *arg)
+{
+	((struct flow *)arg)->http.response.base.stream = true;
+}
+
+static void is_killed(void *arg)
+{
+	const struct flow *f = arg;
+
+	assert_true(f->killed);
+	assert_str(f->error, "Connection killed.");
+}
+
+static bool begin(struct play *p, uint64_t hooks)
+{
+	if (!play_regular(p))
+		return false;
+	p->pb.env.block_hooks = p->pb.env.whole_hooks = hooks;
+	return true;
+}
+
+#define HOOKS3(a, b, c) (hook_bit(HOOK_##a) | hook_bit(HOOK_##b) | hook_bit(HOOK_##c))
+
+static void dialogue_kill_request(void *arg)
+{
+	struct play p;
+
+	(void)arg;
+	if (!begin(&p, HOOKS3(REQUESTHEADERS, REQUEST, ERROR)))
+		return;
+	PLAYBOOK("killed in requestheaders: nobody is asked, the client is closed without a page", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUESTHEADERS, .check = do_kill),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR, .check = is_killed),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR, .check = is_killed));
+	play_end(&p);
+}
+
+static void test_kill_request(void **state)
+{
+	struct play p;
+
+	(void)state;
+	dialogue_kill_request(NULL);
+	playbook_sweep(dialogue_kill_request, NULL);
+
+	assert_true(begin(&p, HOOKS3(REQUEST, ERROR, ERROR)));
+	PLAYBOOK("killed while it is intercepted", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .hold = true, .check = hold));
+	do_kill(held);
+	PLAYBOOK("its error hook fires, the client is closed", p.l,
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR, .check = is_killed),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR, .check = is_killed));
+	play_end(&p);
+}
+
+static void test_kill_response(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(begin(&p, HOOKS3(RESPONSEHEADERS, RESPONSE, ERROR)));
+	PLAYBOOK("killed in responseheaders: both sides are closed", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = OK_5),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSEHEADERS, .check = do_kill),
+		WANT(CMD_CLOSE, SIDE_NEW),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	play_end(&p);
+
+	assert_true(begin(&p, HOOKS3(RESPONSE, ERROR, ERROR)));
+	PLAYBOOK("killed in response: there is no error hook then", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = OK_5),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSE, .check = do_kill),
+		WANT(CMD_CLOSE, SIDE_NEW),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE, .check = is_killed));
+	play_end(&p);
+}
+
+static void test_kill_in_transit(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(begin(&p, hook_bit(HOOK_ERROR)));
+	p.pb.env.notify_hooks = hook_bit(HOOK_REQUEST);
+	PLAYBOOK("killed while the response streams: at once", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
+		GIVE(EV_ORDER, NOBODY, .order = &kill_order),
+		WANT(CMD_CLOSE, SIDE_NEW),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR, .check = is_killed),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR, .check = is_killed));
+	play_end(&p);
+
+	assert_true(begin(&p, hook_bit(HOOK_REQUEST)));
+	PLAYBOOK("killed while its server is connected", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_ORDER, NOBODY, .order = &kill_order),
+		WANT(CMD_CLOSE, SIDE_NEW),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR, .check = is_killed));
+	play_end(&p);
+
+	assert_true(begin(&p, hook_bit(HOOK_REQUEST)));
+	PLAYBOOK("an order that crosses a question is carried out with its answer", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .hold = true),
+		GIVE(EV_ORDER, NOBODY, .order = &kill_order),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR, .check = is_killed));
+	play_end(&p);
+}
+
+static void dialogue_respond(void *arg)
+{
+	struct play p;
+
+	(void)arg;
+	if (!begin(&p, HOOKS3(REQUESTHEADERS, REQUEST, RESPONSEHEADERS) | hook_bit(HOOK_RESPONSE)))
+		return;
+	PLAYBOOK("answered in requestheaders: the body is read, and dropped; no server is asked", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = POST "ab"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUESTHEADERS, .check = do_stream_and_respond),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "cd"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSEHEADERS),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSE),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = TEAPOT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUESTHEADERS),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .check = do_respond),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSEHEADERS),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSE),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = TEAPOT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
+}
+
+static void test_respond(void **state)
+{
+	struct play p;
+
+	(void)state;
+	dialogue_respond(NULL);
+	playbook_sweep(dialogue_respond, NULL);
+
+	assert_true(play_regular(&p));
+	p.pb.env.block_hooks = hook_bit(HOOK_REQUEST);
+	PLAYBOOK("answered after the request was streamed: its server is dropped, and what it says", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = POST "ab"),
+		WANT(CMD_OPEN, SIDE_NEW),
+		WANT(CMD_PAUSE, SIDE_CLIENT, .why = PAUSE_LAYER),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = POST_UP "ab"),
+		WANT(CMD_RESUME, SIDE_CLIENT, .why = PAUSE_LAYER),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "cd"),
+		WANT(CMD_SEND, SIDE_NEW, .text = "cd"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .check = do_respond),
+		WANT(CMD_CLOSE, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = TEAPOT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
+}
+
+/* The response comes while the streamed request's hook has the flow: it is not read into it before that is answered. */
+static void test_response_meets_request(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_regular(&p));
+	p.pb.env.block_hooks = hook_bit(HOOK_REQUEST);
+	PLAYBOOK("a response that meets the request hook waits for it", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = POST "ab"),
+		WANT(CMD_OPEN, SIDE_NEW),
+		WANT(CMD_PAUSE, SIDE_CLIENT, .why = PAUSE_LAYER),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = POST_UP "ab"),
+		WANT(CMD_RESUME, SIDE_CLIENT, .why = PAUSE_LAYER),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "cd"),
+		WANT(CMD_SEND, SIDE_NEW, .text = "cd"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .hold = true, .check = hold),
+		WANT(CMD_PAUSE, SIDE_NEW, .why = PAUSE_PEER),
+		GIVE(EV_DATA, SIDE_NEW, .text = OK_5));
+	assert_false(held->http.has_response);
+	assert_int_equal(held->http.response.base.headers.count, 0);
+	PLAYBOOK("and goes on with the answer", p.l,
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_RESUME, SIDE_NEW, .why = PAUSE_PEER),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = OK_5),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
+}
+
+static void test_replaced_head(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(begin(&p, hook_bit(HOOK_RESPONSEHEADERS)));
+	PLAYBOOK("a head in the place of the server's is framed as its body is", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = OK_5),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSEHEADERS, .check = do_respond),
+		WANT(CMD_SEND, SIDE_CLIENT,
+		     .text = "HTTP/1.1 418 I'm a teapot\r\nX-Y: z\r\ncontent-length: 5\r\n\r\nhello"),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
+}
+
+static void test_trailers_with_streaming(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(begin(&p, HOOKS3(RESPONSEHEADERS, RESPONSE, ERROR)));
+	PLAYBOOK("trailers of a streamed response follow its body", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSEHEADERS, .check = do_stream_response),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+		GIVE(EV_DATA, SIDE_NEW, .text = "2\r\nhi\r\n0\r\nX-T: 1\r\n\r\n"),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "2\r\nhi\r\n"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSE),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "0\r\nX-T: 1\r\n\r\n"),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
+}
+
+static void test_client_leaves(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(begin(&p, HOOKS3(REQUEST, ERROR, ERROR)));
+	PLAYBOOK("a client that leaves while its request is looked at: nothing is sent anywhere", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .hold = true),
+		GIVE(EV_CLOSED, SIDE_CLIENT),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	assert_str(first_flow(&p)->error, "Client disconnected.");
+	play_end(&p);
+}
+
+static void test_connect(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(begin(&p, hook_bit(HOOK_HTTP_CONNECT)));
+	PLAYBOOK("CONNECT, killed: not a byte", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "CONNECT example.com:443 HTTP/1.1\r\n\r\n"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_HTTP_CONNECT, .check = do_kill),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_HTTP_CONNECT));
+	play_end(&p);
+
+	assert_true(begin(&p, HOOKS3(HTTP_CONNECT, HTTP_CONNECT_ERROR, ERROR)));
+	PLAYBOOK("CONNECT, answered by a hook", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "CONNECT example.com:443 HTTP/1.1\r\n\r\n"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_HTTP_CONNECT, .check = do_respond),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = TEAPOT),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_HTTP_CONNECT_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_HTTP_CONNECT_ERROR));
+	play_end(&p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_kill_request),
+		cmocka_unit_test(test_kill_response),
+		cmocka_unit_test(test_kill_in_transit),
+		cmocka_unit_test(test_respond),
+		cmocka_unit_test(test_response_meets_request),
+		cmocka_unit_test(test_replaced_head),
+		cmocka_unit_test(test_trailers_with_streaming),
+		cmocka_unit_test(test_client_leaves),
+		cmocka_unit_test(test_connect),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
