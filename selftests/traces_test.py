@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Recorded conversations (tests/vectors/traces) played through the real binary: the bytes at both ends, and each hook in
-its order. Several run at a time, each player in a network of its own, so that no two take the same port.
+"""Recorded conversations (tests/vectors/traces) played through the real binary: the bytes at both ends, and each hook
+in its order. Several run at a time, each player in a network of its own, so that no two take the same port.
 
 usage: traces_test.py [NAME…]    only these
 """
@@ -43,8 +43,9 @@ LATER = {
 
 
 def arguments(confdir):
-    return argparse.Namespace(subject=SUBJECT, confdir=confdir, subject_ca=None, server_re="Server: mitm-bpf", trace=True,
-                              hooks=False, control=True, match="", json=None, record=False, keep=False, strict=False)
+    return argparse.Namespace(subject=SUBJECT, confdir=confdir, subject_ca=None, server_re="Server: mitm-bpf",
+                              trace=True, hooks=False, control=True, match="", json=None, record=False, keep=False,
+                              strict=False)
 
 
 def own_network():
@@ -112,8 +113,8 @@ def report(number, scenario, differences, failure):
     if not differences and name in DIFFERENT:
         print(f"not ok {number} {name}\n# it is listed as different ({DIFFERENT[name]}), and is not")
         return False
-    why = f"differs: {DIFFERENT[name]}" if name in DIFFERENT else f"better than recorded: {known}" if differences else ""
-    print(f"ok {number} {name}" + (f" ({why})" if why else ""))
+    why = f"differs: {DIFFERENT[name]}" if name in DIFFERENT else f"better than recorded: {known}"
+    print(f"ok {number} {name}" + (f" ({why})" if differences else ""))
     return True
 
 

@@ -43,8 +43,8 @@ struct addon_ops {
 	/* Before anything runs. A sentence in e stops the program. */
 	int (*configure)(struct addon *a, const struct settings *s, struct err *e);
 	/*
-	 * Hooks (bits) that this addon is to be asked at; *whole: of these, where it wants the whole body, which is then
-	 * not streamed. Once, after configure().
+	 * Hooks (bits) that this addon is to be asked at; into *whole: of these, where it wants the whole body, which
+	 * then is not streamed. Once, after configure().
 	 */
 	uint64_t (*asks)(struct addon *a, uint64_t *whole);
 	/*
@@ -75,7 +75,7 @@ struct addon {
 };
 
 /*
- * What addons can do to live flows, by their ids, outside of hooks too. A flow that is not there any more is left alone.
+ * What addons can do to live flows, by their ids, outside of hooks too. What is not there any more is left alone.
  * Return 0 or -ENOMEM.
  */
 int hooks_resume(struct hooks *h, const uint8_t flow[16]);
@@ -83,5 +83,5 @@ int hooks_kill(struct hooks *h, const uint8_t flow[16]);
 /* One more message of a TCP flow or a WebSocket (text: as text). */
 int hooks_inject(struct hooks *h, const uint8_t flow[16], bool to_client, bool text, const void *bytes, size_t len);
 /* fire(a, arg) after delay_ns; never when the program ends before that. arg: mem_alloc'ed, taken over in any case. */
-int hooks_later(struct hooks *h, struct addon *a, int64_t delay_ns, void (*fire)(struct addon *a, void *arg), void *arg);
-
+int hooks_later(struct hooks *h, struct addon *a, int64_t delay_ns, void (*fire)(struct addon *a, void *arg),
+		void *arg);

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "flow/flow_edit.h"
 #include "layers/bypass.h"
 #include "layers/tcp.h"
 #include "playbook.h"
@@ -202,6 +203,105 @@ static void test_hook(void **state)
 	playbook_sweep(dialogue_hook, NULL);
 }
 
+static void do_change(void *arg)
+{
+	assert_int_equal(flow_set_message(arg, "changed", 7), 0);
+}
+
+static void do_kill(void *arg)
+{
+	assert_int_equal(flow_kill(arg, (struct stamp){ 0 }), 0);
+}
+
+static void is_injected(void *arg)
+{
+	const struct tcp_flow *t = &((struct flow *)arg)->tcp;
+
+	assert_false(t->messages[t->count - 1].from_client);
+	assert_int_equal(t->messages[t->count - 1].data.len, 2);
+}
+
+static const struct order kill_order = { .kind = ORDER_KILL };
+static const struct order inject_order = { .kind = ORDER_INJECT, .to_client = true, .bytes = { "in", 2 } };
+
+static void dialogue_changes(void *arg)
+{
+	struct play p;
+
+	(void)arg;
+	if (!play_begin(&p, true, false))
+		return;
+	p.pb.env.block_hooks = hook_bit(HOOK_TCP_MESSAGE);
+	p.pb.options.body_capture_max = 3;
+	PLAYBOOK("a message is changed, one is injected; an order waits for the message that is looked at", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "abcd"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_MESSAGE, .check = do_change),
+		WANT(CMD_SEND, SIDE_SERVER, .text = "changed"),
+		GIVE(EV_ORDER, NOBODY, .order = &inject_order),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_MESSAGE, .check = is_injected),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "in"),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "x"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_MESSAGE, .hold = true),
+		GIVE(EV_ORDER, NOBODY, .order = &inject_order),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_SEND, SIDE_SERVER, .text = "x"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_MESSAGE, .check = is_injected),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "in"),
+		GIVE(EV_CLOSED, SIDE_SERVER, .reset = true),
+		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_TCP_END));
+	if (!playbook_sweeping())
+		assert_int_equal(tcp_of(&p)->count, 0);  /* looked at, though none had room */
+	play_end(&p);
+}
+
+static void test_changes(void **state)
+{
+	(void)state;
+	dialogue_changes(NULL);
+	playbook_sweep(dialogue_changes, NULL);
+}
+
+static void test_kill(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_begin(&p, true, false));
+	p.pb.env.block_hooks = hook_bit(HOOK_TCP_MESSAGE) | hook_bit(HOOK_TCP_ERROR);
+	PLAYBOOK("killed in a message: it is not sent, both sides are reset", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "a"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_MESSAGE, .check = do_kill),
+		WANT(CMD_CLOSE, SIDE_SERVER, .reset = true),
+		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_TCP_ERROR));
+	play_end(&p);
+
+	assert_true(play_begin(&p, true, false));
+	p.pb.env.notify_hooks = hook_bit(HOOK_TCP_START);
+	PLAYBOOK("killed between messages", p.l,
+		GIVE(EV_START, NOBODY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_START),
+		GIVE(EV_ORDER, NOBODY, .order = &kill_order),
+		WANT(CMD_CLOSE, SIDE_SERVER, .reset = true),
+		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_TCP_ERROR));
+	play_end(&p);
+
+	assert_true(play_begin(&p, true, false));
+	p.pb.env.block_hooks = hook_bit(HOOK_TCP_START);
+	PLAYBOOK("killed at its start", p.l,
+		GIVE(EV_START, NOBODY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_START, .check = do_kill),
+		WANT(CMD_CLOSE, SIDE_SERVER, .reset = true),
+		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_TCP_ERROR));
+	play_end(&p);
+}
+
 static void test_backpressure(void **state)
 {
 	(void)state;
@@ -298,6 +398,8 @@ int main(void)
 		cmocka_unit_test(test_lazy),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_hook),
+		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_kill),
 		cmocka_unit_test(test_backpressure),
 		cmocka_unit_test(test_capture_limit),
 		cmocka_unit_test(test_bypass),

@@ -631,6 +631,33 @@ static void test_inject(void **state)
 	playbook_fini(&p.pb, p.l);
 }
 
+static void test_orders(void **state)
+{
+	static const struct order kill = { .kind = ORDER_KILL };
+	static const struct order inject_text = {
+		.kind = ORDER_INJECT, .to_client = true, .text = true, .bytes = { "in", 2 } };
+	struct play p;
+
+	(void)state;
+	assert_true(talk_begin(&p, NULL));
+	p.pb.env.block_hooks = hook_bit(HOOK_WEBSOCKET_MESSAGE) | hook_bit(HOOK_WEBSOCKET_END);
+	PLAYBOOK("one message is injected, behind the one that is looked at; then all is over at once", p.l,
+		GIVE(EV_DATA, SIDE_CLIENT, B("\x81\x81" MK "2")),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_WEBSOCKET_MESSAGE, .hold = true),
+		GIVE(EV_ORDER, NOBODY, .order = &inject_text),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_SEND, SIDE_NEW, B("\x81\x81" MK "2")),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_WEBSOCKET_MESSAGE),
+		WANT(CMD_SEND, SIDE_CLIENT, B("\x81\x02in")),
+		GIVE(EV_ORDER, NOBODY, .order = &kill),
+		WANT(CMD_CLOSE, SIDE_NEW),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_WEBSOCKET_END),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END));
+	assert_true(list_entry(p.pb.flows.next, struct flow, link)->killed);
+	playbook_fini(&p.pb, p.l);
+}
+
 static void test_inject_waits(void **state)
 {
 	struct layer *websocket;
@@ -670,6 +697,7 @@ int main(void)
 		cmocka_unit_test(test_masks_are_random),
 		cmocka_unit_test(test_inject),
 		cmocka_unit_test(test_inject_waits),
+		cmocka_unit_test(test_orders),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

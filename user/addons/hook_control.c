@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The file is a list of {"hook": name, "nth": which (every one without it), "do": action, …}. It is checked whole before
- * anything runs: an action that would not fit its hook is said then, not met with silence later.
+ * The file is a list of {"hook": name, "nth": which (every one without it), "do": action, …}. It is checked whole
+ * before anything runs: an action that would not fit its hook is said then, not met with silence later.
  */
 #include "addons/hook_control.h"
 
@@ -315,7 +315,8 @@ static int control_configure(struct addon *a, const struct settings *s, struct e
 		return 0;
 	c->file = json_load_file(path, 0, &why);
 	if (!c->file)
-		return err_set(e, -EINVAL, "Cannot read the hook control file %s: line %d: %s", path, why.line, why.text);
+		return err_set(e, -EINVAL, "Cannot read the hook control file %s: line %d: %s", path, why.line,
+			       why.text);
 	if (!json_is_array(c->file))
 		return err_set(e, -EINVAL, "%s is not a list of actions", path);
 	c->count = json_array_size(c->file);

@@ -243,8 +243,8 @@ static void add_message(json_t *o, const struct http_message *m, bool head_only)
 static json_t *request(const struct http_request *r, bool head_only)
 {
 	struct endpoint dest = { r->host, r->port };
-	json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o}", "method", shown(r->method), "scheme", shown(r->scheme), "dest",
-			      endpoint(&dest), "authority", shown(r->authority), "path", shown(r->path));
+	json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o}", "method", shown(r->method), "scheme", shown(r->scheme),
+			      "dest", endpoint(&dest), "authority", shown(r->authority), "path", shown(r->path));
 
 	add_message(o, &r->base, head_only);
 	return o;

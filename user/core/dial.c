@@ -163,7 +163,9 @@ static void on_timeout(struct timer *t)
 
 	/* whoever is asked may take their time; begin() counts anew */
 	if (dial->asking) {
-		BUG_ON(timer_arm(&io->timers, t, io->now_ns + dial->driver->world->env->options->connect_timeout_ns) < 0);
+		int64_t more_ns = dial->driver->world->env->options->connect_timeout_ns;
+
+		BUG_ON(timer_arm(&io->timers, t, io->now_ns + more_ns) < 0);
 		return;
 	}
 	finish(dial, NULL, NULL, dial->error ? dial->error : strerror(ETIMEDOUT));

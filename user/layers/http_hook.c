@@ -100,7 +100,8 @@ static bool apply(struct http_stream *s)
 	case HOOK_RESPONSEHEADERS:
 		return s->answered || !h->replaced || reframe(s) == 0;
 	case HOOK_RESPONSE:
-		return s->response != MESSAGE_BUFFERING || stream_take_body(s, &h->response.base.body, &s->response_body);
+		if (s->response == MESSAGE_BUFFERING)
+			return stream_take_body(s, &h->response.base.body, &s->response_body);
 	}
 	return true;
 }

@@ -28,7 +28,7 @@ void stream_send_down(struct http_stream *s, struct http_event ev)
 /* A side's body may come when nothing of it waits here and the other side takes it. */
 static void update_pause(struct http_stream *s)
 {
-	/* what a codec reads of a message that is not over it puts into the flow, so not while somebody else has that */
+	/* what a codec reads of a message that is not over goes into the flow: not while somebody else has that */
 	bool request = s->queued_request || s->upstream_over || (s->lent && s->asked != HOOK_REQUEST);
 	bool response = s->queued_response || s->client_over || (s->lent && s->asked != HOOK_RESPONSE);
 

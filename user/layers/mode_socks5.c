@@ -18,7 +18,8 @@
 struct mode_socks5 {
 	struct layer base;
 	struct conn *client, *server;
-	enum { SOCKS5_GREETING, SOCKS5_LOGIN, SOCKS5_ASKING, SOCKS5_REQUEST, SOCKS5_OPENING, SOCKS5_RELAYING, SOCKS5_OVER } state;
+	enum { SOCKS5_GREETING, SOCKS5_LOGIN, SOCKS5_ASKING, SOCKS5_REQUEST, SOCKS5_OPENING, SOCKS5_RELAYING,
+	       SOCKS5_OVER } state;
 	struct chain in;
 	struct layer *child;
 	struct socks5_login login;       /* while a hook has it */

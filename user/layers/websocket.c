@@ -194,33 +194,6 @@ static int record(struct websocket *ws, const struct websocket_message *m, const
 	return ret;
 }
 
-/* Text that a hook made: what is not UTF-8 becomes U+FFFD. */
-static int repair_text(struct websocket *ws, struct chain *content)
-{
-	struct arena scratch = { 0 };
-	const uint8_t *flat = chain_flat(content, content->len, &scratch);
-	struct str rest = { (const char *)flat, content->len };
-	struct chain repaired = { 0 };
-	int ret = flat || content->len == 0 ? 0 : -ENOMEM;
-
-	if (ret == 0 && !utf8_valid(rest)) {
-		while (rest.len && ret == 0) {
-			size_t len = utf8_next(rest, NULL);
-
-			ret = chain_write(&repaired, ws->base.env->slabs, len ? rest.ptr : "\xef\xbf\xbd",
-					  len ? len : 3);
-			len = MAX(len, (size_t)1);
-			rest.ptr += len;
-			rest.len -= len;
-		}
-		chain_clear(content);
-		*content = chain_take(&repaired);
-	}
-	chain_clear(&repaired);
-	arena_fini(&scratch);
-	return ret;
-}
-
 static int send_part(struct way *w, bool text, struct chain *content, size_t len, bool fin)
 {
 	struct chain part = { 0 };
@@ -263,13 +236,7 @@ static void answered(struct websocket *ws)
 	if (m->changed && !sent) {
 		size_t before = ws->content.len;
 
-		chain_clear(&ws->content);
-		/* copied: what is sent may outlive the flow, whose arena holds what a hook wrote */
-		for (uint32_t i = 0; i < m->data.count && ret == 0; i++)
-			ret = chain_write(&ws->content, ws->base.env->slabs, chain_see(&m->data, i)->ptr,
-					  chain_see(&m->data, i)->len);
-		if (ret == 0 && m->text)
-			ret = repair_text(ws, &ws->content);
+		ret = websocket_take_content(&ws->content, m, ws->base.env->slabs);
 		if (ws->content.len != before)
 			frames = NULL;
 		m->total = m->data.len;

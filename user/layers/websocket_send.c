@@ -4,7 +4,9 @@
 
 #include <errno.h>
 
+#include "base/utf8.h"
 #include "core/env.h"
+#include "flow/flow.h"
 #include "wire/message_deflate.h"
 
 static int write_masked(struct chain *out, struct slab_pool *pool, const struct chain *payload, const uint8_t key[4])
@@ -64,6 +66,37 @@ static int want_deflater(struct websocket_sender *s)
 	if (!s->deflater && !s->unable)
 		return -ENOMEM;
 	return s->deflater != NULL;
+}
+
+static int add_text(struct chain *to, struct slab_pool *slabs, struct str rest)
+{
+	int ret = 0;
+
+	while (rest.len && ret == 0) {
+		size_t len = utf8_next(rest, NULL);
+
+		ret = chain_write(to, slabs, len ? rest.ptr : "\xef\xbf\xbd", len ? len : 3);
+		len = MAX(len, (size_t)1);
+		rest.ptr += len;
+		rest.len -= len;
+	}
+	return ret;
+}
+
+int websocket_take_content(struct chain *content, const struct websocket_message *m, struct slab_pool *slabs)
+{
+	struct arena scratch = { 0 };
+	const uint8_t *flat = chain_flat(&m->data, m->data.len, &scratch);
+	struct str all = { (const char *)flat, m->data.len };
+	int ret = flat || all.len == 0 ? 0 : -ENOMEM;
+
+	chain_clear(content);
+	if (ret == 0 && m->text && !utf8_valid(all))
+		ret = add_text(content, slabs, all);
+	else if (ret == 0 && all.len)
+		ret = chain_write(content, slabs, all.ptr, all.len);
+	arena_fini(&scratch);
+	return ret;
 }
 
 int websocket_send_data(struct websocket_sender *s, bool text, bool fin, struct chain *payload)

@@ -20,6 +20,13 @@ struct websocket_sender {
 	struct chain out;                /* frames until the next flush */
 };
 
+/*
+ * What a hook made of a message, in the place of what came; of text, what is not UTF-8 becomes U+FFFD. Copied: what is
+ * sent may outlive the flow, whose arena holds what a hook wrote. 0 or -ENOMEM.
+ */
+struct websocket_message;
+int websocket_take_content(struct chain *content, const struct websocket_message *m,
+			   struct slab_pool *slabs) __must_check;
 /* One data frame; payload is used up. fin: the message's last. Returns 0 or -ENOMEM. */
 int websocket_send_data(struct websocket_sender *s, bool text, bool fin, struct chain *payload) __must_check;
 int websocket_send_control(struct websocket_sender *s, enum websocket_opcode opcode, const void *bytes,

@@ -174,7 +174,8 @@ static void on_later(struct timer *t)
 	drop(l);
 }
 
-int hooks_later(struct hooks *h, struct addon *a, int64_t delay_ns, void (*fire)(struct addon *a, void *arg), void *arg)
+int hooks_later(struct hooks *h, struct addon *a, int64_t delay_ns, void (*fire)(struct addon *a, void *arg),
+		void *arg)
 {
 	struct later *l = mem_zalloc(sizeof(*l));
 

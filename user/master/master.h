@@ -38,7 +38,7 @@ void master_free(struct master *m);
 
 /* Hooks whose reports somebody here wants: worker_config.notify_hooks. */
 uint64_t master_notify_hooks(const struct master *m);
-/* Hooks at which some addon is to be asked, and where it wants whole bodies: worker_config.block_hooks, .whole_hooks. */
+/* Hooks at which some addon is to be asked, and where it wants whole bodies: block_hooks, whole_hooks of a worker. */
 uint64_t master_block_hooks(const struct master *m);
 uint64_t master_whole_hooks(const struct master *m);
 
