@@ -505,6 +505,158 @@ static void test_question_of_server_connect(void **state)
 	stage_fini(&st);
 }
 
+static void answer(struct stage *st)
+{
+	driver_answer(st->driver, st->token);
+	stage_run(st, SECOND_NS);
+}
+
+/* Nothing is heard of a client before its hook is answered, and nothing of it is lost. */
+static void test_question_of_client_connected(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	st.env.block_hooks = hook_bit(HOOK_CLIENT_CONNECTED);
+	stage_listen(&st, st.to);
+	stage_connect(&st);
+	stage_run(&st, SECOND_NS);
+	say(&st.client, "\1early");
+	sim_peer_shutdown(st.client.peer);
+	driver_drain(st.driver);
+	stage_run(&st, SECOND_NS);
+	assert_int_equal(st.accepted, 0);
+	answer(&st);
+	assert_string_equal(st.origins[0].got, "\1early");
+	assert_true(st.origins[0].fin);
+	stage_fini(&st);
+
+	stage_init(&st);
+	st.env.block_hooks = hook_bit(HOOK_CLIENT_CONNECTED);
+	stage_listen(&st, st.to);
+	stage_connect(&st);
+	stage_run(&st, SECOND_NS);
+	st.driver->client->refused = true;       /* what a hook's client.error comes to */
+	answer(&st);
+	assert_true(st.client.fin && st.finished);
+	assert_int_equal(st.accepted, 0);
+	assert_int_equal(st.hooks[HOOK_CLIENT_DISCONNECTED], 1);
+	stage_fini(&st);
+}
+
+static void test_question_of_server_connected(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	st.env.block_hooks = hook_bit(HOOK_SERVER_CONNECTED);
+	stage_listen(&st, st.to);
+	stage_connect(&st);
+	stage_run(&st, SECOND_NS);
+	assert_int_equal(st.accepted, 1);
+	say(&st.origins[0], "hi");
+	sim_peer_shutdown(st.origins[0].peer);
+	say(&st.client, "\1up");
+	stage_run(&st, SECOND_NS);
+	assert_int_equal(st.client.len + st.origins[0].len, 0);
+	answer(&st);
+	assert_string_equal(st.origins[0].got, "\1up");
+	assert_string_equal(st.client.got, "hi");
+	assert_true(st.client.fin);
+	stage_fini(&st);
+
+	stage_init(&st);
+	st.env.block_hooks = hook_bit(HOOK_SERVER_CONNECTED);
+	stage_listen(&st, st.to);
+	stage_connect(&st);
+	stage_run(&st, SECOND_NS);
+	sim_peer_reset(st.origins[0].peer);
+	stage_run(&st, SECOND_NS);
+	assert_false(st.finished);
+	answer(&st);
+	assert_true(st.finished && st.client.fin);       /* a server that left meanwhile without a word */
+	assert_int_equal(st.hooks[HOOK_SERVER_DISCONNECTED], 1);
+	stage_fini(&st);
+}
+
+static void test_server_connect_decides(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	stage_init(&st);
+	st.env.block_hooks = hook_bit(HOOK_SERVER_CONNECT) | hook_bit(HOOK_SERVER_CONNECT_ERROR);
+	stage_listen(&st, st.to);
+	stage_connect(&st);
+	stage_run(&st, 30 * SECOND_NS);          /* longer than a connection may take */
+	assert_int_equal(st.hooks[HOOK_SERVER_CONNECT], 1);
+	for (struct conn *c = (struct conn *)st.driver->conns; !c->is_client; c = st.driver->client) {
+		c->refused = true;
+		assert_int_equal(conn_record_text(c->record, &c->record->error, STR("denied")), 0);
+	}
+	answer(&st);
+	assert_int_equal(st.hooks[HOOK_SERVER_CONNECT_ERROR], 1);
+	assert_false(st.finished || st.client.reset);    /* that is looked at first */
+	answer(&st);
+	assert_true(st.finished);
+	assert_int_equal(st.accepted, 0);
+	assert_string_equal(st.error, "Connection killed: denied");
+	stage_fini(&st);
+}
+
+/* A session is over when all that was asked is answered; the client's last hook comes once. */
+static void test_questions_at_the_end(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	for (int stop = 0; stop < 2; stop++) {
+		stage_init(&st);
+		dialogue_relay(&st);
+		st.env.block_hooks = hook_bit(HOOK_CLIENT_DISCONNECTED) | hook_bit(HOOK_SERVER_DISCONNECTED);
+		if (stop)
+			driver_stop(st.driver);
+		else
+			sim_peer_reset(st.client.peer);
+		stage_run(&st, SECOND_NS);
+		for (int i = 0; i < 2; i++) {
+			assert_false(st.finished);
+			answer(&st);
+		}
+		assert_true(st.finished);
+		assert_int_equal(st.hooks[HOOK_CLIENT_DISCONNECTED], 1);
+		assert_int_equal(st.hooks[HOOK_SERVER_DISCONNECTED], 1);
+		assert_int_equal(st.flows, 1);
+		stage_fini(&st);
+	}
+}
+
+/* Stopping does not take away what somebody looks at. */
+static void test_stop_during_question(void **state)
+{
+	struct stage st;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		stage_init(&st);
+		st.env.block_hooks = hook_bit(i ? HOOK_CLIENT_CONNECTED : HOOK_TCP_MESSAGE);
+		stage_listen(&st, st.to);
+		stage_connect(&st);
+		stage_run(&st, SECOND_NS);
+		say(&st.client, "\1q");
+		stage_run(&st, SECOND_NS);
+		driver_stop(st.driver);
+		stage_run(&st, SECOND_NS);
+		assert_false(st.finished);
+		assert_int_equal(st.flows, 0);
+		answer(&st);
+		assert_true(st.finished);
+		stage_fini(&st);
+	}
+}
+
 static void test_hold(void **state)
 {
 	struct stage st;
@@ -588,6 +740,11 @@ int main(void)
 		cmocka_unit_test(test_question_holds_idle),
 		cmocka_unit_test(test_end_during_question),
 		cmocka_unit_test(test_question_of_server_connect),
+		cmocka_unit_test(test_question_of_client_connected),
+		cmocka_unit_test(test_question_of_server_connected),
+		cmocka_unit_test(test_server_connect_decides),
+		cmocka_unit_test(test_questions_at_the_end),
+		cmocka_unit_test(test_stop_during_question),
 		cmocka_unit_test(test_hold),
 		cmocka_unit_test(test_drain),
 		cmocka_unit_test(test_linger),
