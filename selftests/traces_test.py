@@ -41,6 +41,14 @@ LATER = {
     "tls_client_cert_upstream": "client_certs is not there yet",
 }
 
+# Recorded, too, but not among the files: they come with the part that they need.
+ABSENT = {
+    "DNS": "dns_mode_hosts dns_reverse_refused dns_reverse_tcp dns_reverse_udp dns_same_id kill_dns_request",
+    "QUIC and HTTP/3": "h3_origin_reset h3_reverse_get_post h3_untrusted_origin quic_allow_hosts",
+    "replay": "replay_client replay_server_kill_extra",
+    "UDP": "reverse_udp",
+}
+
 
 def arguments(confdir):
     return argparse.Namespace(subject=SUBJECT, confdir=confdir, subject_ca=None, server_re="Server: mitm-bpf",
@@ -129,11 +137,14 @@ def main():
     scenarios = [json.load(open(f)) for f in sorted(glob.glob(os.path.join(TRACES, "*.json")))]
     if len(sys.argv) > 1:
         scenarios = [s for s in scenarios if s["name"] in sys.argv[1:]]
-    print(f"1..{len(scenarios)}", flush=True)
+    absent = [(name, part) for part, names in ABSENT.items() for name in names.split()] if len(sys.argv) == 1 else []
+    print(f"1..{len(scenarios) + len(absent)}", flush=True)
     work, good = tempfile.mkdtemp(prefix="traces-"), True
     for number, scenario in enumerate((s for s in scenarios if s["name"] in LATER), 1):
         print(f"ok {number} {scenario['name']} # SKIP {LATER[scenario['name']]}")
     number = sum(s["name"] in LATER for s in scenarios)
+    for number, (name, part) in enumerate(absent, number + 1):
+        print(f"ok {number} {name} # SKIP there is no {part} yet")
     todo = {s["name"]: s for s in scenarios if s["name"] not in LATER}
     try:
         for name, differences, failure in play_all(run_trace, list(todo.values()), work):

@@ -50,7 +50,6 @@ enum hook_id hook_find(const char *name);
 
 struct flow;
 struct conn_record;
-struct str;
 
 /*
  * One question. What it is about (the flow) belongs to who is asked until the answer; records are pictures of the

@@ -512,6 +512,31 @@ static void test_hook_and_reset(void **state)
 	h2_end(&w);
 }
 
+/* A response that meets the hook of its streamed request: its head waits beside the flow, with its trailers. */
+static void test_response_meets_hook(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(h2_begin(&w, H2_TO_H2));
+	w.pb.env.block_hooks = hook_bit(HOOK_REQUEST);
+	w.hold_hooks = true;
+	POST(&w, 1);
+	h2_data(&w, 1, END, "abc");
+	h2_give(&w, SIDE_CLIENT);
+	h2_open(&w);
+	H2_WANT_PART(&w, "hook request\n");
+	h2_forget(&w);
+	OK(&w, 1, 0);
+	h2_data(&w, 1, 0, "hello");
+	h2_headers(&w, 1, END, "x-t", "1", NULL);
+	h2_give(&w, SIDE_SERVER);
+	H2_WANT(&w, "");
+	h2_answer_hook(&w);
+	H2_WANT_PART(&w, "client HEADERS 1 :status=200\nclient DATA 1 \"hello\"\nclient HEADERS 1 end x-t=1\n");
+	h2_end(&w);
+}
+
 static void test_body_limit(void **state)
 {
 	struct h2_world w;
@@ -544,6 +569,7 @@ int main(void)
 		cmocka_unit_test(test_h1_to_h2_chunked), cmocka_unit_test(test_h1_to_h2_early_hints),
 		cmocka_unit_test(test_h1_to_h2_bad_value), cmocka_unit_test(test_h1_to_h2_keeps),
 		cmocka_unit_test(test_hook_holds_one), cmocka_unit_test(test_hook_and_reset),
+		cmocka_unit_test(test_response_meets_hook),
 		cmocka_unit_test(test_body_limit),
 	};
 

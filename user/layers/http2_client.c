@@ -132,6 +132,9 @@ static void client_head(struct http2_stream *st, const nghttp2_frame *frame)
 	struct flow *f = flow_of(st), *staged = st->flow;
 	struct http_response *r;
 
+	if (!f && s && s->flow)
+		fail(st, &(struct http_event){ .type = HTTP_ERROR, .code = HTTP_ERROR_SERVER,
+					       .message = "out of memory" }, true);
 	if (!f)
 		return;
 	if (st->too_large) {

@@ -222,7 +222,8 @@ static void server_head(struct http2_stream *st, const nghttp2_frame *frame)
 	if (!st->stream || st->tunnel || !(staged || st->stream->flow))
 		return;
 	st->flow = NULL;
-	if (!staged)
+	/* beside the flow when it may be somebody else's; a block without fields is then nothing */
+	if (!staged && !st->h2->codec.base.env->block_hooks)
 		st->stream->flow->http.request.base.has_trailers = true;
 	http_request_event(st->stream, &(struct http_event){ .type = HTTP_TRAILERS, .head = staged });
 }

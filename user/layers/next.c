@@ -30,6 +30,7 @@ struct next {
 	struct layer *child;
 	struct chain from_client, from_server;
 	bool client_closed, waiting, draining;
+	enum verdict verdict;            /* while next_layer is asked */
 };
 
 static bool is_letter(uint8_t c)
@@ -237,6 +238,15 @@ static void replay(struct next *n)
 		layer_event(n->child, &(struct event){ .type = EV_DRAIN });
 }
 
+static void begin(struct next *n)
+{
+	n->child = new_child(n, n->verdict);
+	if (n->child)
+		replay(n);
+	else
+		layer_reset(&n->base, n->client);
+}
+
 static void decide(struct next *n, bool final)
 {
 	enum verdict v = judge(n, final);
@@ -249,11 +259,9 @@ static void decide(struct next *n, bool final)
 	}
 	if (n->waiting || n->draining)
 		layer_wakeup(&n->base, 0);
-	n->child = new_child(n, v);
-	if (n->child)
-		replay(n);
-	else
-		layer_reset(&n->base, n->client);
+	n->verdict = v;
+	if (layer_hook(&n->base, HOOK_NEXT_LAYER, n->client))
+		begin(n);
 }
 
 static void closed(struct next *n, const struct event *ev)
@@ -318,8 +326,10 @@ static void next_handle(struct layer *l, const struct event *ev)
 			layer_wakeup(l, DECIDE_NS_MAX);
 		}
 		return;
-	case EV_OPENED:
 	case EV_HOOK_DONE:
+		begin(n);
+		return;
+	case EV_OPENED:
 	case EV_ORDER:
 	case EV_WRITABLE:
 		return;
