@@ -312,7 +312,8 @@ static void a_control_file_that_makes_no_sense_is_refused(void **state)
 		{ "[{\"hook\": \"request\", \"do\": \"kill\", \"nth\": 0}]", "\"nth\" is a number from 1 on" },
 		{ "[{\"hook\": \"client_connected\", \"do\": \"kill\"}]", "kill is not possible in client_connected" },
 		{ "[{\"hook\": \"request\", \"do\": \"respond\"}]", "respond needs \"status\", a number" },
-		{ "[{\"hook\": \"tcp_message\", \"do\": \"kill\"}, {\"hook\": \"tcp_message\", \"do\": \"set_message\"}]",
+		{ "[{\"hook\": \"tcp_message\", \"do\": \"kill\"},"
+		  " {\"hook\": \"tcp_message\", \"do\": \"set_message\"}]",
 		  "action 2: set_message needs \"value\", a text" },
 		{ "[{\"hook\": \"server_connect\", \"do\": \"set_server_address\", \"host\": \"h\", \"port\": 0}]",
 		  "needs \"port\", 1 to 65535" },
@@ -336,9 +337,11 @@ static void a_control_file_says_what_it_wants_to_be_asked(void **state)
 	struct addon *a;
 
 	(void)state;
-	assert_int_equal(configure("[{\"hook\": \"server_connect\", \"nth\": 2, \"do\": \"set_server_error\", \"value\": "
-				   "\"no\"}, {\"hook\": \"response\", \"do\": \"set_response_body\", \"value\": \"x\"}]",
-				   &e, &a), 0);
+	const char *text = "[{\"hook\": \"server_connect\", \"nth\": 2, \"do\": \"set_server_error\","
+			   "  \"value\": \"no\"},"
+			   " {\"hook\": \"response\", \"do\": \"set_response_body\", \"value\": \"x\"}]";
+
+	assert_int_equal(configure(text, &e, &a), 0);
 	assert_true(a->ops->asks(a, &whole) == (hook_bit(HOOK_SERVER_CONNECT) | hook_bit(HOOK_RESPONSE)));
 	assert_true(whole == hook_bit(HOOK_RESPONSE));
 	assert_int_equal(a->ops->hook(a, &ev, &e), 0);

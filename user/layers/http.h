@@ -47,7 +47,7 @@ struct http_event {
 	enum http_event_type type;
 	struct flow *flow;
 	struct chain *data;              /* HTTP_DATA; taken over */
-	struct flow *head;               /* a head or trailers that are not in the flow yet; taken over; NULL: they are */
+	struct flow *head;               /* fields that are not in the flow yet; taken over; NULL: they are */
 	bool end_stream;                 /* HTTP_HEADERS: no body follows; HTTP_END comes anyway */
 	enum http_error_code code;       /* HTTP_ERROR */
 	const char *message;             /* HTTP_ERROR; a sentence */
