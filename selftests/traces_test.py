@@ -37,9 +37,7 @@ DIFFERENT = {
 }
 
 # What waits for a part that is not there yet.
-LATER = {
-    "tls_client_cert_upstream": "client_certs is not there yet",
-}
+LATER = {}
 
 # Recorded, too, but not among the files: they come with the part that they need.
 ABSENT = {

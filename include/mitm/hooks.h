@@ -67,7 +67,7 @@ struct hook_event {
 	char *error;                     /* client_connected, server_connect: not this one, and why */
 	char *host;                      /* server_connect: go there instead */
 	uint16_t port;
-	bool ignore, server_first;       /* tls_clienthello; server_first is preset */
+	bool ignore, server_first;       /* tls_clienthello; both preset */
 	bool valid;                      /* socks5_auth; preset by proxyauth */
 	int64_t resume_ns, kill_ns;      /* of an intercepted flow: after so long; 0: not by itself */
 };

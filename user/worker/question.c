@@ -50,6 +50,7 @@ static int fill(struct hook_question *q, struct driver *d, void *arg)
 		return 0;
 	case ARG_HELLO:
 		picture(q, hello->client, hello->server);
+		q->event.ignore = hello->ignore;
 		q->event.server_first = hello->server_first;
 		return 0;
 	case ARG_TLS:
