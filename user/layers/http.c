@@ -189,6 +189,21 @@ static void before_request(struct http *h, const struct event *ev)
 		chain_clear(&h->early);
 }
 
+static void order(struct http *h, const struct event *ev)
+{
+	bool whole = h->tunnel != NULL;
+
+	for (struct http2_tunnel *t = h->tunnels, *next; t; t = next) {
+		next = t->next;
+		whole &= &t->base != h->tunnel;
+		if (t->child)
+			layer_event(t->child, ev);
+	}
+	if (whole)
+		layer_event(h->tunnel, ev);
+	http_streams_order(h, ev->order);
+}
+
 static void http_handle(struct layer *l, const struct event *ev)
 {
 	struct http *h = container_of(l, struct http, base);
@@ -220,10 +235,7 @@ static void http_handle(struct layer *l, const struct event *ev)
 		drain(h, ev);
 		break;
 	case EV_ORDER:
-		if (h->tunnel)
-			layer_event(h->tunnel, ev);
-		else
-			http_streams_order(h, ev->order);
+		order(h, ev);
 		break;
 	case EV_OPENED:
 	case EV_HOOK_DONE:
