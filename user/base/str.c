@@ -64,6 +64,19 @@ bool str_to_u64(struct str s, uint64_t max, uint64_t *out)
 	return value <= max;
 }
 
+size_t str_from_u64(uint64_t value, char out[static U64_DIGITS_MAX])
+{
+	char digits[U64_DIGITS_MAX];
+	size_t count = 0;
+
+	do
+		digits[count++] = (char)('0' + value % 10);
+	while ((value /= 10) != 0);
+	for (size_t i = 0; i < count; i++)
+		out[i] = digits[count - 1 - i];
+	return count;
+}
+
 bool str_starts(struct str s, struct str prefix)
 {
 	return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);

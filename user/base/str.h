@@ -40,6 +40,10 @@ struct str str_cut(struct str *s, char sep);
 /* Decimal digits only, no sign. Returns false when empty, not a number, or above max. */
 bool str_to_u64(struct str s, uint64_t max, uint64_t *out);
 
+/* The other way: decimal digits, not terminated; returns how many. */
+#define U64_DIGITS_MAX 20
+size_t str_from_u64(uint64_t value, char out[static U64_DIGITS_MAX]);
+
 bool str_starts(struct str s, struct str prefix);
 
 /* A growing text. Starts as {0}; sticky: after a failed allocation it stays failed and strbuf_* do nothing. */

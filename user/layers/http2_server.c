@@ -345,14 +345,14 @@ static void write_head(struct http2_stream *st, const struct http_response *r, b
 {
 	bool agreed = r->status == 101 && st->protocol.ptr;
 	struct http2_fields f;
-	char status[8];
+	unsigned int code = agreed ? 200 : r->status % 1000;
+	const char status[] = { (char)('0' + code / 100), (char)('0' + code / 10 % 10), (char)('0' + code % 10), 0 };
 
 	if (st->protocol.ptr && !interim && r->status / 100 == 2) {
 		/* To this client it would mean that its protocol is spoken from now on. */
 		write_page(st, 501, "The server did not change to the protocol that was asked for.");
 		return;
 	}
-	snprintf(status, sizeof(status), "%03u", agreed ? 200u : r->status % 1000u);
 	http2_fields_init(&f);
 	http2_fields_add(&f, STR(":status"), str_of(status));
 	http2_fields_message(&f, &r->base, agreed);

@@ -6,24 +6,38 @@
 
 #define PORT_DIGITS_MAX 5
 
+/* host[:port], IPv6 in brackets; port 0: none. None when memory is out. For each request: no printf. */
+static struct str authority(struct arena *a, struct str host, uint16_t port)
+{
+	char *text = arena_alloc(a, host.len + sizeof("[]:") + U64_DIGITS_MAX), *at = text;
+	bool ipv6 = memchr(host.ptr, ':', host.len);
+
+	if (!text)
+		return (struct str){ 0 };
+	if (ipv6)
+		*at++ = '[';
+	memcpy(at, host.ptr, host.len);
+	at += host.len;
+	if (ipv6)
+		*at++ = ']';
+	if (port) {
+		*at++ = ':';
+		at += str_from_u64(port, at);
+	}
+	*at = 0;
+	return (struct str){ text, (size_t)(at - text) };
+}
+
 int http_reverse_host(struct http *h, struct flow *f)
 {
 	const struct conn_record *server = h->server->record;
 	struct http_request *r = &f->http.request;
-	bool bare = server->address.port == (server->tls ? 443 : 80);
-	struct str host = server->address.host, value;
-	struct strbuf text = { 0 };
+	struct str value;
 
 	if (h->base.env->options->keep_host_header)
 		return 0;
-	if (memchr(host.ptr, ':', host.len))
-		strbuf_addf(&text, "[%.*s]", (int)host.len, host.ptr);
-	else
-		strbuf_add_str(&text, host);
-	if (!bare)
-		strbuf_addf(&text, ":%u", server->address.port);
-	value = text.failed ? (struct str){ 0 } : arena_copy(&f->arena, (struct str){ text.ptr, text.len });
-	strbuf_fini(&text);
+	value = authority(&f->arena, server->address.host,
+			  server->address.port == (server->tls ? 443 : 80) ? 0 : server->address.port);
 	if (!value.ptr)
 		return -ENOMEM;
 	if (!str_starts(r->base.version, STR("HTTP/1")))
