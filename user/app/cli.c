@@ -19,7 +19,7 @@ enum flag_kind {
 	FLAG_TRUE, FLAG_FALSE,
 	FLAG_LIST,                       /* adds its argument to a sequence, which takes the option's place */
 	FLAG_SET, FLAG_INTERCEPT, FLAG_CGROUP, FLAG_QUIET, FLAG_VERBOSE,
-	FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON,
+	FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON, FLAG_USER,
 };
 
 struct flag {
@@ -34,6 +34,7 @@ static const struct flag flags[] = {
 	{ 0, "version", FLAG_VERSION, NULL },
 	{ 0, "options", FLAG_OPTIONS, NULL },
 	{ 0, "json", FLAG_JSON, NULL },
+	{ 0, "user", FLAG_USER, NULL },
 	{ 0, "set", FLAG_SET, NULL },
 	{ 'q', "quiet", FLAG_QUIET, NULL },
 	{ 'v', "verbose", FLAG_VERBOSE, NULL },
@@ -88,7 +89,7 @@ struct parser {
 static bool takes_value(const struct flag *f)
 {
 	return f->kind == FLAG_VALUE || f->kind == FLAG_LIST || f->kind == FLAG_SET || f->kind == FLAG_INTERCEPT ||
-	       f->kind == FLAG_CGROUP;
+	       f->kind == FLAG_CGROUP || f->kind == FLAG_USER;
 }
 
 static int find_long(struct str name, const struct flag **out, struct err *e)
@@ -129,13 +130,15 @@ static void note(struct parser *p, struct cli *cli, const struct flag *f, const 
 	p->quiet |= f->kind == FLAG_QUIET;
 	p->verbose |= f->kind == FLAG_VERBOSE;
 	cli->json |= f->kind == FLAG_JSON;
-	if (f->kind == FLAG_SET)
+	if (f->kind == FLAG_USER)
+		cli->user = value;
+	else if (f->kind == FLAG_SET)
 		p->sets[p->set_count++] = value;
 	else if (f->kind == FLAG_HELP)
 		cli->action = CLI_HELP;
 	else if (f->kind == FLAG_VERSION && cli->action != CLI_HELP)
 		cli->action = CLI_VERSION;
-	else if (f->kind == FLAG_OPTIONS && cli->action == CLI_RUN)
+	else if (f->kind == FLAG_OPTIONS && (cli->action == CLI_RUN || cli->action == CLI_COMMAND))
 		cli->action = CLI_OPTIONS;
 	else
 		p->given[p->count++] = (struct given){ f, value };
@@ -225,12 +228,20 @@ static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv,
 	if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
 		cli->action = CLI_DOCTOR;
 		i++;
+	} else if (argc > 1 && strcmp(argv[1], "run") == 0) {
+		cli->action = CLI_COMMAND;
+		i++;
 	} else if (argc > 1 && strcmp(argv[1], "dump") == 0) {
 		i++;
 	}
 	while (i < argc) {
+		bool both_dashes = strcmp(argv[i], "--") == 0;
 		int took;
 
+		if (cli->action == CLI_COMMAND && (both_dashes || argv[i][0] != '-' || !argv[i][1])) {
+			cli->command = argv + i + both_dashes;
+			break;
+		}
 		if (argv[i][0] != '-' || !argv[i][1])
 			return err_set(e, -ENOTSUP, "unexpected argument: %s (filter expressions are not implemented "
 				       "yet)", argv[i]);
@@ -311,6 +322,19 @@ static int apply_flag(const struct parser *p, size_t i, struct settings *s, stru
 	return settings_put(s, g->flag->option, g->flag->kind == FLAG_TRUE ? "true" : "false", e);
 }
 
+/* A command's terminal is its own: it is told what goes wrong, and shown flows only if they go nowhere else. */
+static int apply_quiet(const struct parser *p, struct settings *s, struct err *e)
+{
+	bool saved = false;
+	int ret = settings_put(s, "termlog_verbosity", "warn", e);
+
+	for (size_t i = 0; i < p->count; i++)
+		saved |= p->given[i].flag->option && strcmp(p->given[i].flag->option, "save_stream_file") == 0;
+	for (size_t i = 0; i < p->set_count; i++)
+		saved |= str_starts(str_of(p->sets[i]), STR("save_stream_file="));
+	return ret == 0 && saved ? settings_put(s, "flow_detail", "0", e) : ret;
+}
+
 static int apply(const struct parser *p, struct settings *s, struct err *e)
 {
 	static const char *const lists[] = { "certs", "ignore_hosts", "allow_hosts", "tcp_hosts" };
@@ -347,6 +371,13 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct err *e)
 		ret = parse_words(&p, cli, argc, argv, e);
 	if (ret == 0 && cli->json && cli->action != CLI_DOCTOR)
 		ret = err_set(e, -EINVAL, "--json belongs to `mitm-bpf doctor`");
+	if (ret == 0 && cli->user && cli->action != CLI_COMMAND && cli->action != CLI_HELP)
+		ret = err_set(e, -EINVAL, "--user belongs to `mitm-bpf run`");
+	if (ret == 0 && cli->action == CLI_COMMAND && (!cli->command || !cli->command[0]))
+		ret = err_set(e, -EINVAL, "mitm-bpf run: expected a command, for example mitm-bpf run -- "
+			      "curl https://example.com");
+	if (ret == 0 && cli->action == CLI_COMMAND)
+		ret = apply_quiet(&p, cli->settings, e);
 	if (ret == 0 && cli->action != CLI_HELP && cli->action != CLI_VERSION)
 		ret = apply(&p, cli->settings, e);
 	mem_free(p.given);
@@ -362,11 +393,13 @@ void cli_help(struct strbuf *out)
 {
 	strbuf_addf(out, "%s",
 "usage: mitm-bpf [OPTIONS]           intercept and print traffic\n"
+"       mitm-bpf run [OPTIONS] [--] COMMAND...   run a command, and intercept it and all that it starts\n"
 "       mitm-bpf doctor [--json]     what this machine can do, and what is missing\n"
 "       mitm-bpf set [--pid PID] NAME=VALUE...   change one that runs: mode=..., mode+=socks5@1080,\n"
 "                                    mode-=regular, mode=local:firefox, server=false\n"
 "       mitm-bpf get [--pid PID] [NAME...]       its options\n"
 "\n"
+"  sudo mitm-bpf run -- curl https://example.com  this command, which trusts the CA by itself\n"
 "  sudo mitm-bpf --intercept curl                 all TCP of every process named like curl\n"
 "  sudo mitm-bpf --intercept '!sshd' -w all.mitm  everything but sshd, into a file\n"
 "  mitm-bpf -p 8080                               an explicit proxy; needs no privilege\n"
@@ -383,6 +416,11 @@ void cli_help(struct strbuf *out)
 "      --proxyauth SPEC   who may use it: user:password, any, @HTPASSWD\n"
 "      --upstream-auth USER:PASSWORD   for the proxy or server behind\n"
 "  -n, --no-server        no proxy at all: only read and print a file\n"
+"\n"
+"A command of our own (run)\n"
+"      --user NAME        who it runs as; else who called sudo, with the privilege left to mitm-bpf\n"
+"  Its tree, and nothing else, is intercepted; terminal, signals and exit status are its own. Flows go\n"
+"  to stderr, or to -w FILE and nowhere else unless --flow-detail is given. Without root: by HTTPS_PROXY.\n"
 "\n"
 "Flows\n"
 "  -w, --save-stream-file [+]FILE   write flows as they end; + appends; strftime codes\n"

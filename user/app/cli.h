@@ -4,11 +4,13 @@
 
 #include "master/settings.h"
 
-enum cli_action { CLI_RUN, CLI_DOCTOR, CLI_ASK, CLI_HELP, CLI_VERSION, CLI_OPTIONS };
+enum cli_action { CLI_RUN, CLI_COMMAND, CLI_DOCTOR, CLI_ASK, CLI_HELP, CLI_VERSION, CLI_OPTIONS };
 
 struct cli {
 	enum cli_action action;
 	bool json;                       /* doctor --json */
+	char *const *command;            /* CLI_COMMAND: the words after its options, up to a NULL; of argv */
+	const char *user;                /* CLI_COMMAND: --user; may be NULL */
 	struct settings *settings;       /* freed with settings_free() */
 	const char *const *words;        /* CLI_ASK: "set" or "get", and what follows; of argv */
 	size_t word_count;

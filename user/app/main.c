@@ -10,6 +10,7 @@
 #include "app/control.h"
 #include "app/doctor.h"
 #include "app/program.h"
+#include "app/run.h"
 #include "app/term_log.h"
 #include "crypto/ossl_mem.h"
 
@@ -54,7 +55,7 @@ static int ask(const struct cli *cli)
 	return 1;
 }
 
-static int run(const struct cli *cli)
+static int run(const struct cli *cli, bool sigpipe_ignored)
 {
 	struct strbuf text = { 0 };
 	int status;
@@ -75,10 +76,14 @@ static int run(const struct cli *cli)
 	case CLI_ASK:
 		return ask(cli);
 	case CLI_RUN:
+	case CLI_COMMAND:
 		break;
 	}
 	term_log_init(level_of(cli->settings));
-	status = program_run(cli->settings);
+	if (cli->action == CLI_COMMAND)
+		return run_tree(&(struct run_config){ .settings = cli->settings, .words = cli->command,
+						      .user = cli->user, .sigpipe_ignored = sigpipe_ignored });
+	status = program_run(cli->settings, NULL);
 	term_log_flush();
 	return status;
 }
@@ -87,17 +92,18 @@ int main(int argc, char **argv)
 {
 	struct cli cli;
 	struct err e = { 0 };
+	bool sigpipe_ignored;
 	int status;
 
 	/* Threads' heaps grow by this much: at glibc's default a busy worker would ask the kernel for each request. */
 	mallopt(M_TOP_PAD, HEAP_STEP);
 	ossl_mem_install();
-	signal(SIGPIPE, SIG_IGN);
+	sigpipe_ignored = signal(SIGPIPE, SIG_IGN) == SIG_IGN;
 	if (cli_parse(&cli, argc, argv, &e) < 0) {
 		fprintf(stderr, "mitm-bpf: %s\n", e.text);
 		return 2;
 	}
-	status = run(&cli);
+	status = run(&cli, sigpipe_ignored);
 	settings_free(cli.settings);
 	return status;
 }

@@ -42,6 +42,7 @@
 
 struct program {
 	const struct settings *settings;
+	const struct program_host *host; /* NULL: none */
 	struct options options;
 	struct proxy_auth *proxyauth;
 	struct live live;
@@ -352,7 +353,7 @@ static int make_master(struct program *p, bool serving, struct err *e)
 
 	/* The trace shows what control finds. */
 	p->addons[0] = save_new();
-	p->addons[1] = dumper_new(STDOUT_FILENO);
+	p->addons[1] = dumper_new(p->host ? p->host->flow_fd : STDOUT_FILENO);
 	p->addons[2] = hook_trace_new();
 	p->addons[3] = hook_control_new();
 	for (int i = 0; i < ADDONS; i++)
@@ -370,6 +371,17 @@ static void raise_limits(void)
 		return;
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int tell_host(struct program *p, struct err *e)
+{
+	struct strbuf pem = { 0 };
+	int ret = ca_write(p->ca.ca, CA_FILE_CERT_PEM, &pem);
+
+	if (ret == 0)
+		p->host->ready(p->host->owner, servers_port(p->servers), (struct str){ pem.ptr, pem.len });
+	strbuf_fini(&pem);
+	return ret < 0 ? err_set(e, ret, "out of memory") : 0;
 }
 
 static int program_up(struct program *p, struct err *e)
@@ -393,6 +405,8 @@ static int program_up(struct program *p, struct err *e)
 		ret = start_workers(p, e);
 	if (ret == 0)
 		ret = servers_run(p->servers, p->workers, p->worker_count, e);
+	if (ret == 0 && p->host)
+		ret = tell_host(p, e);
 	return ret;
 }
 
@@ -454,10 +468,10 @@ static int read_file(struct program *p, const char *path)
 	return status;
 }
 
-int program_run(const struct settings *settings)
+int program_run(const struct settings *settings, const struct program_host *host)
 {
 	const char *rfile = settings_text(settings, "rfile");
-	struct program p = { .settings = settings, .keylog_fd = -1, .poll_fd = -1 };
+	struct program p = { .settings = settings, .host = host, .keylog_fd = -1, .poll_fd = -1 };
 	struct err e = { 0 };
 	int status;
 

@@ -260,6 +260,13 @@ struct steer *servers_steer(const struct servers *s)
 	return s->steer;
 }
 
+uint16_t servers_port(const struct servers *s)
+{
+	struct list *first = list_first(&s->running);
+
+	return first && server_of(first)->plan.count ? server_of(first)->plan.at[0].port : 0;
+}
+
 /* --- changes ---------------------------------------------------------------------------------------------------- */
 
 static void stop(struct servers *s, struct server *server)

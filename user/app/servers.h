@@ -22,6 +22,9 @@ void servers_free(struct servers *s);
 /* NULL: no mode intercepts. */
 struct steer *servers_steer(const struct servers *s);
 
+/* Where the first mode listens; 0: no mode does. */
+uint16_t servers_port(const struct servers *s);
+
 /* One more set of listening sockets, for one worker. out has room for SERVERS_MAX * LISTEN_ADDRESSES_MAX. Returns how
  * many, or -errno with a sentence. */
 int servers_listen(struct servers *s, struct worker_listener *out, struct err *e) __must_check;

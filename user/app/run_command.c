@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* Mounts are made with our rights, and files of the user's read with his; both are given up before exec. */
+#include "app/run_command.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "app/run_env.h"
+#include "app/term_log.h"
+#include "base/log.h"
+#include "steer/mounts.h"
+
+static bool read_go(int fd, struct strbuf *out)
+{
+	char part[4096];
+	ssize_t got;
+
+	while ((got = read(fd, part, sizeof(part))) > 0 || (got < 0 && errno == EINTR))
+		strbuf_add(out, part, got > 0 ? (size_t)got : 0);
+	close(fd);
+	return !out->failed && out->len;
+}
+
+/* True: a namespace of our own, with memory at the folder for what nobody else needs to see. */
+static bool enter_mounts(const struct run_command *c)
+{
+	struct err e = { 0 };
+
+	if (!c->privileged)
+		return false;
+	if (mounts_private(&e) == 0 && mounts_memory(c->folder, &e) == 0)
+		return true;
+	log_line(LOG_WARN, "run", "The command trusts the CA only by its environment: %s", e.text);
+	return false;
+}
+
+static void cover_stores(struct client_trust *t)
+{
+	const struct client_trust_cover *covers;
+	size_t count = client_trust_cover(t, &covers);
+
+	for (size_t i = 0; i < count; i++) {
+		struct err e = { 0 };
+
+		if (mounts_show(covers[i].from, covers[i].onto, &e) < 0)
+			log_line(LOG_WARN, "run", "%s", e.text);
+	}
+}
+
+static void trust_ca(const struct run_command *c, struct str pem)
+{
+	bool covered = enter_mounts(c);
+	const struct client_trust_config config = { .folder = c->folder, .pem = pem, .home = c->user.home,
+						    .uid = c->user.uid, .gid = c->user.gid };
+	struct client_trust *t;
+	struct err e = { 0 };
+
+	if (client_trust_new(&t, &config, &e) < 0) {
+		log_line(LOG_ERROR, "run", "The command does not trust the CA: %s", e.text);
+		return;
+	}
+	/* Variables first: copies are made of what is there before the mounts. */
+	run_env_trust(t, covered);
+	if (covered)
+		cover_stores(t);
+	client_trust_free(t);
+}
+
+static _Noreturn void exec_words(char *const *words)
+{
+	int code;
+
+	execvp(words[0], words);
+	code = errno;
+	fprintf(stderr, "mitm-bpf: cannot run %s: %m\n", words[0]);
+	_exit(code == ENOENT || code == ENOTDIR ? RUN_NOT_FOUND : RUN_NOT_EXECUTABLE);
+}
+
+void run_command_exec(const struct run_command *c)
+{
+	struct strbuf go = { 0 };
+	struct err e = { 0 };
+	struct str pem, port;
+	uint64_t number = 0;
+
+	if (!read_go(c->go_fd, &go))
+		_exit(RUN_FAILED);
+	pem = (struct str){ go.ptr, go.len };
+	port = str_cut(&pem, '\n');
+	trust_ca(c, pem);
+	if (!c->privileged && str_to_u64(port, UINT16_MAX, &number))
+		run_env_proxy((uint16_t)number, c->loopback);
+	if (run_user_become(&c->user, &e) < 0) {
+		log_line(LOG_ERROR, "run", "%s", e.text);
+		_exit(RUN_FAILED);
+	}
+	term_log_flush();
+	strbuf_fini(&go);
+	if (!c->sigpipe_ignored)
+		signal(SIGPIPE, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &c->signals, NULL);
+	exec_words(c->words);
+}
