@@ -16,8 +16,7 @@ import tempfile
 import textwrap
 import time
 
-from e2e import (CLIENT4, LIBC, MITM_BPF, ORIGIN4, Skipped, check, contains, end, main, plain_environment, read_flows,
-                 same, wait_for)
+from e2e import MITM_BPF, Skipped, check, contains, main, plain_environment, read_flows, same, wait_for
 
 STORES = ["/etc/ssl/certs", "/etc/pki/tls/certs", "/etc/pki/ca-trust", "/usr/lib/jvm/*/lib/security/cacerts",
           "/etc/ssl/cert.pem", "/usr/share/ca-certificates"]
@@ -241,7 +240,8 @@ def test_java_own_store(w):
                     store, "-storetype", "pkcs12", "-storepass", "changeit"], check=True, capture_output=True)
     with open(store, "rb") as f:
         before = f.read()
-    env = environment(JAVA_TOOL_OPTIONS="-Dmine=1 -Djavax.net.ssl.trustStore=" + store + " -Dother=2")
+    env = environment(JAVA_TOOL_OPTIONS="-Dmine=1 -Djavax.net.ssl.trustStore=" + store +
+                      " -Djavax.net.ssl.trustStorePassword=changeit")
     run("java", "-cp", w.tmp, "Get", o.url("/own"), env=env).well()
     run.saw("/own")
     # and what the user trusted himself is trusted still: connections that are only relayed
@@ -358,6 +358,30 @@ def test_whole_tree(w):
     same(sorted(run.paths()), ["/child", "/daemon"], "what was seen")
 
 
+def test_no_cgroup(w):
+    """where no cgroup can be made, the command's process id and its descendants, and nobody else in its group"""
+    o, run = origin(w), Run(w, "--cgroup", w.cgroup)
+    read_only = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    beside = w.start("sh", "-c", f"sleep 1; curl -sS --cacert {w.certificates.ca} {o.url('/beside')}",
+                     env=environment())
+    command = run.command("sh", "-c", f"(sh -c 'sleep 1; curl -sS {o.url('/child')}' &) ; sleep 2")
+    done = w.run("unshare", "-m", "sh", "-c", read_only, w.cgroup, *command, env=environment(), timeout=30)
+    contains(done.well(), "the origin's answer to /child")
+    same(beside.communicate(timeout=15)[0], b"the origin's answer to /beside\n", "who is in the same group")
+    same(run.paths(), ["/child"], "what was seen")
+
+
+def test_root_without_capabilities(w):
+    """root without capabilities, as in containers, is no different from a user"""
+    needs("setpriv")
+    o, run = origin(w), Run(w)
+    done = w.run("setpriv", "--inh-caps=-all", "--bounding-set=-all", *run.command("curl", "-sS", o.url("/bare")),
+                 env=environment(), timeout=30, inside=False)
+    contains(done.well(), "the origin's answer to /bare")
+    contains(done.err, "HTTPS_PROXY")
+    run.saw("/bare")
+
+
 def test_survivor(w):
     """who outlives the command goes direct, and keeps what it was told to trust"""
     o, run = origin(w), Run(w)
@@ -439,8 +463,9 @@ def test_status(w):
         same(Run(w)(*command).status, wanted, f"the status of {command}")
     done = w.run("sh", "-c", '"$@"; echo $?', "sh", *Run(w).command("sh", "-c", "kill -TERM $$"), timeout=20)
     same(done.out, "143\n", "what a shell makes of SIGTERM")
-    same(Run(w, "--set", "ssl_verify_upstream_trusted_ca=/nonexistent")("true").status, 125, "a proxy that fails")
-    same(Run(w, "--mode", "regular")("true").status, 125, "a mode")
+    same(Run(w, "--certs", "/nonexistent")("true").status, 125, "a proxy that fails")
+    same(Run(w, "--mode", "regular")("true").status, 2, "a mode")
+    same(Run(w, "--set", "mode=socks5")("true").status, 125, "a mode")
     same(Run(w, "--user", "nobody-of-this-name")("true").status, 125, "no such user")
     same(w.run(MITM_BPF, "run").status, 2, "no command")
     same(w.run(MITM_BPF, "run", "--frobnicate", "true").status, 2, "no such option")
@@ -489,7 +514,7 @@ def test_signals(w):
         process.send_signal(number)
         same(wait_status(process), -number, f"how it ends by SIG{name}")
     done = Run(w)("sh", "-c", "grep SigIgn /proc/self/status; grep SigBlk /proc/self/status")
-    same(re.findall(r"\t(\w+)", done.well()), ["0" * 16] * 2 if not os.environ.get("NOHUP") else [], "ignored, blocked")
+    same(re.findall(r"\t(\w+)", done.well()), ["0" * 16] * 2, "what is ignored, and blocked")
 
 
 class Terminal:
@@ -602,6 +627,10 @@ def as_nobody():
     os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
+# Whom no cgroup concerns: that of the tests is root's.
+AS_NOBODY = {"preexec_fn": as_nobody, "cwd": "/", "inside": False}
+
+
 def unprivileged(w):
     """Folders that nobody may use, and a run as him."""
     os.chmod(w.tmp, 0o755)
@@ -624,7 +653,7 @@ def test_not_root(w):
     o = origin(w)
     run, env, home = unprivileged(w)
     done = run("sh", "-c", f"curl -sS {o.url('/curl')}; ls -ld $(dirname $SSL_CERT_FILE); echo $NO_PROXY",
-               env=env, preexec_fn=as_nobody, cwd="/")
+               env=env, **AS_NOBODY)
     contains(done.well(), "the origin's answer to /curl")
     contains(done.out, "drwx------")
     contains(done.out, "localhost,127.0.0.1,::1")
@@ -632,9 +661,9 @@ def test_not_root(w):
     contains(done.err, "HTTPS_PROXY")
     run.saw("/curl")
     same(glob.glob(home + "/mitm-bpf-run.*"), [], "folders that are left")
-    same(run("--user", "root", "true", env=env, preexec_fn=as_nobody, cwd="/").status, 127, "an option after --")
+    same(run("--user", "root", "true", env=env, **AS_NOBODY).status, 127, "an option after --")
     run.words += ["--user", "root"]
-    same(run("true", env=env, preexec_fn=as_nobody, cwd="/").status, 125, "another user")
+    same(run("true", env=env, **AS_NOBODY).status, 125, "another user")
 
 
 def test_not_root_java(w):
@@ -643,7 +672,7 @@ def test_not_root_java(w):
     o = origin(w)
     run, env, home = unprivileged(w)
     subprocess.run(["javac", "-d", home, write(w, "Get.java", JAVA)], check=True, capture_output=True)
-    done = run("java", "-cp", home, "Get", o.url("/java"), env=env, preexec_fn=as_nobody, cwd="/")
+    done = run("java", "-cp", home, "Get", o.url("/java"), env=env, **AS_NOBODY)
     contains(done.well(), "the origin's answer to /java")
     run.saw("/java")
 
@@ -651,15 +680,15 @@ def test_not_root_java(w):
 def test_not_root_kill(w):
     """without root: after kill -9 the next run removes the folder, once nobody uses it"""
     run, env, home = unprivileged(w)
-    process = run.start("sh", "-c", "echo $$; exec sleep 30", env=env, preexec_fn=as_nobody, cwd="/")
+    process = run.start("sh", "-c", "echo $$; exec sleep 30", env=env, **AS_NOBODY)
     command = int(process.stdout.readline())
     process.kill()
     process.wait()
-    same(run("true", env=env, preexec_fn=as_nobody, cwd="/").status, 0, "another run")
+    same(run("true", env=env, **AS_NOBODY).status, 0, "another run")
     same(len(glob.glob(home + "/mitm-bpf-run.*")), 1, "folders while the command lives")
     os.kill(command, signal.SIGKILL)
     time.sleep(0.2)
-    same(run("true", env=env, preexec_fn=as_nobody, cwd="/").status, 0, "another run")
+    same(run("true", env=env, **AS_NOBODY).status, 0, "another run")
     same(glob.glob(home + "/mitm-bpf-run.*"), [], "folders that are left")
 
 

@@ -322,20 +322,29 @@ static int apply_flag(const struct parser *p, size_t i, struct settings *s, stru
 	return settings_put(s, g->flag->option, g->flag->kind == FLAG_TRUE ? "true" : "false", e);
 }
 
-/* A command's terminal is its own: it is told what goes wrong, and shown flows only if they go nowhere else. */
+/* A command's terminal is its own: there it is said what goes wrong, and flows are shown only if they go nowhere
+ * else. */
 static int apply_quiet(const struct parser *p, struct settings *s, struct err *e)
 {
 	bool saved = false;
 	int ret = settings_put(s, "termlog_verbosity", "warn", e);
 
-	for (size_t i = 0; i < p->count; i++)
-		saved |= p->given[i].flag->option && strcmp(p->given[i].flag->option, "save_stream_file") == 0;
+	for (size_t i = 0; i < p->count; i++) {
+		const struct flag *f = p->given[i].flag;
+
+		saved |= f->option && strcmp(f->option, "save_stream_file") == 0;
+		if (f->kind == FLAG_INTERCEPT || (f->option && (strcmp(f->option, "mode") == 0 ||
+								 strcmp(f->option, "rfile") == 0 ||
+								 strcmp(f->option, "server") == 0)))
+			return err_set(e, -EINVAL, "`mitm-bpf run` decides itself how its command is intercepted: "
+				       "leave --%s away", f->name);
+	}
 	for (size_t i = 0; i < p->set_count; i++)
 		saved |= str_starts(str_of(p->sets[i]), STR("save_stream_file="));
 	return ret == 0 && saved ? settings_put(s, "flow_detail", "0", e) : ret;
 }
 
-static int apply(const struct parser *p, struct settings *s, struct err *e)
+static int apply(const struct parser *p, enum cli_action action, struct settings *s, struct err *e)
 {
 	static const char *const lists[] = { "certs", "ignore_hosts", "allow_hosts", "tcp_hosts" };
 	int ret = settings_set(s, p->sets, p->set_count, e);
@@ -344,7 +353,8 @@ static int apply(const struct parser *p, struct settings *s, struct err *e)
 		ret = apply_flag(p, i, s, e);
 	for (size_t i = 0; i < ARRAY_SIZE(lists) && ret == 0; i++)
 		ret = apply_list(p, s, lists[i], e);
-	if (ret == 0)
+	/* A command's mode is made for it; --cgroup only says where its group is to be. */
+	if (ret == 0 && action != CLI_COMMAND)
 		ret = apply_modes(p, s, e);
 	if (ret == 0 && p->quiet)
 		ret = settings_set(s, (const char *const[]){ "termlog_verbosity=error", "flow_detail=0" }, 2, e);
@@ -379,7 +389,7 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct err *e)
 	if (ret == 0 && cli->action == CLI_COMMAND)
 		ret = apply_quiet(&p, cli->settings, e);
 	if (ret == 0 && cli->action != CLI_HELP && cli->action != CLI_VERSION)
-		ret = apply(&p, cli->settings, e);
+		ret = apply(&p, cli->action, cli->settings, e);
 	mem_free(p.given);
 	mem_free(p.sets);
 	if (ret < 0) {

@@ -64,7 +64,7 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-/* --- the proxy's process ------------------------------------------------------------------------------------------ */
+/* --- the proxy's process -------------------------------------------------------------------------------------- */
 
 static void proxy_ready(void *owner __unused, uint16_t port, struct str pem)
 {
@@ -97,7 +97,7 @@ static _Noreturn void proxy_main(struct run *r, int ready_fd, pid_t parent)
 	_exit(status);
 }
 
-/* --- before the start ---------------------------------------------------------------------------------------------- */
+/* --- before the start ----------------------------------------------------------------------------------------- */
 
 /* Steering and mounts need these; in a container, root often has neither. */
 static bool is_privileged(void)
@@ -237,7 +237,7 @@ static int start(struct run *r, const struct run_config *config, struct err *e)
 	return ret;
 }
 
-/* --- while it runs ------------------------------------------------------------------------------------------------- */
+/* --- while it runs -------------------------------------------------------------------------------------------- */
 
 /* What the proxy told, the command is told: it goes. Without a word from the proxy it ends by itself. */
 static void let_go(struct run *r)
@@ -365,7 +365,7 @@ static void wait_for_all(struct run *r)
 	}
 }
 
-/* --- after it -------------------------------------------------------------------------------------------------------- */
+/* --- after it ------------------------------------------------------------------------------------------------- */
 
 /* As the command ended: a shell whose loop is interrupted looks at the signal, not at 130. */
 static int leave(struct run *r)

@@ -68,12 +68,31 @@ static void trust_ca(const struct run_command *c, struct str pem)
 	client_trust_free(t);
 }
 
+/* Folders of PATH that we may not enter make execvp() say EACCES for what is nowhere. */
+static bool exists(const char *name)
+{
+	const char *path = getenv("PATH");
+	struct str rest = str_of(path ? path : "/bin:/usr/bin");
+	bool found = strchr(name, '/');
+
+	while (rest.len && !found) {
+		struct str folder = str_cut(&rest, ':');
+		struct strbuf file = { 0 };
+
+		strbuf_addf(&file, "%.*s/%s", (int)folder.len, folder.ptr, name);
+		found = file.failed || access(file.ptr, F_OK) == 0;
+		strbuf_fini(&file);
+	}
+	return found;
+}
+
 static _Noreturn void exec_words(char *const *words)
 {
 	int code;
 
 	execvp(words[0], words);
-	code = errno;
+	code = errno == EACCES && !exists(words[0]) ? ENOENT : errno;
+	errno = code;
 	fprintf(stderr, "mitm-bpf: cannot run %s: %m\n", words[0]);
 	_exit(code == ENOENT || code == ENOTDIR ? RUN_NOT_FOUND : RUN_NOT_EXECUTABLE);
 }

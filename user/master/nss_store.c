@@ -31,7 +31,7 @@ static const char *const places[] = {
 /* Both change when an authority is added: key4.db has the seal of what cert9.db says. */
 static const char *const files[] = { "cert9.db", "key4.db" };
 
-/* --- the user's rights ------------------------------------------------------------------------------------------- */
+/* --- the user's rights ---------------------------------------------------------------------------------------- */
 
 static bool become(uid_t uid, gid_t gid)
 {
@@ -44,7 +44,7 @@ static void return_from(uid_t uid, gid_t gid)
 	BUG_ON(geteuid() != uid && (seteuid(uid) < 0 || setegid(gid) < 0));
 }
 
-/* --- one database -------------------------------------------------------------------------------------------------- */
+/* --- one database --------------------------------------------------------------------------------------------- */
 
 static int copy_bytes(int from, const char *path)
 {
