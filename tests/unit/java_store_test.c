@@ -70,7 +70,7 @@ static void check_new_safe(PKCS12 *p12, int safes_wanted)
 	cert = PKCS12_SAFEBAG_get1_cert(sk_PKCS12_SAFEBAG_value(bags, 0));
 	assert_int_equal(X509_cmp(cert, ca->cert), 0);
 	attributes = PKCS12_SAFEBAG_get0_attrs(sk_PKCS12_SAFEBAG_value(bags, 0));
-	assert_int_equal(X509at_get_attr_by_OBJ(attributes, name, -1), 1);
+	assert_true(X509at_get_attr_by_OBJ(attributes, name, -1) >= 0);
 	X509_free(cert);
 	ca_free(ca);
 	ASN1_OBJECT_free(name);
