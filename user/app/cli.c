@@ -19,7 +19,7 @@ enum flag_kind {
 	FLAG_TRUE, FLAG_FALSE,
 	FLAG_LIST,                       /* adds its argument to a sequence, which takes the option's place */
 	FLAG_SET, FLAG_INTERCEPT, FLAG_CGROUP, FLAG_QUIET, FLAG_VERBOSE,
-	FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON, FLAG_USER,
+	FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON, FLAG_USER, FLAG_UNDO,
 };
 
 struct flag {
@@ -35,6 +35,7 @@ static const struct flag flags[] = {
 	{ 0, "options", FLAG_OPTIONS, NULL },
 	{ 0, "json", FLAG_JSON, NULL },
 	{ 0, "user", FLAG_USER, NULL },
+	{ 0, "undo", FLAG_UNDO, NULL },
 	{ 0, "set", FLAG_SET, NULL },
 	{ 'q', "quiet", FLAG_QUIET, NULL },
 	{ 'v', "verbose", FLAG_VERBOSE, NULL },
@@ -130,6 +131,7 @@ static void note(struct parser *p, struct cli *cli, const struct flag *f, const 
 	p->quiet |= f->kind == FLAG_QUIET;
 	p->verbose |= f->kind == FLAG_VERBOSE;
 	cli->json |= f->kind == FLAG_JSON;
+	cli->undo |= f->kind == FLAG_UNDO;
 	if (f->kind == FLAG_USER)
 		cli->user = value;
 	else if (f->kind == FLAG_SET)
@@ -231,16 +233,25 @@ static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv,
 	} else if (argc > 1 && strcmp(argv[1], "run") == 0) {
 		cli->action = CLI_COMMAND;
 		i++;
+	} else if (argc > 1 && strcmp(argv[1], "trust") == 0) {
+		cli->action = CLI_TRUST;
+		i++;
 	} else if (argc > 1 && strcmp(argv[1], "dump") == 0) {
 		i++;
 	}
 	while (i < argc) {
 		bool both_dashes = strcmp(argv[i], "--") == 0;
+		uint64_t pid;
 		int took;
 
 		if (cli->action == CLI_COMMAND && (both_dashes || argv[i][0] != '-' || !argv[i][1])) {
 			cli->command = argv + i + both_dashes;
 			break;
+		}
+		if (cli->action == CLI_TRUST && !cli->pid && str_to_u64(str_of(argv[i]), INT32_MAX, &pid) && pid) {
+			cli->pid = (long)pid;
+			i++;
+			continue;
 		}
 		if (argv[i][0] != '-' || !argv[i][1])
 			return err_set(e, -ENOTSUP, "unexpected argument: %s (filter expressions are not implemented "
@@ -383,6 +394,10 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct err *e)
 		ret = err_set(e, -EINVAL, "--json belongs to `mitm-bpf doctor`");
 	if (ret == 0 && cli->user && cli->action != CLI_COMMAND && cli->action != CLI_HELP)
 		ret = err_set(e, -EINVAL, "--user belongs to `mitm-bpf run`");
+	if (ret == 0 && cli->undo && cli->action != CLI_TRUST && cli->action != CLI_HELP)
+		ret = err_set(e, -EINVAL, "--undo belongs to `mitm-bpf trust`");
+	if (ret == 0 && cli->action == CLI_TRUST && !cli->pid)
+		ret = err_set(e, -EINVAL, "mitm-bpf trust: expected a process id");
 	if (ret == 0 && cli->action == CLI_COMMAND && (!cli->command || !cli->command[0]))
 		ret = err_set(e, -EINVAL, "mitm-bpf run: expected a command, for example mitm-bpf run -- "
 			      "curl https://example.com");
@@ -404,6 +419,7 @@ void cli_help(struct strbuf *out)
 	strbuf_addf(out, "%s",
 "usage: mitm-bpf [OPTIONS]           intercept and print traffic\n"
 "       mitm-bpf run [OPTIONS] [--] COMMAND...   run a command, and intercept it and all that it starts\n"
+"       mitm-bpf trust PID [--undo]  let a running process of a container trust the CA\n"
 "       mitm-bpf doctor [--json]     what this machine can do, and what is missing\n"
 "       mitm-bpf set [--pid PID] NAME=VALUE...   change one that runs: mode=..., mode+=socks5@1080,\n"
 "                                    mode-=regular, mode=local:firefox, server=false\n"

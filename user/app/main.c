@@ -12,6 +12,7 @@
 #include "app/program.h"
 #include "app/run.h"
 #include "app/term_log.h"
+#include "app/trust_target.h"
 #include "crypto/ossl_mem.h"
 
 #define HEAP_STEP (1 << 20)
@@ -77,13 +78,15 @@ static int run(const struct cli *cli, bool sigpipe_ignored)
 		return ask(cli);
 	case CLI_RUN:
 	case CLI_COMMAND:
+	case CLI_TRUST:
 		break;
 	}
 	term_log_init(level_of(cli->settings));
 	if (cli->action == CLI_COMMAND)
 		return run_tree(&(struct run_config){ .settings = cli->settings, .words = cli->command,
 						      .user = cli->user, .sigpipe_ignored = sigpipe_ignored });
-	status = program_run(cli->settings, NULL);
+	status = cli->action == CLI_TRUST ? trust_target(cli->settings, (pid_t)cli->pid, cli->undo) :
+					    program_run(cli->settings, NULL);
 	term_log_flush();
 	return status;
 }

@@ -211,10 +211,23 @@ static int start_proxy(struct run *r, struct err *e)
 	return err_set(e, -errno, "cannot start a process: %m");
 }
 
+/* A standard stream that is closed stays so for the command, but none of our descriptors may get its number. */
+static void fill_streams(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 static int start(struct run *r, const struct run_config *config, struct err *e)
 {
 	int ret = check_settings(r->settings, e);
 
+	fill_streams();
 	r->c.words = config->words;
 	r->c.sigpipe_ignored = config->sigpipe_ignored;
 	r->c.loopback = settings_bool(r->settings, "steer_loopback");

@@ -40,12 +40,16 @@ static void cover_stores(struct client_trust *t)
 {
 	const struct client_trust_cover *covers;
 	size_t count = client_trust_cover(t, &covers);
+	int fds[CLIENT_TRUST_COVERS_MAX];
+	struct err e = { 0 };
 
+	for (size_t i = 0; i < count; i++)
+		fds[i] = mounts_take(covers[i].from, &e);
 	for (size_t i = 0; i < count; i++) {
-		struct err e = { 0 };
-
-		if (mounts_show(covers[i].from, covers[i].onto, &e) < 0)
+		if (fds[i] < 0 || mounts_place(fds[i], covers[i].onto, &e) < 0)
 			log_line(LOG_WARN, "run", "%s", e.text);
+		if (fds[i] >= 0)
+			close(fds[i]);
 	}
 }
 

@@ -23,7 +23,6 @@
 #include "master/nss_store.h"
 
 #define FILE_BYTES_MAX JAVA_STORE_BYTES_MAX
-#define COVERS_MAX 128
 #define COPIES_MAX 64
 #define FOLDER_FILES_MAX 16384
 #define ALIAS "mitm-bpf"
@@ -68,9 +67,9 @@ struct client_trust {
 	gid_t gid;
 	struct copy copies[COPIES_MAX];
 	size_t copy_count;
-	struct client_trust_cover covers[COVERS_MAX];
+	struct client_trust_cover covers[CLIENT_TRUST_COVERS_MAX];
 	size_t cover_count;
-	int fds[COVERS_MAX];         /* of covers whose onto names a descriptor */
+	int fds[CLIENT_TRUST_COVERS_MAX];         /* of covers whose onto names a descriptor */
 	size_t fd_count;
 };
 
@@ -295,7 +294,7 @@ const char *client_trust_java(struct client_trust *t, const char *original, stru
 /* Takes both strings. */
 static int add_cover(struct client_trust *t, char *from, char *onto)
 {
-	if (from && onto && t->cover_count < COVERS_MAX) {
+	if (from && onto && t->cover_count < CLIENT_TRUST_COVERS_MAX) {
 		t->covers[t->cover_count++] = (struct client_trust_cover){ from, onto };
 		return 0;
 	}
@@ -351,7 +350,7 @@ static int copy_entry(struct client_trust *t, const char *from, const char *to, 
 	} else if (S_ISDIR(st.st_mode)) {
 		if (mkdir(to, 0755) < 0)
 			return err_set(e, -errno, "cannot make %s: %m", to);
-		ret = add_cover(t, mem_strndup(from, strlen(from)), mem_strndup(to, strlen(to)));
+		ret = add_cover(t, mem_strndup(from, strlen(from)), mem_strndup(from, strlen(from)));
 	} else if (S_ISREG(st.st_mode)) {
 		/* What is not for everybody to read stays hidden: this copy would be. */
 		if (st.st_mode & S_IROTH)
@@ -433,16 +432,15 @@ static void cover_folder(struct client_trust *t, const char *original)
 	snprintf(name, sizeof(name), "folder-%zu", t->cover_count);
 	copy = join(t->folder, name);
 	ret = !copy ? no_memory(&e) : mkdir(copy, 0755) < 0 || chmod(copy, 0755) < 0 ?
-	      err_set(&e, -errno, "cannot make %s: %m", copy) : copy_folder(t, real, copy, &hashed, &e);
+	      err_set(&e, -errno, "cannot make %s: %m", copy) :
+	      add_cover(t, mem_strndup(copy, strlen(copy)), mem_strndup(real, strlen(real)));
+	if (ret == 0)
+		ret = copy_folder(t, real, copy, &hashed, &e);
 	if (ret == 0 && hashed)
 		ret = add_hashed(t, copy, &e);
-	if (ret == 0 && hashed) {
-		ret = add_cover(t, copy, real);
-		copy = real = NULL;
-	}
 	if (ret < 0)
 		log_line(LOG_WARN, "trust", "Programs that look there will not trust the CA: %s", e.text);
-	/* Without hashed names nobody looks there, and mounts within the copy are for nothing. */
+	/* Without hashed names nobody looks there. */
 	while ((ret < 0 || !hashed) && t->cover_count > before) {
 		t->cover_count--;
 		mem_free(t->covers[t->cover_count].from);
@@ -480,7 +478,8 @@ static void cover_nss(void *owner, const char *copy, int fd)
 	char onto[32];
 
 	snprintf(onto, sizeof(onto), "/proc/self/fd/%d", fd);
-	if (t->fd_count == COVERS_MAX || add_cover(t, mem_strndup(copy, strlen(copy)), mem_strndup(onto, strlen(onto))))
+	if (t->fd_count == ARRAY_SIZE(t->fds) ||
+	    add_cover(t, mem_strndup(copy, strlen(copy)), mem_strndup(onto, strlen(onto))) < 0)
 		close(fd);
 	else
 		t->fds[t->fd_count++] = fd;

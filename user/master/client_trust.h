@@ -12,6 +12,8 @@
 #include "base/err.h"
 #include "base/str.h"
 
+#define CLIENT_TRUST_COVERS_MAX 128
+
 struct client_trust;
 
 struct client_trust_config {
@@ -22,9 +24,11 @@ struct client_trust_config {
 	gid_t gid;
 };
 
-/* One mount, in order: from is to be seen at onto. */
+/* One mount, in order: from is to be seen at onto. All of from are to be opened before the first is mounted: what is
+ * in a folder may have to be put back into the folder that stands over it. */
 struct client_trust_cover {
-	char *from, *onto;           /* onto may be a /proc/self/fd path, open as long as the trust is */
+	char *from;
+	char *onto;                  /* = from: put back. May be a /proc/self/fd path, open as long as the trust is */
 };
 
 /* Copies all strings. Returns 0; -EINVAL: pem is no certificate; -errno. The caller calls client_trust_free(). */

@@ -11,23 +11,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* mountinfo writes blanks and backslashes in octal (proc(5)). */
-static void unescape(char *text)
-{
-	char *to = text;
-
-	for (const char *from = text; *from; to++) {
-		unsigned int byte;
-
-		if (from[0] == '\\' && sscanf(from + 1, "%3o", &byte) == 1) {
-			*to = (char)byte;
-			from += 4;
-		} else {
-			*to = *from++;
-		}
-	}
-	*to = 0;
-}
+#include "steer/mounts.h"
 
 /* The usual places first, so that a container runtime's copy of the tree is not taken for the host's. */
 static int preference(const char *path)
@@ -54,7 +38,7 @@ int cgroup_mount(char path[PATH_MAX], struct err *e)
 			continue;
 		if (sscanf(line, "%*s %*s %*s %*s %4095s", where) != 1)
 			continue;
-		unescape(where);
+		mounts_unescape(where);
 		if (preference(where) > best) {
 			best = preference(where);
 			snprintf(path, PATH_MAX, "%s", where);

@@ -1,10 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* mount(2) with sentences. */
+/* mount(2), open_tree(2) and move_mount(2) with sentences. */
 #include "steer/mounts.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mount.h>
+
+#define SOURCE "mitm-bpf"         /* what mountinfo calls our memory */
 
 int mounts_private(struct err *e)
 {
@@ -17,14 +23,63 @@ int mounts_private(struct err *e)
 
 int mounts_memory(const char *folder, struct err *e)
 {
-	if (mount("mitm-bpf", folder, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755") < 0)
+	if (mount(SOURCE, folder, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755") < 0)
 		return err_set(e, -errno, "cannot mount a tmpfs on %s: %m", folder);
 	return 0;
 }
 
-int mounts_show(const char *from, const char *onto, struct err *e)
+int mounts_take(const char *path, struct err *e)
 {
-	if (mount(from, onto, NULL, MS_BIND | MS_REC, NULL) < 0)
-		return err_set(e, -errno, "cannot mount %s over %s: %m", from, onto);
+	int fd = open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
+
+	return fd < 0 ? err_set(e, -errno, "cannot take %s as a mount: %m", path) : fd;
+}
+
+int mounts_place(int fd, const char *onto, struct err *e)
+{
+	/* onto may be a link of /proc/self/fd */
+	if (move_mount(fd, "", AT_FDCWD, onto, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS) < 0)
+		return err_set(e, -errno, "cannot mount anything over %s: %m", onto);
+	return 0;
+}
+
+void mounts_unescape(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; to++) {
+		unsigned int byte;
+
+		if (from[0] == '\\' && sscanf(from + 1, "%3o", &byte) == 1) {
+			*to = (char)byte;
+			from += 4;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = 0;
+}
+
+int mounts_find(pid_t pid, void (*each)(void *owner, const char *path), void *owner, struct err *e)
+{
+	char name[64], line[2 * PATH_MAX + 512], root[PATH_MAX], where[PATH_MAX], type[64], source[64];
+	FILE *f;
+
+	snprintf(name, sizeof(name), "/proc/%d/mountinfo", (int)pid);
+	f = fopen(name, "re");
+	if (!f)
+		return err_set(e, -errno, "cannot read %s: %m", name);
+	while (fgets(line, sizeof(line), f)) {
+		const char *dash = strstr(line, " - ");
+
+		/* id parent device root where options ... - type source options; as a whole it covers nothing */
+		if (!dash || sscanf(dash, " - %63s %63s", type, source) != 2 || strcmp(type, "tmpfs") != 0 ||
+		    strcmp(source, SOURCE) != 0 || sscanf(line, "%*s %*s %*s %4095s %4095s", root, where) != 2 ||
+		    strcmp(root, "/") == 0)
+			continue;
+		mounts_unescape(where);
+		each(owner, where);
+	}
+	fclose(f);
 	return 0;
 }

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `mitm-bpf trust PID`: the CA merged into what a running process trusts, when it lives in a mount namespace of its
+ * own, as in a container. Everybody in that namespace sees it, and nobody outside. The mounts stay when we end.
+ * Thread: of a process that has only one, and that ends afterwards.
+ */
+#pragma once
+
+#include <sys/types.h>
+
+#include "master/settings.h"
+
+/* undo: takes the mounts away again. Says what was done on standard output. Returns the exit status. */
+int trust_target(const struct settings *s, pid_t pid, bool undo);
