@@ -531,6 +531,22 @@ def test_signals(w):
     same(re.findall(r"\t(\w+)", done.well()), ["0" * 16] * 2, "what is ignored, and blocked")
 
 
+def test_signal_before_start(w):
+    """a signal ends it also while the proxy cannot start; the command is not run then"""
+    fifo, out = os.path.join(w.tmp, "fifo"), os.path.join(w.tmp, "must-not-be")
+    os.mkfifo(fifo)
+    process = Run(w).start("touch", out, env=environment(SSLKEYLOGFILE=fifo))
+    time.sleep(0.7)
+    check(process.poll() is None, "it does not wait for the proxy")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    same(wait_status(process), -signal.SIGTERM, "the status")
+    os.close(reader)
+    check(not os.path.exists(out), "the command was run")
+    same(groups(w), [], "cgroups that are left")
+
+
 class Terminal:
     """A shell with job control on a terminal of its own."""
 

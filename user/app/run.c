@@ -42,6 +42,7 @@ struct run {
 	struct strbuf told;              /* by the proxy; see run_command.h */
 	bool started;                    /* the command was let go */
 	int status;                      /* of the command, as waitpid() says */
+	int given_up;                    /* the signal that came before the command was let go; 0: none */
 	int64_t ended_ns;                /* when the command did */
 	int pushed;                      /* how often the proxy was told to end since */
 };
@@ -339,6 +340,12 @@ static void on_signal(struct run *r, const struct signalfd_siginfo *info)
 			kill(r->proxy, SIGTERM);
 		return;
 	}
+	if (!r->started && (number == SIGINT || number == SIGTERM || number == SIGQUIT || number == SIGHUP)) {
+		/* The command waits, with these blocked, for a proxy that may never come. */
+		r->given_up = number;
+		kill(r->command, SIGKILL);
+		return;
+	}
 	if (info->ssi_code == SI_KERNEL)
 		return;
 	kill(r->command, number);
@@ -387,11 +394,11 @@ static int leave(struct run *r)
 	sigset_t one;
 	int number;
 
-	if (!r->started)
+	if (!r->started && !r->given_up)
 		return RUN_FAILED;
-	if (WIFEXITED(r->status))
+	if (!r->given_up && WIFEXITED(r->status))
 		return WEXITSTATUS(r->status);
-	number = WTERMSIG(r->status);
+	number = r->given_up ? r->given_up : WTERMSIG(r->status);
 	setrlimit(RLIMIT_CORE, &none);
 	signal(number, SIG_DFL);
 	sigemptyset(&one);
