@@ -621,7 +621,7 @@ def test_interactive_shell(w):
     """an interactive shell as the command has the terminal to itself, job control included"""
     t = Terminal(w)
     t.type(" ".join(Run(w).words) + " -- env PS1='inner> ' bash --norc --noprofile -i\n")
-    t.expect("inner> ")
+    t.expect(r"\ninner> ")
     t.type("sleep 30\n")
     time.sleep(0.5)
     t.type("\x1a")
