@@ -345,9 +345,11 @@ def test_users_bundles(w):
 def test_whole_tree(w):
     """the whole tree, a daemon that forked twice included, and nothing beside it"""
     o, run = origin(w), Run(w)
-    outside = w.start("sh", "-c", f"sleep 0.5; curl -sS --cacert {w.certificates.ca} {o.url('/outside')}",
-                      env=environment())
+    started = os.path.join(w.tmp, "started")
+    outside = w.start("sh", "-c", f"until [ -e {started} ]; do sleep 0.1; done; "
+                      f"curl -sS --cacert {w.certificates.ca} {o.url('/outside')}", env=environment())
     code = f"""
+        touch {started}
         (setsid sh -c 'sleep 1; curl -sS {o.url("/daemon")} >/dev/null' </dev/null >/dev/null 2>&1 &)
         sh -c 'curl -sS {o.url("/child")} >/dev/null; true'
         sleep 2
@@ -362,9 +364,10 @@ def test_no_cgroup(w):
     """where no cgroup can be made, the command's process id and its descendants, and nobody else in its group"""
     o, run = origin(w), Run(w, "--cgroup", w.cgroup)
     read_only = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
-    beside = w.start("sh", "-c", f"sleep 1; curl -sS --cacert {w.certificates.ca} {o.url('/beside')}",
-                     env=environment())
-    command = run.command("sh", "-c", f"(sh -c 'sleep 1; curl -sS {o.url('/child')}' &) ; sleep 2")
+    started = os.path.join(w.tmp, "started-too")
+    beside = w.start("sh", "-c", f"until [ -e {started} ]; do sleep 0.1; done; "
+                     f"curl -sS --cacert {w.certificates.ca} {o.url('/beside')}", env=environment())
+    command = run.command("sh", "-c", f"touch {started}; (sh -c 'sleep 1; curl -sS {o.url('/child')}' &) ; sleep 2")
     done = w.run("unshare", "-m", "sh", "-c", read_only, w.cgroup, *command, env=environment(), timeout=30)
     contains(done.well(), "the origin's answer to /child")
     same(beside.communicate(timeout=15)[0], b"the origin's answer to /beside\n", "who is in the same group")
