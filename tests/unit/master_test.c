@@ -298,7 +298,7 @@ static void the_store_drops_the_oldest_and_says_so_once(void **state)
 {
 	const int64_t second = 1000000000;
 	uint32_t order = 0;
-	struct flow_store *s = flow_store_new(10000, count_drop, &order);
+	struct flow_store *s = flow_store_new(10000, UINT64_MAX, count_drop, &order);
 
 	(void)state;
 	for (uint32_t i = 0; i < 50; i++) {

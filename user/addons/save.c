@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The flow file on disk. The flows that come together are one write(2), so whatever ends the program the file holds
- * whole flows; a write that the disk cut short is taken back to the last of them. Nothing goes on unrecorded: a flow
+ * whole flows, unless the last has bodies that are not in memory: those are copied a piece at a time, and whoever
+ * appends later cuts off what is not whole. A write that the disk cut short is taken back to the last of them. Nothing goes on unrecorded: a flow
  * that cannot be written ends the program.
  */
 #include "addons/save.h"
@@ -32,6 +33,7 @@ struct save {
 	time_t opened_at;                /* when the pattern was last looked at */
 	struct flow_file_writer writer;
 	struct strbuf together;          /* whole flows that are not written yet */
+	char *piece;                     /* of a flow that is not all in memory; made with the first of those */
 };
 
 static int expand_home(const char *path, struct strbuf *out)
@@ -164,7 +166,7 @@ static size_t whole_flows(struct str bytes, size_t written)
 }
 
 /* Nothing of a flow is better than a part of it: the next reader would stop at the part. */
-static int take_back(struct save *s, size_t part, int code, struct err *e)
+static int take_back(struct save *s, uint64_t part, int code, struct err *e)
 {
 	struct stat st;
 	bool mended = fstat(s->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= (off_t)part &&
@@ -201,14 +203,59 @@ static int save_pause(struct addon *a, struct err *e)
 	return ret;
 }
 
+/* The file that a body waits in cannot be read any more. */
+static int cannot_read(struct save *s, uint64_t part, int code, struct err *e)
+{
+	char why[ERR_TEXT_MAX];
+
+	take_back(s, part, code, e);
+	memcpy(why, e->text, sizeof(why));
+	return err_set(e, code, "A captured body cannot be read back from its temporary file. %.400s", why);
+}
+
+/* A flow of which something is not in memory. */
+static int copy_flow(struct save *s, struct err *e)
+{
+	struct flow_file_walk walk = { 0 };
+	uint64_t done = 0;
+	struct str piece;
+
+	if (!s->piece)
+		s->piece = mem_alloc(FLOW_FILE_PIECE);
+	if (!s->piece)
+		return err_set(e, -ENOMEM, "Error writing flows to %s: out of memory", s->path);
+	for (;;) {
+		int ret = flow_file_next(&s->writer, &walk, s->piece, &piece);
+		size_t written = 0;
+
+		if (ret < 0)
+			return cannot_read(s, done, ret, e);
+		if (!piece.len)
+			return 0;
+		while (written < piece.len) {
+			ssize_t part = write(s->fd, piece.ptr + written, piece.len - written);
+
+			if (part < 0 && errno == EINTR)
+				continue;
+			if (part <= 0)
+				return take_back(s, done + written, part < 0 ? -errno : -ENOSPC, e);
+			written += (size_t)part;
+		}
+		done += piece.len;
+	}
+}
+
 /* A flow that is large goes out as it is, behind those that came before it. */
 static int take_flow(struct save *s, struct err *e)
 {
 	struct str bytes = tnet_written(&s->writer.out);
-	int ret = s->together.len + bytes.len > TOGETHER_MAX ? save_pause(&s->base, e) : 0;
+	bool absent = s->writer.out.absent_count;
+	int ret = absent || s->together.len + bytes.len > TOGETHER_MAX ? save_pause(&s->base, e) : 0;
 
 	if (ret < 0)
 		return ret;
+	if (absent)
+		return copy_flow(s, e);
 	if (bytes.len > TOGETHER_MAX)
 		return write_flows(s, bytes, e);
 	strbuf_add(&s->together, bytes.ptr, bytes.len);
@@ -257,6 +304,7 @@ static void save_free(struct addon *a)
 		close(s->fd);
 	flow_file_writer_fini(&s->writer);
 	strbuf_fini(&s->together);
+	mem_free(s->piece);
 	mem_free(s->pattern);
 	mem_free(s);
 }

@@ -35,6 +35,7 @@
 #include "steer/steer.h"
 #include "worker/leaf_store.h"
 #include "worker/refusal_store.h"
+#include "worker/spill_store.h"
 #include "worker/worker.h"
 
 #define WORKERS_MAX 256
@@ -58,6 +59,7 @@ struct program {
 	struct client_certs *client_certs;
 	struct refusal_store *refusals;
 	int keylog_fd;
+	struct spill_store *spills;
 	struct worker *workers[WORKERS_MAX];
 	uint32_t worker_count;
 };
@@ -305,12 +307,34 @@ static uint64_t sockets_max(uint32_t workers)
 	return MAX((limit.rlim_cur > kept ? limit.rlim_cur - kept : 0) / workers, UINT64_C(2));
 }
 
+/* Without a folder that was asked for there is no start; without any, bodies end where memory does. */
+static int open_spills(struct program *p, struct err *e)
+{
+	const char *said = settings_text(p->settings, "body_disk_folder");
+	uint64_t bytes_max = settings_size(p->settings, "body_disk_max");
+	char *folder = said ? path_expand(said) : NULL;
+	int ret;
+
+	if (!bytes_max)
+		return 0;
+	if (said && !folder)
+		return err_set(e, -ENOMEM, "out of memory");
+	ret = spill_store_new(&p->spills, folder, bytes_max, e);
+	mem_free(folder);
+	if (ret == 0 || said)
+		return ret;
+	log_line(LOG_WARN, "program", "%s. Of captured bodies only the first body_memory_max bytes are kept.", e->text);
+	return 0;
+}
+
 static int start_workers(struct program *p, struct err *e)
 {
 	struct worker_config config = {
 		.count = wanted_workers(p),
 		.io = wanted_io(p),
 		.options = &p->options,
+		.spills = p->spills,
+		.body_memory_max = settings_size(p->settings, "body_memory_max"),
 		.steer = p->steer,
 		.mark = p->steer ? steer_mark() : 0,
 		.leaves = leaf_store_source(p->leaves),
@@ -328,6 +352,7 @@ static int start_workers(struct program *p, struct err *e)
 	int ret = 0;
 
 	config.sockets_max = sockets_max(config.count);
+	config.open_max = MAX(settings_size(p->settings, "flow_memory_max") / 2 / config.count, UINT64_C(1) << 20);
 	if (RAND_bytes(config.ticket_keys, sizeof(config.ticket_keys)) != 1)
 		return err_set(e, -EIO, "no random numbers for TLS ticket keys");
 	for (uint32_t i = 0; i < config.count && ret == 0; i++) {
@@ -402,6 +427,8 @@ static int program_up(struct program *p, struct err *e)
 	if (ret == 0)
 		ret = make_master(p, true, e);
 	if (ret == 0)
+		ret = open_spills(p, e);
+	if (ret == 0)
 		ret = start_workers(p, e);
 	if (ret == 0)
 		ret = servers_run(p->servers, p->workers, p->worker_count, e);
@@ -428,6 +455,7 @@ static void program_down(struct program *p)
 	if (p->keylog_fd >= 0)
 		close(p->keylog_fd);
 	master_free(p->master);
+	spill_store_free(p->spills);
 	for (int i = 0; i < ADDONS; i++)
 		if (p->addons[i])
 			p->addons[i]->ops->free(p->addons[i]);

@@ -219,6 +219,26 @@ void chain_drop(struct chain *c, size_t len)
 		c->first = 0;
 }
 
+void chain_cut(struct chain *c, size_t len)
+{
+	BUG_ON(len > c->len);
+	while (c->len > len) {
+		struct slice *s = chain_at(c, c->count - 1);
+		size_t more = c->len - len;
+
+		if (more < s->len) {
+			s->len -= (uint32_t)more;
+			c->len -= more;
+			return;
+		}
+		c->len -= s->len;
+		slice_put(*s);
+		c->count--;
+	}
+	if (c->count == 0)
+		c->first = 0;
+}
+
 int chain_move(struct chain *c, struct chain *from, size_t len)
 {
 	int ret;

@@ -101,6 +101,9 @@ int chain_share(struct chain *c, const struct chain *from, size_t len) __must_ch
 /* Drops the first len bytes (len <= c->len). */
 void chain_drop(struct chain *c, size_t len);
 
+/* Keeps the first len bytes (len <= c->len). */
+void chain_cut(struct chain *c, size_t len);
+
 /* Moves the first len bytes of from to the end of c. */
 int chain_move(struct chain *c, struct chain *from, size_t len) __must_check;
 

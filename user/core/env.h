@@ -9,6 +9,7 @@
 #include "core/options.h"
 #include "flow/conn.h"
 
+struct capture;                          /* flow/capture.h: where captured bytes go */
 struct conn;
 struct tls_env;                          /* layers/tls_env.h: contexts, leaves, sessions of this worker */
 
@@ -16,6 +17,7 @@ struct env {
 	struct slab_pool *slabs;
 	const struct options *options;
 	struct tls_env *tls;
+	struct capture *capture;         /* NULL: everything stays in memory */
 	uint32_t worker;
 	uint64_t notify_hooks, block_hooks;      /* sets of hook_bit(): who must be told; who must be asked */
 	uint64_t whole_hooks;                    /* of those, where somebody who is asked wants the whole body */

@@ -69,6 +69,7 @@ enum {
 	PAUSE_MASTER = 4,                /* the ring to the master is full */
 	PAUSE_LAYER = 8,                 /* the layer has no use for more bytes now (pipelining) */
 	PAUSE_TUNNEL = 16,               /* a tunnel below the layer waits for its own answers to drain */
+	PAUSE_CAPTURE = 64,              /* what was captured of it waits to be written to a file */
 };
 
 struct layer_ops {

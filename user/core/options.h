@@ -38,7 +38,7 @@ struct options {
 	int64_t tcp_timeout_ns;          /* without any event on either side */
 	int64_t connect_timeout_ns;      /* per upstream connection, all addresses together */
 	int64_t http2_ping_keepalive_ns; /* an idle upstream connection of HTTP/2 is pinged; 0: it is not */
-	uint64_t body_capture_max;       /* bytes kept of one body; the rest passes and is counted */
+	uint64_t body_capture_max;       /* bytes kept of one body or log; the rest passes and is counted */
 	uint64_t body_size_limit;        /* 0: none */
 	uint64_t stream_large_bodies;    /* larger ones are not waited for, nor kept; 0: none */
 	const char *upstream_auth;       /* "user:password" for the proxy or server behind us; NULL: none */

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/mem.h"
+#include "flow/capture.h"
 
 /* Keeping a slab alive for less than this costs more than the copy. */
 #define SHARE_MIN (BUF_SLAB_SIZE / 4)
@@ -30,8 +31,10 @@ static void websocket_fini(struct websocket_flow *w)
 {
 	for (uint32_t i = 0; w && i < w->count; i++)
 		chain_clear(&w->messages[i].data);
-	if (w)
-		chain_clear(&w->unkept.data);
+	if (!w)
+		return;
+	chain_clear(&w->unkept.data);
+	rest_fini(&w->rest);
 }
 
 void flow_free(struct flow *f)
@@ -42,18 +45,24 @@ void flow_free(struct flow *f)
 		f->orphan = true;
 		return;
 	}
-	for (struct flow_discarded *d = f->discarded; d; d = d->next)
+	for (struct flow_discarded *d = f->discarded; d; d = d->next) {
 		chain_clear(&d->data);
+		rest_fini(&d->rest);
+	}
+	capture_release(f);
 	switch (f->type) {
 	case FLOW_HTTP:
 		chain_clear(&f->http.request.base.body.data);
 		chain_clear(&f->http.response.base.body.data);
+		rest_fini(&f->http.request.base.body.rest);
+		rest_fini(&f->http.response.base.body.rest);
 		websocket_fini(f->http.messages);
 		break;
 	case FLOW_TCP:
 	case FLOW_UDP:
 		for (uint32_t i = 0; i < f->tcp.count; i++)
 			chain_clear(&f->tcp.messages[i].data);
+		rest_fini(&f->tcp.rest);
 		break;
 	case FLOW_DNS:
 		break;
@@ -111,18 +120,63 @@ size_t flow_bytes(const struct flow *f)
 	case FLOW_HTTP:
 		bytes += chain_bytes(&f->http.request.base.body.data);
 		bytes += chain_bytes(&f->http.response.base.body.data);
+		bytes += chain_bytes(&f->http.request.base.body.rest.tail);
+		bytes += chain_bytes(&f->http.response.base.body.rest.tail);
 		for (uint32_t i = 0; f->http.messages && i < f->http.messages->count; i++)
 			bytes += chain_bytes(&f->http.messages->messages[i].data);
+		bytes += f->http.messages ? chain_bytes(&f->http.messages->rest.tail) : 0;
 		break;
 	case FLOW_TCP:
 	case FLOW_UDP:
 		for (uint32_t i = 0; i < f->tcp.count; i++)
 			bytes += chain_bytes(&f->tcp.messages[i].data);
+		bytes += chain_bytes(&f->tcp.rest.tail);
 		break;
 	case FLOW_DNS:
 		break;
 	}
 	return bytes;
+}
+
+static uint64_t disk_bytes(const struct rest *r)
+{
+	return r->spill ? r->spill->len : 0;
+}
+
+uint64_t flow_disk_bytes(const struct flow *f)
+{
+	const struct http_flow *h = &f->http;
+
+	if (f->type == FLOW_HTTP)
+		return disk_bytes(&h->request.base.body.rest) + disk_bytes(&h->response.base.body.rest) +
+		       (h->messages ? disk_bytes(&h->messages->rest) : 0);
+	return f->type == FLOW_DNS ? 0 : disk_bytes(&f->tcp.rest);
+}
+
+int body_load(const struct body *b, size_t max, char **out, size_t *len)
+{
+	size_t beginning = b->data.len, got = 0;
+	uint64_t all;
+	char *bytes;
+	int ret;
+
+	rest_wait(&b->rest);
+	all = body_kept(b);
+	if (all > max)
+		return -EFBIG;
+	bytes = mem_alloc((size_t)all + 1);
+	if (!bytes)
+		return -ENOMEM;
+	chain_peek(&b->data, 0, bytes, beginning);
+	ret = rest_read(&b->rest, 0, bytes + beginning, (size_t)all - beginning, &got);
+	if (ret < 0) {
+		mem_free(bytes);
+		return ret;
+	}
+	*len = beginning + got;
+	bytes[*len] = 0;
+	*out = bytes;
+	return 0;
 }
 
 int flow_header_add(struct flow *f, struct headers *h, struct str name, struct str value)
@@ -192,6 +246,20 @@ int flow_capture(struct flow *f, struct body *b, const struct chain *data, size_
 	return b->missing ? 0 : capture(f, &b->data, &b->spare, data, room);
 }
 
+static int tcp_push(struct flow *f, struct tcp_message *m, int ret)
+{
+	struct tcp_flow *t = &f->tcp;
+
+	if (ret == 0)
+		ret = arena_grow(&f->arena, &t->messages, &t->cap, t->count + 1, sizeof(*m));
+	if (ret < 0) {
+		chain_clear(&m->data);
+		return ret;
+	}
+	t->messages[t->count++] = *m;
+	return 0;
+}
+
 int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, struct stamp at, size_t room)
 {
 	struct tcp_flow *t = &f->tcp;
@@ -204,17 +272,19 @@ int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, str
 		t->dropped += data->len;
 		return 0;
 	}
-	ret = arena_grow(&f->arena, &t->messages, &t->cap, t->count + 1, sizeof(m));
-	if (ret == 0)
-		ret = capture(f, &m.data, &spare, data, keep);
-	if (ret < 0) {
-		chain_clear(&m.data);
-		t->dropped += data->len;
-		return ret;
-	}
-	t->dropped += data->len - keep;
-	t->messages[t->count++] = m;
-	return 0;
+	ret = tcp_push(f, &m, capture(f, &m.data, &spare, data, keep));
+	t->slices += ret == 0 ? m.data.count : 0;
+	t->dropped += data->len - (ret == 0 ? keep : 0);
+	return ret;
+}
+
+int flow_tcp_show(struct flow *f, bool from_client, const struct chain *data, struct stamp at)
+{
+	struct tcp_message m = { .from_client = from_client, .at = at };
+	int ret = tcp_push(f, &m, chain_share(&m.data, data, data->len));
+
+	f->tcp.dropped += ret < 0 ? data->len : 0;
+	return ret;
 }
 
 int flow_websocket_add(struct flow *f, const struct websocket_message *m, const struct chain *data, size_t room)
@@ -237,6 +307,7 @@ int flow_websocket_add(struct flow *f, const struct websocket_message *m, const 
 	if (ret == 0)
 		ret = room ? capture(f, &w->current->data, &spare, data, keep)
 			   : chain_share(&w->current->data, data, data->len);
+	w->slices += w->current == &w->unkept ? 0 : w->current->data.count;
 	w->lost += data->len - (ret == 0 ? keep : 0);
 	return ret;
 }

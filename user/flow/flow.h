@@ -9,22 +9,30 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "flow/conn.h"
+#include "flow/spill.h"
 #include "wire/headers.h"
 
 enum flow_type { FLOW_HTTP, FLOW_TCP, FLOW_UDP, FLOW_DNS };
 
-/* A captured body. total counts what passed; data holds its beginning, up to the capture limit. */
+/* A captured body. total counts what passed; data holds its beginning, rest what follows, up to the capture limit. */
 struct body {
 	struct chain data;
+	struct rest rest;
 	uint64_t total;
 	uint32_t spare;                  /* flow_capture()'s: room behind the last copied piece */
 	bool missing;                    /* not kept at all (mitmproxy's content none) */
 	bool changed;                    /* a hook's to set: data is sent instead of what came */
 };
 
+/* As far as is known: a write to its file may fail later. rest_wait(&b->rest) before this makes it certain. */
+static inline uint64_t body_kept(const struct body *b)
+{
+	return b->data.len + rest_len(&b->rest);
+}
+
 static inline bool body_truncated(const struct body *b)
 {
-	return !b->missing && b->total > b->data.len;
+	return !b->missing && b->total > body_kept(b);
 }
 
 struct http_message {
@@ -62,6 +70,8 @@ struct websocket_message {
 struct websocket_flow {
 	struct websocket_message *messages;      /* in the arena */
 	uint32_t count, cap;
+	uint32_t slices;                 /* of the messages' data */
+	struct rest rest;                /* the messages after those, as a flow file has them */
 	uint64_t lost;                   /* bytes that passed and are not kept */
 	struct websocket_message *current;       /* in a websocket_message hook: the one it is about */
 	struct websocket_message unkept; /* current, when there was no room to keep it */
@@ -96,6 +106,8 @@ struct tcp_message {
 struct tcp_flow {
 	struct tcp_message *messages;    /* in the arena */
 	uint32_t count, cap;
+	uint32_t slices;                 /* of the messages' data */
+	struct rest rest;                /* the messages after those, as a flow file has them */
 	uint64_t dropped;                /* bytes that passed after the capture limit and are not kept */
 };
 
@@ -117,6 +129,8 @@ struct flow {
 	struct arena arena;
 	uint32_t worker;                 /* index of the worker that frees it */
 	size_t bytes_kept;               /* the owner's: what it counted for this flow */
+	struct capture *capture;         /* what counts it as open; NULL: nothing does */
+	size_t open_bytes;               /* what was counted there */
 	uint8_t id[16];
 	struct str odd_id;               /* from a file whose id is no UUID; none: id counts */
 	struct conn_record *client, *server;
@@ -144,6 +158,7 @@ struct flow {
 struct flow_discarded {
 	struct flow_discarded *next;
 	struct chain data;
+	struct rest rest;
 };
 
 /* Adds a reference of its own to client and to server; the caller keeps its. NULL when memory is out. */
@@ -164,6 +179,15 @@ void flow_return(struct flow *f);
  */
 size_t flow_bytes(const struct flow *f);
 
+/* Bytes that the flow has in files. Thread: any that owns the flow. */
+uint64_t flow_disk_bytes(const struct flow *f);
+
+/*
+ * The whole of what is kept of a body, terminated, for who cannot take it in pieces; mem_free() it. Returns 0; -EFBIG
+ * when it is more than max; -ENOMEM; or why its file cannot be read. Thread: any that owns the flow.
+ */
+int body_load(const struct body *b, size_t max, char **out, size_t *len) __must_check;
+
 /* Copies both texts into the flow's arena. */
 int flow_header_add(struct flow *f, struct headers *h, struct str name, struct str value) __must_check;
 
@@ -175,6 +199,8 @@ int flow_header_add(struct flow *f, struct headers *h, struct str name, struct s
 int flow_capture(struct flow *f, struct body *b, const struct chain *data, size_t room) __must_check;
 /* One message of up to room bytes; what is beyond room is counted as dropped, and so is everything when it fails. */
 int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, struct stamp at, size_t room) __must_check;
+/* The whole message, shared rather than copied: it does not stay. */
+int flow_tcp_show(struct flow *f, bool from_client, const struct chain *data, struct stamp at) __must_check;
 
 /*
  * m's flags and time, and up to room bytes of data, become flow's messages->current: kept while there is room, else

@@ -91,18 +91,20 @@ int flow_set_status(struct flow *f, uint16_t status, struct str reason)
 }
 
 /* Puts bytes in the place of what *data holds. */
-static int replace(struct flow *f, struct chain *data, const void *bytes, size_t len)
+static int replace(struct flow *f, struct chain *data, struct rest *rest, const void *bytes, size_t len)
 {
 	struct flow_discarded *old = NULL;
 	struct str copy = arena_copy(&f->arena, (struct str){ len ? bytes : "", len });
 
 	if (len > UINT32_MAX || arena_copy_failed(copy))
 		return -ENOMEM;
-	if (data->count || data->heap) {
+	if (data->count || data->heap || (rest && rest_used(rest))) {
 		old = arena_zalloc(&f->arena, sizeof(*old));
 		if (!old)
 			return -ENOMEM;
 		old->data = chain_take(data);
+		if (rest)
+			old->rest = rest_take(rest);
 		old->next = f->discarded;
 		f->discarded = old;
 	}
@@ -124,7 +126,7 @@ int flow_set_body(struct flow *f, struct http_message *m, const void *bytes, siz
 	int ret = set_length(f, m, len);
 
 	if (ret == 0)
-		ret = replace(f, &m->body.data, bytes, len);
+		ret = replace(f, &m->body.data, &m->body.rest, bytes, len);
 	if (ret < 0)
 		return ret;
 	m->body.total = len;
@@ -165,7 +167,7 @@ int flow_set_message(struct flow *f, const void *bytes, size_t len)
 
 	if (!w && !t)
 		return -EINVAL;
-	ret = replace(f, w ? &w->data : &t->data, bytes, len);
+	ret = replace(f, w ? &w->data : &t->data, NULL, bytes, len);
 	if (ret < 0)
 		return ret;
 	if (w) {

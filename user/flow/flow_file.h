@@ -9,7 +9,8 @@
  *                                 the process that opened the client connection (pid 0 = unknown: none are written)
  *   mitm_bpf.request_body_bytes, mitm_bpf.response_body_bytes
  *                                 how long the body was when only its beginning, or nothing, was kept
- *   mitm_bpf.bytes_dropped        of a TCP flow: bytes that passed after the capture limit
+ *   mitm_bpf.bytes_dropped        of a TCP flow or WebSocket: bytes that passed and are not kept (the limit was
+ *                                 reached, or the disk full; then about as many)
  *   mitm_bpf.passed_through       of a TCP flow: why its TLS was not intercepted
  *   mitm_bpf.client_ja3, mitm_bpf.client_ja4
  *                                 of the client's ClientHello
@@ -49,8 +50,29 @@ struct flow_file_writer {
 	struct flow_file_record *records;        /* a table by identity; NULL: nothing is remembered yet */
 };
 
-/* Puts the flow in front of what w->out holds. Returns 0 or -ENOMEM. */
+/*
+ * Puts the flow in front of what w->out holds; waits for what is still on its way to the flow's files. What is in those
+ * is only referred to: the flow must stay until it is written out, by flow_file_next() when w->out.absent_count is not
+ * 0. Returns 0 or -ENOMEM.
+ */
 int flow_file_write(struct flow_file_writer *w, const struct flow *f) __must_check;
+
+/* Of one walk through what was written, front to back. {0} is the front. */
+struct flow_file_walk {
+	uint32_t absent;                 /* how many of those are behind us */
+	uint64_t done;                   /* of the next one */
+	size_t at;                       /* in what tnet_written() gives */
+};
+
+#define FLOW_FILE_PIECE (256u * 1024)
+
+/* The next piece, there or read into buffer (FLOW_FILE_PIECE bytes); an empty one is the end. Returns 0, or -errno of
+ * a file that cannot be read. */
+int flow_file_next(struct flow_file_writer *w, struct flow_file_walk *walk, char *buffer, struct str *piece) __must_check;
+
+/* One message as it stands in a flow's list. absent: its bytes are left out, whoever writes it out puts them in. */
+void flow_file_put_tcp_message(struct tnet_writer *w, const struct tcp_message *m, bool absent);
+void flow_file_put_websocket_message(struct tnet_writer *w, const struct websocket_message *m, bool absent);
 void flow_file_writer_fini(struct flow_file_writer *w);
 
 /* "01234567-89ab-…"; text has room for 37 bytes. */

@@ -151,15 +151,19 @@ static void put_body_total(struct tnet_writer *w, const char *key, const struct 
 	put_own_int(w, key, b->total, f->type == FLOW_HTTP && b->total && (b->missing || body_truncated(b)));
 }
 
-static uint64_t websocket_lost(const struct flow *f)
+/* Of messages, kept in memory or on their way to a file that took no more. */
+static uint64_t dropped(const struct flow *f)
 {
-	return f->type == FLOW_HTTP && f->http.messages ? f->http.messages->lost : 0;
+	const struct websocket_flow *w = f->type == FLOW_HTTP ? f->http.messages : NULL;
+
+	if (f->type == FLOW_TCP || f->type == FLOW_UDP)
+		return f->tcp.dropped + rest_lost(&f->tcp.rest);
+	return w ? w->lost + rest_lost(&w->rest) : 0;
 }
 
 static void put_own_metadata(struct tnet_writer *w, const struct flow *f, const struct own_metadata *own)
 {
 	const struct process *p = &(f->client ? f->client : &no_record)->process;
-	bool stream = f->type == FLOW_TCP || f->type == FLOW_UDP;
 
 	switch (own->kind) {
 	case OWN_PID:
@@ -187,8 +191,7 @@ static void put_own_metadata(struct tnet_writer *w, const struct flow *f, const 
 		put_body_total(w, own->key, f, &f->http.response.base.body);
 		break;
 	case OWN_DROPPED:
-		put_own_int(w, own->key, stream ? f->tcp.dropped : websocket_lost(f),
-			    stream ? f->tcp.dropped : websocket_lost(f));
+		put_own_int(w, own->key, dropped(f), dropped(f));
 		break;
 	}
 }
@@ -226,38 +229,61 @@ static void put_metadata(struct flow_file_writer *writer, const struct flow *f)
 	tnet_close(w, dict);
 }
 
+static void put_content(struct tnet_writer *w, const struct chain *data, bool absent)
+{
+	static const struct chain nothing;
+
+	if (absent)
+		tnet_put_chain_and(w, &nothing, data, data->len);
+	else
+		tnet_put_chain(w, data);
+}
+
+void flow_file_put_tcp_message(struct tnet_writer *w, const struct tcp_message *m, bool absent)
+{
+	size_t message = tnet_open(w, ']');
+
+	put_stamp(w, m->at, FIELD_STAMP);
+	put_content(w, &m->data, absent);
+	tnet_put_bool(w, m->from_client);
+	tnet_close(w, message);
+}
+
+static void put_rest(struct tnet_writer *w, const struct rest *r)
+{
+	tnet_put_absent(w, r, rest_len(r));
+}
+
 static void put_messages(struct tnet_writer *w, const struct tcp_flow *t)
 {
 	size_t list = tnet_open(w, ']');
 
-	for (uint32_t i = t->count; i--;) {
-		const struct tcp_message *m = &t->messages[i];
-		size_t message = tnet_open(w, ']');
-
-		put_stamp(w, m->at, FIELD_STAMP);
-		tnet_put_chain(w, &m->data);
-		tnet_put_bool(w, m->from_client);
-		tnet_close(w, message);
-	}
+	put_rest(w, &t->rest);
+	for (uint32_t i = t->count; i--;)
+		flow_file_put_tcp_message(w, &t->messages[i], false);
 	tnet_close(w, list);
+}
+
+void flow_file_put_websocket_message(struct tnet_writer *w, const struct websocket_message *m, bool absent)
+{
+	size_t message = tnet_open(w, ']');
+
+	tnet_put_bool(w, m->injected);
+	tnet_put_bool(w, m->dropped);
+	put_stamp(w, m->at, FIELD_STAMP);
+	put_content(w, &m->data, absent);
+	tnet_put_bool(w, m->from_client);
+	tnet_put_int(w, m->text ? 1 : 2);
+	tnet_close(w, message);
 }
 
 static void put_websocket_messages(struct tnet_writer *w, const struct websocket_flow *ws)
 {
 	size_t list = tnet_open(w, ']');
 
-	for (uint32_t i = ws->count; i--;) {
-		const struct websocket_message *m = &ws->messages[i];
-		size_t message = tnet_open(w, ']');
-
-		tnet_put_bool(w, m->injected);
-		tnet_put_bool(w, m->dropped);
-		put_stamp(w, m->at, FIELD_STAMP);
-		tnet_put_chain(w, &m->data);
-		tnet_put_bool(w, m->from_client);
-		tnet_put_int(w, m->text ? 1 : 2);
-		tnet_close(w, message);
-	}
+	put_rest(w, &ws->rest);
+	for (uint32_t i = ws->count; i--;)
+		flow_file_put_websocket_message(w, &ws->messages[i], false);
 	tnet_close(w, list);
 }
 
@@ -420,7 +446,7 @@ static void put_part(struct flow_file_writer *w, enum part_kind part, const void
 		if (m->body.missing)
 			tnet_put_none(out);
 		else
-			tnet_put_chain(out, &m->body.data);
+			tnet_put_chain_and(out, &m->body.data, &m->body.rest, rest_len(&m->body.rest));
 		return;
 	case PART_VERSION:
 		tnet_put_int(out, FLOW_FILE_VERSION);
@@ -522,8 +548,50 @@ static void put_field(struct flow_file_writer *w, const struct field *field, con
 	}
 }
 
+/* From here on it is certain how much of each there is. */
+static void wait_for_files(const struct flow *f)
+{
+	if (f->type == FLOW_HTTP) {
+		rest_wait(&f->http.request.base.body.rest);
+		rest_wait(&f->http.response.base.body.rest);
+		if (f->http.messages)
+			rest_wait(&f->http.messages->rest);
+	} else if (f->type != FLOW_DNS) {
+		rest_wait(&f->tcp.rest);
+	}
+}
+
+int flow_file_next(struct flow_file_writer *w, struct flow_file_walk *walk, char *buffer, struct str *piece)
+{
+	const struct tnet_writer *out = &w->out;
+	const struct tnet_absent *a = NULL;
+	struct str there = tnet_written(out);
+	size_t end = there.len, got;
+	int ret;
+
+	if (walk->absent < out->absent_count) {
+		a = &out->absent[out->absent_count - 1 - walk->absent];
+		end -= a->behind;
+	}
+	*piece = (struct str){ there.ptr + walk->at, end - walk->at };
+	walk->at = end;
+	if (piece->len || !a)
+		return 0;
+	ret = rest_read(a->where, walk->done, buffer, (size_t)MIN((uint64_t)FLOW_FILE_PIECE, a->len - walk->done), &got);
+	if (ret == 0 && got == 0)
+		return -EIO;
+	*piece = (struct str){ buffer, got };
+	walk->done += got;
+	if (walk->done == a->len) {
+		walk->absent++;
+		walk->done = 0;
+	}
+	return ret;
+}
+
 int flow_file_write(struct flow_file_writer *w, const struct flow *f)
 {
+	wait_for_files(f);
 	put_shape(w, &shape_flow[f->type], f);
 	return w->out.failed ? -ENOMEM : 0;
 }

@@ -190,6 +190,7 @@ struct http_stream {
 	bool request_headers_sent, response_headers_sent;
 	bool request_paused, response_paused;            /* as the codecs know it */
 	bool upstream_over, client_over;                 /* over the high-water mark */
+	bool request_behind, response_behind;            /* what was captured waits to be written to a file */
 	uint32_t queued_request, queued_response;        /* body events in the queue */
 	bool retried, ended;
 	bool answered;                   /* the response is ours and in the flow: nobody else is asked */

@@ -78,6 +78,7 @@ static int reframe(struct http_stream *s)
 	if (ret == 0 && s->coding.ptr)
 		ret = headers_set(&m->headers, a, STR("transfer-encoding"), s->coding);
 	chain_clear(&m->body.data);
+	rest_fini(&m->body.rest);
 	m->body = (struct body){ 0 };
 	return ret;
 }

@@ -288,7 +288,7 @@ bool stream_retry(struct http_stream *s, const struct http_event *ev)
 
 	if (s->retried || s->ended || s->response != MESSAGE_HEAD)
 		return false;
-	if (ev->refused ? body_truncated(&r->base.body) || r->base.body.missing
+	if (ev->refused ? body_truncated(&r->base.body) || r->base.body.missing || rest_len(&r->base.body.rest)
 			: !ev->retriable || !safe || s->request != MESSAGE_DONE || r->base.body.total)
 		return false;
 	/* refused: nothing was done with it, whatever it is; what was sent of its body is in the flow */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "flow/capture.h"
 #include "layers/http_stream_impl.h"
 
 void stream_send_up(struct http_stream *s, struct http_event ev)
@@ -29,8 +30,10 @@ void stream_send_down(struct http_stream *s, struct http_event ev)
 static void update_pause(struct http_stream *s)
 {
 	/* what a codec reads of a message that is not over goes into the flow: not while somebody else has that */
-	bool request = s->queued_request || s->upstream_over || (s->lent && s->asked != HOOK_REQUEST);
-	bool response = s->queued_response || s->client_over || (s->lent && s->asked != HOOK_RESPONSE);
+	bool request = s->queued_request || s->upstream_over || s->request_behind ||
+		       (s->lent && s->asked != HOOK_REQUEST);
+	bool response = s->queued_response || s->client_over || s->response_behind ||
+			(s->lent && s->asked != HOOK_RESPONSE);
 
 	if (request != s->request_paused && !s->ended) {
 		s->request_paused = request;
@@ -127,19 +130,41 @@ void stream_maybe_finish(struct http_stream *s)
 
 /* --- bodies ---------------------------------------------------------------------------------------------------- */
 
-static size_t room(const struct http_stream *s, const struct body *b)
+/* The disk is behind: the sender waits, and we look again in a moment. */
+static void look_behind(struct http_stream *s)
 {
-	uint64_t max = b->missing ? 0 : stream_options(s)->body_capture_max;
+	const struct http_flow *h = s->flow ? &s->flow->http : NULL;
 
-	return b->data.len >= max ? 0 : (size_t)(max - b->data.len);
+	s->request_behind = h && capture_behind(&h->request.base.body.rest);
+	s->response_behind = h && capture_behind(&h->response.base.body.rest);
+	if (s->request_behind || s->response_behind)
+		layer_wakeup(&s->base, CAPTURE_LOOK_NS);
+}
+
+static void say_truncated(struct http_stream *s, bool request)
+{
+	const struct http_request *r = &s->flow->http.request;
+
+	layer_log(&s->base, LOG_INFO, "The flow does not keep all of the %s %.*s: body_capture_max, or the room for "
+		  "bodies, is used up.", request ? "request to" : "response from", (int)MIN(r->host.len, (size_t)255),
+		  r->host.ptr);
 }
 
 bool stream_capture(struct http_stream *s, struct body *b, struct chain *data)
 {
-	if (flow_capture(s->flow, b, data, room(s, b)) == 0)
-		return true;
-	stream_fail(s, HTTP_ERROR_SERVER, "out of memory");
-	return false;
+	bool request = b == &s->flow->http.request.base.body, was_whole = !body_truncated(b);
+	bool waits = (request ? s->request : s->response) == MESSAGE_BUFFERING;
+	uint64_t max = stream_options(s)->body_capture_max;
+
+	if (capture_body(s->base.env->capture, s->flow, b, data, max, waits) < 0) {
+		stream_fail(s, HTTP_ERROR_SERVER, "out of memory");
+		return false;
+	}
+	if (was_whole && body_truncated(b))
+		say_truncated(s, request);
+	if (b->rest.spill)
+		look_behind(s);
+	return true;
 }
 
 bool stream_over_limit(const struct http_stream *s, const struct body *b, uint64_t more)
@@ -181,6 +206,7 @@ void stream_let_pass(struct http_stream *s, struct http_message *m)
 		return;
 	m->body.missing = true;
 	chain_clear(&m->body.data);
+	rest_fini(&m->body.rest);
 }
 
 /* --- events ----------------------------------------------------------------------------------------------------- */
@@ -382,8 +408,12 @@ static void stream_handle(struct layer *l, const struct event *ev)
 	struct http *h = s->http;
 
 	http_enter(h);
-	if (ev->type == EV_HOOK_DONE || ev->type == EV_OPENED)
+	if (ev->type == EV_HOOK_DONE || ev->type == EV_OPENED) {
 		http_stream_upstream(s, ev->type == EV_OPENED ? ev->error : NULL);
+	} else if (ev->type == EV_WAKEUP && !s->ended) {
+		look_behind(s);
+		update_pause(s);
+	}
 	http_leave(h);
 }
 

@@ -10,6 +10,7 @@
 #include "core/env.h"
 #include "core/order.h"
 #include "flow/flow_edit.h"
+#include "layers/message_log.h"
 #include "layers/starttls.h"
 #include "layers/tls.h"
 
@@ -22,7 +23,7 @@ struct tcp {
 	bool client_ended, server_ended; /* as events have told: a connection's state may be ahead of the queue */
 	bool opaque;                     /* what passes is nobody's to see or change */
 	bool unkept;                     /* the message is in the flow only for its hook */
-	uint64_t captured;               /* what the flow holds, with each message's own cost */
+	struct message_log log;
 	/* while a hook has the message */
 	struct conn *to;
 	struct chain held;
@@ -112,7 +113,7 @@ static void begin_tls(struct tcp *t)
 	}
 	tls_set_child(tls, &inner->base);
 	inner->flow = t->flow;
-	inner->captured = t->captured;
+	inner->log = t->log;
 	inner->state = TCP_RELAYING;
 	t->flow = NULL;
 	t->child = outer;
@@ -168,13 +169,32 @@ static void drop_message(struct tcp *t)
 	chain_clear(&m->data);
 }
 
+static void look_behind(struct tcp *t)
+{
+	message_log_wait(&t->log, &t->base, t->client, t->server, t->flow ? &t->flow->tcp.rest : NULL);
+}
+
+/* Nobody looks at the message any more. */
+static void let_go(struct tcp *t)
+{
+	if (t->unkept)
+		drop_message(t);
+	t->unkept = false;
+	if (t->log.leaves) {
+		capture_tcp_message(t->base.env->capture, t->flow);
+		look_behind(t);
+	}
+	t->log.leaves = false;
+	if (t->flow->tcp.dropped && !t->opaque)
+		message_log_say_cut(&t->log, &t->base, "connection");
+}
+
 static void forward_held(struct tcp *t)
 {
 	int ret = t->flow->killed ? -EPERM : take_message(t);
 
+	let_go(t);
 	t->state = TCP_RELAYING;
-	if (t->unkept)
-		drop_message(t);
 	if (ret < 0) {
 		failed(t, "out of memory");
 		return;
@@ -187,16 +207,23 @@ static void forward_held(struct tcp *t)
 
 static void message(struct tcp *t, bool from_client, struct chain *data)
 {
-	uint64_t max = t->base.env->options->body_capture_max;
-	size_t len = data->len, room = t->opaque || t->captured >= max ? 0 : (size_t)(max - t->captured);
+	const struct rest *rest = &t->flow->tcp.rest;
+	size_t len = data->len, room = 0;
+	int ret;
 
+	if (!t->opaque)
+		room = message_log_room(&t->log, t->base.env, rest, len, sizeof(struct tcp_message));
 	/* who may change it must find it in the flow, though it is not kept */
-	t->unkept = !t->opaque && len > room && (t->base.env->block_hooks & hook_bit(HOOK_TCP_MESSAGE));
-	if (flow_tcp_add(t->flow, from_client, data, env_stamp(t->base.env), t->unkept ? len : room) < 0) {
+	t->unkept = !t->opaque && !t->log.leaves && len > room && (t->base.env->block_hooks & hook_bit(HOOK_TCP_MESSAGE));
+	if (t->log.leaves || t->unkept)
+		ret = flow_tcp_show(t->flow, from_client, data, env_stamp(t->base.env));
+	else
+		ret = flow_tcp_add(t->flow, from_client, data, env_stamp(t->base.env), room);
+	if (ret < 0) {
+		t->log.leaves = t->unkept = false;
 		failed(t, "out of memory");
 		return;
 	}
-	t->captured += len + sizeof(struct tcp_message);
 	t->state = TCP_MESSAGE;
 	t->to = from_client ? t->server : t->client;
 	t->held = chain_take(data);
@@ -325,6 +352,8 @@ static void tcp_handle(struct layer *l, const struct event *ev)
 		on_order(t, ev->order);
 		return;
 	case EV_WAKEUP:
+		look_behind(t);
+		return;
 	case EV_DRAIN:
 		return;
 	}

@@ -13,6 +13,7 @@
 #include "core/env.h"
 #include "core/order.h"
 #include "flow/flow_edit.h"
+#include "layers/message_log.h"
 #include "layers/websocket_send.h"
 #include "wire/message_deflate.h"
 #include "wire/websocket.h"
@@ -66,7 +67,7 @@ struct websocket {
 	struct message_deflate_params params;
 	struct injected *injected, **injected_tail;
 	uint32_t injected_count;
-	uint64_t captured;
+	struct message_log log;
 	/* while a hook has a message */
 	struct way *asked;
 	struct chain content;
@@ -183,15 +184,34 @@ static void message_reset(struct way *w)
 /* Puts content into the flow, as the message that hooks are asked about. */
 static int record(struct websocket *ws, const struct websocket_message *m, const struct chain *content, uint64_t total)
 {
-	uint64_t max = ws->base.env->options->body_capture_max;
-	size_t room = ws->captured >= max ? 0 : (size_t)(max - ws->captured);
 	struct websocket_flow *r = record_of(ws);
+	size_t room = message_log_room(&ws->log, ws->base.env, &r->rest, content->len, sizeof(*m));
 	int ret = flow_websocket_add(ws->flow, m, content, room);
 
-	ws->captured += MIN(room, content->len) + sizeof(*m);
+	ws->log.leaves &= ret == 0;
 	r->lost += total - content->len;
+	r->lost -= ws->log.leaves ? content->len : 0;
 	r->current->total = total;
 	return ret;
+}
+
+static void look_behind(struct websocket *ws)
+{
+	bool on = ws->flow && ws->state < WS_ENDING;
+
+	message_log_wait(&ws->log, &ws->base, ws->client, ws->server, on ? &record_of(ws)->rest : NULL);
+}
+
+/* Nobody looks at the message any more. */
+static void let_go(struct websocket *ws)
+{
+	if (ws->log.leaves) {
+		capture_websocket_message(ws->base.env->capture, ws->flow);
+		look_behind(ws);
+	}
+	ws->log.leaves = false;
+	if (record_of(ws)->lost)
+		message_log_say_cut(&ws->log, &ws->base, "WebSocket");
 }
 
 static int send_part(struct way *w, bool text, struct chain *content, size_t len, bool fin)
@@ -229,6 +249,7 @@ static void answered(struct websocket *ws)
 
 	ws->state = WS_RELAYING;
 	ws->asked = NULL;
+	let_go(ws);
 	if (ws->flow->error.ptr) {
 		give_up(ws, "");
 		return;
@@ -364,24 +385,6 @@ static int inflate_step(struct websocket *ws, struct way *w)
 	return frame_end(ws, w);
 }
 
-/* What was received for this connection alone, and seen by nobody yet, may be written to; literals may not. */
-static int make_own(struct websocket *ws, struct chain *piece)
-{
-	struct chain copy = { 0 };
-	bool own = true;
-	int ret = 0;
-
-	for (uint32_t i = 0; i < piece->count; i++)
-		own = own && chain_at(piece, i)->slab;
-	for (uint32_t i = 0; !own && i < piece->count && ret == 0; i++)
-		ret = chain_write(&copy, ws->base.env->slabs, chain_at(piece, i)->ptr, chain_at(piece, i)->len);
-	if (own)
-		return 0;
-	chain_clear(piece);
-	*piece = chain_take(&copy);
-	return ret;
-}
-
 static int take_payload(struct websocket *ws, struct way *w, struct chain *piece, size_t len)
 {
 	int ret = chain_move(piece, &w->in, len);
@@ -389,7 +392,7 @@ static int take_payload(struct websocket *ws, struct way *w, struct chain *piece
 
 	w->frame_done += len;
 	if (ret == 0 && w->head.masked)
-		ret = make_own(ws, piece);
+		ret = websocket_own_payload(piece, ws->base.env->slabs);
 	for (uint32_t i = 0; ret == 0 && w->head.masked && i < piece->count; i++) {
 		struct slice *s = chain_at(piece, i);
 
@@ -726,8 +729,10 @@ static void websocket_handle(struct layer *l, const struct event *ev)
 	case EV_ORDER:
 		on_order(ws, ev->order);
 		return;
-	case EV_OPENED:
 	case EV_WAKEUP:
+		look_behind(ws);
+		return;
+	case EV_OPENED:
 	case EV_DRAIN:
 		return;
 	}

@@ -161,3 +161,20 @@ void websocket_sender_fini(struct websocket_sender *s)
 	s->deflater = NULL;
 	chain_clear(&s->out);
 }
+
+int websocket_own_payload(struct chain *piece, struct slab_pool *slabs)
+{
+	struct chain copy = { 0 };
+	bool own = true;
+	int ret = 0;
+
+	for (uint32_t i = 0; i < piece->count; i++)
+		own = own && chain_at(piece, i)->slab;
+	for (uint32_t i = 0; !own && i < piece->count && ret == 0; i++)
+		ret = chain_write(&copy, slabs, chain_at(piece, i)->ptr, chain_at(piece, i)->len);
+	if (own)
+		return 0;
+	chain_clear(piece);
+	*piece = chain_take(&copy);
+	return ret;
+}

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 
 struct flow_store {
-	uint64_t bytes_max;
+	uint64_t bytes_max, disk_max, open_bytes;
 	flow_store_drop_fn drop;
 	void *owner;
 	struct report *oldest, **tail;
@@ -14,13 +14,14 @@ struct flow_store {
 	int64_t changed_ns;              /* when stats.dropped was seen to have grown */
 };
 
-struct flow_store *flow_store_new(uint64_t bytes_max, flow_store_drop_fn drop, void *owner)
+struct flow_store *flow_store_new(uint64_t bytes_max, uint64_t disk_max, flow_store_drop_fn drop, void *owner)
 {
 	struct flow_store *s = mem_zalloc(sizeof(*s));
 
 	if (!s)
 		return NULL;
 	s->bytes_max = bytes_max;
+	s->disk_max = disk_max;
 	s->drop = drop;
 	s->owner = owner;
 	s->tail = &s->oldest;
@@ -37,6 +38,7 @@ static void drop_oldest(struct flow_store *s)
 	r->next = NULL;
 	s->stats.count--;
 	s->stats.bytes -= r->flow->bytes_kept;
+	s->stats.disk_bytes -= flow_disk_bytes(r->flow);
 	s->drop(s->owner, r);
 }
 
@@ -55,6 +57,20 @@ void flow_store_free(struct flow_store *s)
 	mem_free(s);
 }
 
+static void make_room(struct flow_store *s)
+{
+	while (s->oldest && (s->stats.bytes + s->open_bytes > s->bytes_max || s->stats.disk_bytes > s->disk_max)) {
+		drop_oldest(s);
+		s->stats.dropped++;
+	}
+}
+
+void flow_store_set_open(struct flow_store *s, uint64_t bytes)
+{
+	s->open_bytes = bytes;
+	make_room(s);
+}
+
 void flow_store_add(struct flow_store *s, struct report *r)
 {
 	r->flow->bytes_kept = sizeof(*r) + flow_bytes(r->flow);
@@ -63,10 +79,8 @@ void flow_store_add(struct flow_store *s, struct report *r)
 	s->tail = &r->next;
 	s->stats.count++;
 	s->stats.bytes += r->flow->bytes_kept;
-	while (s->stats.bytes > s->bytes_max) {
-		drop_oldest(s);
-		s->stats.dropped++;
-	}
+	s->stats.disk_bytes += flow_disk_bytes(r->flow);
+	make_room(s);
 }
 
 struct flow_store_stats flow_store_stats(const struct flow_store *s)

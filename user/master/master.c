@@ -319,11 +319,21 @@ static bool take_reports(struct master *m, struct link_state *l)
 	return true;
 }
 
+static void count_open(struct master *m)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < m->link_count; i++)
+		bytes += __atomic_load_n(m->links[i].link->open_bytes, __ATOMIC_RELAXED);
+	flow_store_set_open(m->store, bytes);
+}
+
 /* Every ring is looked at in each turn, so an event says only that there is a turn to take. */
 static bool turn(struct master *m)
 {
 	bool more = false;
 
+	count_open(m);
 	for (uint32_t i = 0; i < m->link_count; i++)
 		more |= take_reports(m, &m->links[i]);
 	pause_addons(m);
@@ -573,7 +583,8 @@ int master_new(struct master **out, const struct master_config *config, struct e
 	m->gone = mem_zalloc(config->addon_count * sizeof(*m->gone));
 	m->asks = mem_zalloc(config->addon_count * sizeof(*m->asks));
 	m->hooks = hooks_new(&hooks);
-	m->store = flow_store_new(settings_size(config->settings, "flow_memory_max"), store_dropped, m);
+	m->store = flow_store_new(settings_size(config->settings, "flow_memory_max"),
+				  settings_size(config->settings, "body_disk_max") / 2, store_dropped, m);
 	if (m->epoll_fd < 0 || m->signal_fd < 0 || !m->gone || !m->asks || !m->hooks || !m->store)
 		ret = err_set(e, -ENOMEM, "the master cannot start: out of memory or descriptors");
 	if (ret == 0)

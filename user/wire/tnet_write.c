@@ -63,13 +63,31 @@ void tnet_put_bytes(struct tnet_writer *w, struct str bytes)
 	put_item(w, ',', bytes.ptr, bytes.len);
 }
 
+void tnet_put_absent(struct tnet_writer *w, const void *where, uint64_t len)
+{
+	if (len == 0)
+		return;
+	if (w->absent_count == TNET_ABSENT_MAX) {
+		w->failed = true;
+		return;
+	}
+	w->absent[w->absent_count++] = (struct tnet_absent){ w->len, len, where };
+	w->absent_len += len;
+}
+
 void tnet_put_chain(struct tnet_writer *w, const struct chain *bytes)
+{
+	tnet_put_chain_and(w, bytes, NULL, 0);
+}
+
+void tnet_put_chain_and(struct tnet_writer *w, const struct chain *bytes, const void *where, uint64_t len)
 {
 	tnet_reserve(w, bytes->len + 32);
 	put(w, ",", 1);
+	tnet_put_absent(w, where, len);
 	for (uint32_t i = bytes->count; i--;)
 		put(w, chain_see(bytes, i)->ptr, chain_see(bytes, i)->len);
-	put_length(w, bytes->len);
+	put_length(w, bytes->len + (size_t)len);
 }
 
 static void put_mended(struct tnet_writer *w, struct str text)
@@ -136,12 +154,12 @@ void tnet_put_raw(struct tnet_writer *w, struct str items)
 size_t tnet_open(struct tnet_writer *w, char tag)
 {
 	put(w, &tag, 1);
-	return w->len;
+	return w->len + (size_t)w->absent_len;
 }
 
 void tnet_close(struct tnet_writer *w, size_t opened)
 {
-	put_length(w, w->len - opened);
+	put_length(w, w->len + (size_t)w->absent_len - opened);
 }
 
 void tnet_writer_fini(struct tnet_writer *w)

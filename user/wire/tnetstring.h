@@ -45,10 +45,22 @@ static inline bool tnet_bool(const struct tnet *item)
 	return item->payload.len == 4;
 }
 
+/* Bytes that belong into what is written and are elsewhere: who writes it out gets them from there. */
+struct tnet_absent {
+	size_t behind;               /* they go in front of the last so many bytes of buf */
+	uint64_t len;
+	const void *where;           /* the caller's */
+};
+
+#define TNET_ABSENT_MAX 8
+
 struct tnet_writer {
 	char *buf;
 	size_t cap, len;             /* what is written is the last len bytes of buf */
 	bool failed;                 /* memory was out; sticky */
+	struct tnet_absent absent[TNET_ABSENT_MAX];      /* back to front */
+	uint32_t absent_count;
+	uint64_t absent_len;         /* of all */
 };                                   /* {0} is ready */
 
 /* Makes room for so many more bytes at once; optional. */
@@ -56,6 +68,10 @@ void tnet_reserve(struct tnet_writer *w, size_t more);
 
 void tnet_put_bytes(struct tnet_writer *w, struct str bytes);
 void tnet_put_chain(struct tnet_writer *w, const struct chain *bytes);
+/* The same with len more bytes behind it that are elsewhere. */
+void tnet_put_chain_and(struct tnet_writer *w, const struct chain *bytes, const void *where, uint64_t len);
+/* Whole items, or a part of one, that are elsewhere. */
+void tnet_put_absent(struct tnet_writer *w, const void *where, uint64_t len);
 /* Bytes that are no UTF-8 become \xNN, since a reader would refuse the whole file. */
 void tnet_put_text(struct tnet_writer *w, struct str text);
 void tnet_put_int(struct tnet_writer *w, int64_t value);
@@ -79,6 +95,8 @@ static inline void tnet_rewind(struct tnet_writer *w)
 {
 	w->len = 0;
 	w->failed = false;
+	w->absent_count = 0;
+	w->absent_len = 0;
 }
 
 void tnet_writer_fini(struct tnet_writer *w);

@@ -262,6 +262,7 @@ static void world_flow(struct driver_world *world, struct driver *d, enum hook_i
 	r->kind = REPORT_FLOW;
 	r->hook = last;
 	r->flow = flow;
+	capture_release(flow);
 	report_push(w, d, r);
 }
 
@@ -333,6 +334,31 @@ static int verify_server(void *owner, X509_STORE_CTX *ctx)
 	return verify_check(w->verify, ctx);
 }
 
+static struct spill *open_spill(struct capture *c)
+{
+	return spill_client_open(((struct worker *)c->owner)->spills);
+}
+
+static void spilled(void *owner)
+{
+	wake_thread(owner);
+}
+
+static int make_capture(struct worker *w, struct err *e)
+{
+	w->capture.slabs = &w->io->slabs;
+	w->capture.memory_max = w->config.body_memory_max;
+	w->capture.open_max = w->config.open_max;
+	w->capture.owner = w;
+	if (!w->config.spills)
+		return 0;
+	w->spills = spill_client_new(w->config.spills, spilled, w);
+	if (!w->spills)
+		return err_set(e, -ENOMEM, "out of memory");
+	w->capture.open = open_spill;
+	return 0;
+}
+
 static int make_env(struct worker *w, struct err *e)
 {
 	struct tls_env_config tls = {
@@ -349,6 +375,7 @@ static int make_env(struct worker *w, struct err *e)
 	w->env = (struct env){
 		.slabs = &w->io->slabs,
 		.options = w->config.options,
+		.capture = &w->capture,
 		.worker = w->config.index,
 		.notify_hooks = w->config.notify_hooks,
 		.block_hooks = w->config.block_hooks,
@@ -480,9 +507,15 @@ static void publish(struct worker *w)
 	pthread_mutex_unlock(&w->stats_lock);
 }
 
+static bool spills_busy(const struct worker *w)
+{
+	return w->spills && spill_client_busy(w->spills);
+}
+
 static void loop(struct worker *w)
 {
-	while (!w->stopping || w->outstanding || w->waiting || !list_empty(&w->over) || !list_empty(&w->sessions)) {
+	while (!w->stopping || w->outstanding || w->waiting || !list_empty(&w->over) || !list_empty(&w->sessions) ||
+	       spills_busy(w)) {
 		int64_t wait_ns = !list_empty(&w->over) ? 0 : w->waiting || w->pushed ? TELL_NS : IDLE_NS;
 		int ret = w->io->ops->run(w->io, wait_ns);
 
@@ -492,6 +525,8 @@ static void loop(struct worker *w)
 			abort();
 		}
 		take_back(w);
+		if (w->spills)
+			spill_client_collect(w->spills);
 		serve_request(w);
 		obey(w);
 		reap(w);
@@ -508,7 +543,9 @@ static int set_up(struct worker *w, struct err *e)
 
 	if (ret < 0)
 		return ret;
-	ret = make_env(w, e);
+	ret = make_capture(w, e);
+	if (ret == 0)
+		ret = make_env(w, e);
 	if (ret < 0)
 		return ret;
 	return worker_listen(w, w->config.listeners, w->config.listener_count, e);
@@ -521,6 +558,8 @@ static void tear_down(struct worker *w)
 	stop_listening(w);
 	tls_env_free(w->env.tls);
 	verify_free(w->verify);
+	spill_client_free(w->spills);
+	capture_fini(&w->capture);
 	pthread_mutex_lock(&w->stats_lock);
 	io = w->io;
 	w->io = NULL;
@@ -656,6 +695,7 @@ int worker_start(struct worker **out, const struct worker_config *config, struct
 	w->config = *config;
 	w->link.worker = config->index;
 	w->link.wake = link_wake;
+	w->link.open_bytes = &w->capture.open_bytes;
 	w->link.master_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	w->link.to_master = ring_new(RING_SIZE);
 	w->link.from_master = ring_new(RING_SIZE * 2);

@@ -12,6 +12,7 @@
 #include "io/io.h"
 #include "layers/tls_env.h"
 
+struct spill_store;
 struct steer;
 struct worker;
 
@@ -29,6 +30,9 @@ struct worker_config {
 	const struct worker_listener *listeners; /* for worker_start() alone */
 	uint32_t listener_count;
 	uint64_t sockets_max;            /* accepting waits when more sessions could need more; 0: no limit */
+	struct spill_store *spills;      /* for what does not stay in memory; NULL: nothing but memory */
+	uint64_t body_memory_max;        /* bytes of one captured body that stay there */
+	uint64_t open_max;               /* of all captures of this worker's open flows; 0: no limit */
 	struct steer *steer;             /* NULL: no MODE_LOCAL */
 	uint32_t mark;                   /* SO_MARK of upstream sockets; 0: none */
 	struct leaf_source *leaves;

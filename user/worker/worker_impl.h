@@ -8,6 +8,8 @@
 
 #include "core/driver.h"
 #include "crypto/verify.h"
+#include "flow/capture.h"
+#include "worker/spill_store.h"
 #include "worker/worker.h"
 
 enum worker_order { WORKER_RUN, WORKER_DRAIN, WORKER_STOP };
@@ -45,6 +47,8 @@ struct worker {
 	struct env env;
 	struct driver_world world;
 	struct verify *verify;
+	struct capture capture;
+	struct spill_client *spills;     /* NULL: none */
 	struct list listeners;           /* struct worker_accept */
 	_Atomic(struct worker_request *) request;
 	struct list sessions, over;      /* struct driver */
