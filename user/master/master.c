@@ -324,7 +324,8 @@ static void count_open(struct master *m)
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < m->link_count; i++)
-		bytes += __atomic_load_n(m->links[i].link->open_bytes, __ATOMIC_RELAXED);
+		if (m->links[i].link->open_bytes)
+			bytes += __atomic_load_n(m->links[i].link->open_bytes, __ATOMIC_RELAXED);
 	flow_store_set_open(m->store, bytes);
 }
 
