@@ -100,7 +100,7 @@ static void names_and_defaults(void **state)
 	assert_string_equal(hook_name(HOOK_TCP_ERROR), "tcp_error");
 	options_init(&o);
 	assert_true(o.connection_eager && o.upstream_cert && !o.ssl_insecure);
-	assert_int_equal(o.body_capture_max, 32 << 20);
+	assert_int_equal(o.body_capture_max, 256 << 20);
 	assert_int_equal(o.tls_version_client_min, 0x303);
 }
 

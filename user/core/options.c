@@ -22,7 +22,7 @@ void options_init(struct options *o)
 		.tcp_timeout_ns = 600 * SECOND_NS,
 		.connect_timeout_ns = 10 * SECOND_NS,
 		.http2_ping_keepalive_ns = 58 * SECOND_NS,
-		.body_capture_max = 32u << 20,
+		.body_capture_max = 256u << 20,
 		.header_bytes_max = 256 * 1024,
 		.header_count_max = 1000,
 	};

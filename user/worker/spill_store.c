@@ -406,14 +406,16 @@ static void filed_free(struct spill *base)
 	struct filed *f = container_of(base, struct filed, base);
 	struct spill_store *s = f->client->store;
 
+	if (!f->count) {                 /* nothing was ever put, so nobody else knows it */
+		mem_free(f->segments);
+		mem_free(f);
+		return;
+	}
 	f->client->busy++;
 	pthread_mutex_lock(&s->lock);
 	f->freed = true;
 	f->release.filed = f;
-	if (s->running)
-		list_add_tail(&s->queue, &f->release.link);
-	else
-		list_add_tail(&f->client->done, &f->release.link);
+	list_add_tail(&s->queue, &f->release.link);
 	pthread_cond_signal(&s->more);
 	pthread_mutex_unlock(&s->lock);
 }
