@@ -61,6 +61,40 @@ else
 	skip "mitmproxy reads it" "no mitmdump; set MITMDUMP to one"
 fi
 
+# ---- bodies that do not stay in memory
+
+head -c 3000000 /dev/urandom >"$TMP/www/large.bin"
+holds() { # FILE BODY: twice, behind its length
+	python3 -c 'import sys
+f, b = (open(p, "rb").read() for p in sys.argv[1:])
+sys.exit(f.count(b"%d:" % len(b) + b + b",") != 2)' "$1" "$2"
+}
+start -w "$TMP/large.mitm" --set body_memory_max=64k
+fetch "$TMP/got" large.bin
+ok "a large body arrives" cmp "$TMP/got" "$TMP/www/large.bin"
+fetch "$TMP/got" large.bin
+end
+is "the program ends with status 0" "$status" 0
+is "both flows are in the file" "$(flows "$TMP/large.mitm")" 2
+ok "and can be written again" \
+	sh -c '"$1" -qnr "$2" -w "$3" && cmp "$2" "$3"' - "$MITM_BPF" "$TMP/large.mitm" "$TMP/again.mitm"
+ok "the whole bodies are in the file" holds "$TMP/large.mitm" "$TMP/www/large.bin"
+if [ -n "$MITMDUMP" ]; then
+	"$MITMDUMP" -qnr "$TMP/large.mitm" -w "$TMP/theirs.mitm" >"$TMP/theirs" 2>&1
+	ok "mitmproxy finds them whole" holds "$TMP/theirs.mitm" "$TMP/www/large.bin"
+else
+	skip "mitmproxy finds them whole" "no mitmdump; set MITMDUMP to one"
+fi
+start -w "$TMP/cut.mitm" --set body_memory_max=64k --set body_capture_max=1m
+fetch "$TMP/got" large.bin
+ok "a body that is too large to be kept arrives, too" cmp "$TMP/got" "$TMP/www/large.bin"
+end
+like "that not all is kept is said" "$(cat "$TMP/err")" "does not keep all of the response from 127.0.0.1"
+like "and in the flow's line" "$("$MITM_BPF" -nr "$TMP/cut.mitm")" "2.9m (not all kept)"
+"$MITM_BPF" -p "$proxy" --set body_disk_folder=/proc/nope >"$TMP/out" 2>&1
+is "a folder that is none ends it with status 1" $? 1
+like "and a sentence" "$(cat "$TMP/out")" "Cannot make a temporary file in /proc/nope"
+
 # ---- faults
 
 start -w "+$TMP/a.mitm"

@@ -131,6 +131,15 @@ def messages_of(flow):
     return [(m[0], m[1], bytes(m[2])) for m in flow["websocket"]["messages"]]
 
 
+def test_long_log(w):
+    """Many messages, more than stay in memory: all of them are in the file, in order"""
+    sizes = [100 + 977 * i % 30000 for i in range(120)]
+    _, proxy, flow = talk(w, False, True, sizes, "--set", "body_memory_max=64k")
+    wanted = [b"%d:" % size + b"abcdefgh" * (size // 8) for size in sizes]
+    same(messages_of(flow), [(1, way, data) for data in wanted for way in (True, False)], "the messages")
+    check("mitm_bpf.bytes_dropped" not in flow["metadata"], "something was dropped")
+
+
 def small(w, tls, deflate):
     _, proxy, flow = talk(w, tls, deflate, [1, 100, 70000])
     wanted = [b"%d:" % size + b"abcdefgh" * (size // 8) for size in (1, 100, 70000)]
