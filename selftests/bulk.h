@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bulk transfers through the proxy, over what memory_test.c asks for: HTTP/1, HTTP/2, WebSocket or bytes, in TLS or not,
- * towards the client or the server. Each end is a thread that blocks. The receiver is the slow one: it stands still
- * until the sender does, too, and then reads in bursts.
+ * Bulk transfers through the proxy, over what memory_test.c asks for: HTTP/1, HTTP/2, WebSocket or bytes, in TLS or
+ * not, towards the client or the server. Each end is a thread that blocks. The receiver is the slow one: it stands
+ * still until the sender does, too, and then reads in bursts.
  */
 #pragma once
 
@@ -296,8 +296,9 @@ static bool bulk_ws(struct end *e)
 {
 	char head[4096];
 
-	if (e->client && !bulk_say(e, "GET /ws HTTP/1.1\r\nHost: bulk\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-				   "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 0))
+	if (e->client && !bulk_say(e, "GET /ws HTTP/1.1\r\nHost: bulk\r\nUpgrade: websocket\r\n"
+				   "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+				   "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 0))
 		return false;
 	if (!bulk_read_head(e, head, sizeof(head)))
 		return false;

@@ -90,7 +90,7 @@ fetch "$TMP/got" large.bin
 ok "a body that is too large to be kept arrives, too" cmp "$TMP/got" "$TMP/www/large.bin"
 end
 like "that not all is kept is said" "$(cat "$TMP/err")" "does not keep all of the response from 127.0.0.1"
-like "and in the flow's line" "$("$MITM_BPF" -nr "$TMP/cut.mitm")" "2.9m (not all kept)"
+like "and in the flow's line" "$("$MITM_BPF" -nr "$TMP/cut.mitm")" "2.9m .not all kept."
 "$MITM_BPF" -p "$proxy" --set body_disk_folder=/proc/nope >"$TMP/out" 2>&1
 is "a folder that is none ends it with status 1" $? 1
 like "and a sentence" "$(cat "$TMP/out")" "Cannot make a temporary file in /proc/nope"

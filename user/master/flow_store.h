@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The flows that are kept, in the order in which they ended, under a limit of memory and one of what they have in
- * files: when a new one does not fit, the oldest go. Flows travel as the reports that brought them, because those go back to their worker.
+ * files: when a new one does not fit, the oldest go. Flows travel as the reports that brought them, because those go
+ * back to their worker.
  */
 #pragma once
 

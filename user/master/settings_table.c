@@ -14,7 +14,7 @@ const struct setting settings_table[] = {
 	{ "allow_hosts", SETTING_TEXTS, NULL, 0, 0, NULL,
 	  "Only what goes to these (regular expressions for host:port) is looked at; the rest is relayed untouched." },
 	{ "body_capture_max", SETTING_SIZE, "256m", 0, 0, NULL,
-	  "(ours) How much of one body (or of all messages of a connection) a flow keeps; the rest passes and is counted." },
+	  "(ours) How much of one body, or of a connection's messages, a flow keeps; the rest passes and is counted." },
 	{ "body_disk_folder", SETTING_TEXT_OR_NONE, NULL, 0, 0, NULL,
 	  "(ours) Where the unlinked temporary file for captured bodies is; none: $TMPDIR, or /var/tmp, or /tmp." },
 	{ "body_disk_max", SETTING_SIZE, "2g", 0, 0, NULL,

@@ -371,6 +371,18 @@ static void content_lines(struct strbuf *out, const struct chain *data, struct s
 	arena_fini(&a);
 }
 
+/* What is not in memory is not read back for a terminal. */
+static void rest_line(struct strbuf *out, const struct body *b, const struct text_look *look)
+{
+	char size[PRETTY_SIZE_MAX], text[PRETTY_SIZE_MAX + 64];
+
+	if (!rest_len(&b->rest))
+		return;
+	snprintf(text, sizeof(text), "    (%s more are kept; -w FILE writes them)", pretty_size(rest_len(&b->rest), size));
+	add(out, look, (struct style){ .dim = true }, str_of(text));
+	strbuf_add_str(out, STR("\n\n"));
+}
+
 static void missing_lines(struct strbuf *out, const struct text_look *look)
 {
 	strbuf_add_str(out, STR("\n    "));
@@ -386,6 +398,8 @@ static void message_lines(struct strbuf *out, const struct http_message *m, cons
 		missing_lines(out, look);
 	else if (look->detail >= 3)
 		content_lines(out, &m->body.data, headers_find(&m->headers, STR("content-encoding")), look);
+	if (look->detail >= 3)
+		rest_line(out, &m->body, look);
 	if (look->detail >= 2)
 		trailer_lines(out, m, look);
 }
