@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A capture whose files are memory: what was put is written at once, behind when told, and fails when told. */
+/* A capture whose files are memory: what was put is written at once, it is behind when told, and fails when told. */
 #pragma once
 
 #include <errno.h>
@@ -14,6 +14,7 @@ struct memory_disk {
 	uint64_t room;                   /* puts that exceed it get -ENOSPC */
 	uint64_t fails_after;            /* later bytes are taken and not written: -EIO */
 	bool behind;
+	uint64_t chance;                 /* not 0: behind every fourth time that it is asked, by chance */
 	uint32_t opened, freed;
 };
 
@@ -48,7 +49,13 @@ static int memory_put(struct spill *base, struct chain *data)
 
 static bool memory_behind(struct spill *base)
 {
-	return container_of(base, struct memory_spill, base)->disk->behind;
+	struct memory_disk *d = container_of(base, struct memory_spill, base)->disk;
+
+	if (d->chance) {
+		d->chance = d->chance * 6364136223846793005u + 1442695040888963407u;
+		d->behind = d->chance >> 62 == 0;
+	}
+	return d->behind;
 }
 
 static void memory_wait(struct spill *base __unused)
@@ -88,7 +95,7 @@ static struct spill *memory_open(struct capture *c)
 static inline void memory_disk_init(struct memory_disk *d, struct slab_pool *slabs, uint64_t memory_max)
 {
 	*d = (struct memory_disk){
-		.capture = { .slabs = slabs, .memory_max = memory_max, .open = memory_open },
+		.capture = { .slabs = slabs, .memory_max = memory_max, .put_bytes = 256 << 10, .open = memory_open },
 		.room = UINT64_MAX, .fails_after = UINT64_MAX,
 	};
 }

@@ -191,6 +191,23 @@ static bool world_ask(struct driver_world *w, struct driver *d, enum hook_id hoo
 	return false;
 }
 
+/* What is not in memory. */
+static void check_rest(struct universe *u, const struct exchange *x, const struct body *b, bool up)
+{
+	uint8_t bytes[4096];
+	uint64_t at = 0;
+	size_t got;
+
+	while (rest_read(&b->rest, at, bytes, sizeof(bytes), &got) == 0 && got) {
+		if (!script_check(x->id, up, b->data.len + at, bytes, got))
+			universe_violate(u, "%u: the file's %s is not what passed", x->id, up ? "request" : "response");
+		at += got;
+	}
+	if (at != rest_len(&b->rest))
+		universe_violate(u, "%u: of %llu bytes in a file %llu can be read", x->id,
+				 (unsigned long long)rest_len(&b->rest), (unsigned long long)at);
+}
+
 static void check_body(struct universe *u, const struct exchange *x, const struct body *b, bool up, bool whole)
 {
 	uint64_t want = up ? x->up : x->down, at = 0;
@@ -198,8 +215,8 @@ static void check_body(struct universe *u, const struct exchange *x, const struc
 	if (whole && b->total != want && (up || x->down_framing != READER_EOF))
 		universe_violate(u, "%u: the flow's %s has %llu bytes of %llu", x->id, up ? "request" : "response",
 				 (unsigned long long)b->total, (unsigned long long)want);
-	if (b->data.len > b->total || b->data.len > u->options.body_capture_max)
-		universe_violate(u, "%u: the flow keeps %zu bytes of %llu", x->id, b->data.len,
+	if (body_kept(b) > b->total || body_kept(b) > u->options.body_capture_max)
+		universe_violate(u, "%u: the flow keeps %llu bytes of %llu", x->id, (unsigned long long)body_kept(b),
 				 (unsigned long long)b->total);
 	for (uint32_t i = 0; i < b->data.count; i++) {
 		const struct slice *s = chain_see(&b->data, i);
@@ -208,6 +225,7 @@ static void check_body(struct universe *u, const struct exchange *x, const struc
 			universe_violate(u, "%u: the flow's %s is not what passed", x->id, up ? "request" : "response");
 		at += s->len;
 	}
+	check_rest(u, x, b, up);
 }
 
 static void check_messages(struct universe *u, const struct exchange *x, const struct websocket_flow *ws)
@@ -463,6 +481,24 @@ static uint64_t env_random(struct env *env)
 	return io->random(io);
 }
 
+/* Half of all universes have one. What seeds drew before there were any stays as it was. */
+static void set_up_disk(struct universe *u)
+{
+	uint64_t dice = u->script->seed * 0x9e3779b97f4a7c15u;
+
+	memory_disk_init(&u->disk, &u->io->slabs, dice >> 20 & 0x3fff);
+	u->disk.capture.put_bytes = 1 + (dice >> 40 & 0xfff);
+	u->disk.chance = dice | 1;
+	if ((dice >> 60 & 7) == 0)
+		u->disk.room = dice >> 8 & 0xffff;
+	if ((dice >> 60 & 7) == 1)
+		u->disk.fails_after = dice >> 8 & 0xffff;
+	if ((dice >> 60 & 7) == 2)
+		u->disk.capture.open_max = dice >> 8 & 0xffff;
+	if (dice >> 63)
+		u->env.capture = &u->disk.capture;
+}
+
 static void set_up_proxy(struct universe *u)
 {
 	static const uint8_t keys[TLS_TICKET_KEYS_SIZE] = { 1, 2, 3 };
@@ -486,6 +522,7 @@ static void set_up_proxy(struct universe *u)
 		.random = env_random,
 		.world = u,
 	};
+	set_up_disk(u);
 	u->world = (struct driver_world){
 		.io = u->io,
 		.env = &u->env,
@@ -652,6 +689,9 @@ static void end(struct universe *u)
 	for (uint32_t i = 0; i < u->origin_count; i++)
 		sim_peer_listener_close(u->origins[i]);
 	tls_env_free(u->env.tls);
+	capture_fini(&u->disk.capture);
+	if (u->disk.opened != u->disk.freed || u->disk.capture.open_bytes)
+		universe_violate(u, "captured bytes are left in memory or in a file");
 	u->io->ops->free(u->io);
 }
 

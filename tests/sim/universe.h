@@ -7,6 +7,7 @@
 #pragma once
 
 #include "core/driver.h"
+#include "../playbook/memory_spill.h"
 #include "core/proxy_mode.h"
 #include "far.h"
 #include "script.h"
@@ -36,6 +37,7 @@ struct universe {
 	struct script *script;
 	struct io *io;
 	struct env env;
+	struct memory_disk disk;
 	struct options options;
 	struct driver_world world;
 	struct listener *listeners[SCRIPT_VIAS];

@@ -476,15 +476,19 @@ static void cmd_wakeup(struct driver *d, struct layer *l, int64_t delay_ns)
 	}
 	if (!w) {
 		w = mem_zalloc(sizeof(*w));
-		if (!w)
+		if (!w) {
+			d->sink.lost = true;     /* whoever waits for it would wait for ever */
 			return;
+		}
 		w->layer = l;
 		w->driver = d;
 		w->timer.fire = on_wakeup;
 		list_add_tail(&d->wakeups, &w->link);
 	}
-	if (timer_arm(&io_of(d)->timers, &w->timer, io_of(d)->now_ns + delay_ns) < 0)
+	if (timer_arm(&io_of(d)->timers, &w->timer, io_of(d)->now_ns + delay_ns) < 0) {
+		d->sink.lost = true;
 		wakeup_free(d, w);
+	}
 }
 
 static bool sink_command(struct sink *s, struct command *cmd)

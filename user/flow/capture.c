@@ -7,7 +7,6 @@
 
 #include "flow/flow_file.h"
 
-#define PUT_BYTES   (256u * 1024)
 #define PUT_SLICES  48u
 #define TIGHT_BYTES (32u * 1024)
 #define SHARE_MIN   (BUF_SLAB_SIZE / 2)
@@ -93,7 +92,9 @@ static int append(struct capture *c, struct rest *r, const struct chain *data, s
 /* Has the tail written when it is worth it. What cannot be written stays, and is the last of it. */
 static void put(struct capture *c, struct rest *r)
 {
-	if (r->ended || (r->tail.len < (tight(c) ? TIGHT_BYTES : PUT_BYTES) && r->tail.count < PUT_SLICES))
+	size_t worth = tight(c) ? MIN(c->put_bytes, (size_t)TIGHT_BYTES) : c->put_bytes;
+
+	if (r->ended || (r->tail.len < worth && r->tail.count < PUT_SLICES))
 		return;
 	if (!r->spill)
 		r->spill = c->open(c);

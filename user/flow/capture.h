@@ -16,6 +16,7 @@
 struct capture {
 	struct slab_pool *slabs;
 	uint64_t memory_max;             /* of one body or log */
+	size_t put_bytes;                /* what is worth a write */
 	/*
 	 * Of all flows that are still open: above it bodies go to their files at once, above twice that nothing more is
 	 * kept. 0: no limit.

@@ -577,7 +577,8 @@ int flow_file_next(struct flow_file_writer *w, struct flow_file_walk *walk, char
 	walk->at = end;
 	if (piece->len || !a)
 		return 0;
-	ret = rest_read(a->where, walk->done, buffer, (size_t)MIN((uint64_t)FLOW_FILE_PIECE, a->len - walk->done), &got);
+	end = (size_t)MIN((uint64_t)FLOW_FILE_PIECE, a->len - walk->done);
+	ret = rest_read(a->where, walk->done, buffer, end, &got);
 	if (ret == 0 && got == 0)
 		return -EIO;
 	*piece = (struct str){ buffer, got };

@@ -378,7 +378,8 @@ static void rest_line(struct strbuf *out, const struct body *b, const struct tex
 
 	if (!rest_len(&b->rest))
 		return;
-	snprintf(text, sizeof(text), "    (%s more are kept; -w FILE writes them)", pretty_size(rest_len(&b->rest), size));
+	pretty_size(rest_len(&b->rest), size);
+	snprintf(text, sizeof(text), "    (%s more are kept; -w FILE writes them)", size);
 	add(out, look, (struct style){ .dim = true }, str_of(text));
 	strbuf_add_str(out, STR("\n\n"));
 }

@@ -25,6 +25,7 @@
 /* Closing a listener resets what waits in its queue: a draining worker listens for so long after the steering ended. */
 #define LAST_CALL_NS INT64_C(20000000)
 #define TRIM_SESSIONS 128
+#define SPILL_BYTES ((size_t)256 << 10)
 
 /* --- reports ---------------------------------------------------------------------------------------------------- */
 
@@ -348,6 +349,7 @@ static int make_capture(struct worker *w, struct err *e)
 {
 	w->capture.slabs = &w->io->slabs;
 	w->capture.memory_max = w->config.body_memory_max;
+	w->capture.put_bytes = SPILL_BYTES;
 	w->capture.open_max = w->config.open_max;
 	w->capture.owner = w;
 	if (!w->config.spills)
