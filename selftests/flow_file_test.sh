@@ -95,6 +95,27 @@ like "and in the flow's line" "$("$MITM_BPF" -nr "$TMP/cut.mitm")" "2.9m .not al
 is "a folder that is none ends it with status 1" $? 1
 like "and a sentence" "$(cat "$TMP/out")" "Cannot make a temporary file in /proc/nope"
 
+# A file system of its own that is full after a mebibyte.
+mkdir "$TMP/small"
+if unshare --mount true 2>/dev/null; then
+	unshare --mount sh -c 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"' "$TMP/small" \
+		"$MITM_BPF" -p "$proxy" -w "$TMP/full.mitm" --set body_memory_max=64k --set body_disk_folder="$TMP/small" \
+		>"$TMP/out" 2>"$TMP/err" &
+	mitm_pid=$!
+	defer stop_pid "$mitm_pid"
+	wait_port 127.0.0.1 "$proxy" || diag "$(cat "$TMP/err")"
+	fetch "$TMP/got" large.bin
+	ok "with a full disk a body arrives" cmp "$TMP/got" "$TMP/www/large.bin"
+	fetch "$TMP/got" hello.txt
+	end
+	is "the program goes on, and ends with status 0" "$status" 0
+	like "it is said" "$(cat "$TMP/err")" "Cannot write captured bodies to the temporary file: No space left on device"
+	like "the flow says so" "$("$MITM_BPF" -nr "$TMP/full.mitm")" "2.9m .not all kept."
+	is "and both flows are in the file" "$(flows "$TMP/full.mitm")" 2
+else
+	skip "with a full disk a body arrives" "no mount namespace; run as root"
+fi
+
 # ---- faults
 
 start -w "+$TMP/a.mitm"

@@ -13,7 +13,7 @@ struct memory_disk {
 	struct capture capture;
 	uint64_t room;                   /* puts that exceed it get -ENOSPC */
 	uint64_t fails_after;            /* later bytes are taken and not written: -EIO */
-	bool behind;
+	bool behind, unreadable;
 	uint64_t chance;                 /* not 0: behind every fourth time that it is asked, by chance */
 	uint32_t opened, freed;
 };
@@ -64,9 +64,11 @@ static void memory_wait(struct spill *base __unused)
 
 static int memory_read(struct spill *base, uint64_t at, void *out, size_t len)
 {
+	struct memory_spill *s = container_of(base, struct memory_spill, base);
+
 	BUG_ON(at + len > base->written);
-	memcpy(out, container_of(base, struct memory_spill, base)->bytes + at, len);
-	return 0;
+	memcpy(out, s->bytes + at, len);
+	return s->disk->unreadable ? -EIO : 0;
 }
 
 static void memory_free(struct spill *base)

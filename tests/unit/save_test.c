@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "../playbook/memory_spill.h"
 #include "addons/save.h"
 #include "base/mem.h"
 #include "master/flow_input.h"
@@ -162,6 +163,109 @@ static void a_full_disk_ends_it_and_leaves_whole_flows(void **state)
 	assert_int_equal(mem_live(), 0);
 }
 
+/* A flow whose body is in a file but for its beginning. */
+static struct flow *large_sample(struct memory_disk *d, struct slab_pool *slabs, size_t len)
+{
+	struct flow *f = sample();
+	struct chain data = { 0 };
+	struct body *b = &f->http.request.base.body;
+
+	slab_pool_init(slabs, 0);
+	memory_disk_init(d, slabs, 1000);
+	for (size_t i = 0; i < len; i += 1000) {
+		char bytes[1000];
+
+		memset(bytes, 'a' + (int)(i / 1000 % 26), sizeof(bytes));
+		assert_int_equal(chain_write(&data, slabs, bytes, sizeof(bytes)), 0);
+	}
+	assert_int_equal(capture_body(&d->capture, f, b, &data, UINT64_MAX, false), 0);
+	chain_clear(&data);
+	assert_true(b->rest.spill);
+	return f;
+}
+
+/* Of a small flow and the large one. Returns what the large one gave. */
+static int save_large(struct flow *large, struct err *e)
+{
+	struct settings *s = settings_new();
+	struct addon *a = save_new();
+	struct flow *small = sample();
+	int ret;
+
+	assert_int_equal(settings_put(s, "save_stream_file", path, e), 0);
+	assert_int_equal(a->ops->configure(a, s, e), 0);
+	assert_int_equal(a->ops->flow(a, small, ADDON_RESPONSE, e), 0);
+	ret = a->ops->flow(a, large, ADDON_RESPONSE, e);
+	if (ret == 0)
+		ret = a->ops->flow(a, small, ADDON_RESPONSE, e);
+	if (ret == 0)
+		ret = a->ops->done(a, e);
+	a->ops->free(a);
+	flow_free(small);
+	settings_free(s);
+	return ret;
+}
+
+static void a_body_in_a_file_is_copied(void **state)
+{
+	struct flow_input *in = NULL;
+	struct memory_disk d;
+	struct slab_pool slabs;
+	struct flow *f = large_sample(&d, &slabs, 2000000), *back;
+	struct err e = { 0 };
+	char *bytes;
+	size_t len;
+
+	(void)state;
+	assert_int_equal(save_large(f, &e), 0);
+	assert_int_equal(flows_in(path), 3);
+	assert_int_equal(flow_input_open(&in, path, &e), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(flow_input_next(in, &back, &e), 1);
+		if (i == 0)
+			flow_free(back);
+	}
+	assert_int_equal(body_load(&back->http.request.base.body, 3000000, &bytes, &len), 0);
+	assert_true(len >= 2000000);
+	for (size_t i = 0; i < 2000000; i++)
+		if (bytes[len - 2000000 + i] != 'a' + (int)(i / 1000 % 26))
+			fail_msg("byte %zu is another one", i);
+	mem_free(bytes);
+	flow_free(back);
+	flow_input_close(in);
+	flow_free(f);
+	capture_fini(&d.capture);
+	slab_pool_fini(&slabs);
+	assert_int_equal(mem_live(), 0);
+}
+
+/* Neither a disk that is full in the middle nor a file that cannot be read leaves a part of it behind. */
+static void a_body_that_cannot_be_copied_leaves_whole_flows(void **state)
+{
+	struct memory_disk d;
+	struct slab_pool slabs;
+	struct flow *f = large_sample(&d, &slabs, 2000000);
+	struct rlimit limit, old;
+	struct err e = { 0 };
+
+	(void)state;
+	signal(SIGXFSZ, SIG_IGN);
+	getrlimit(RLIMIT_FSIZE, &old);
+	limit = (struct rlimit){ 1000000, old.rlim_max };
+	setrlimit(RLIMIT_FSIZE, &limit);
+	assert_int_equal(save_large(f, &e), -EFBIG);
+	setrlimit(RLIMIT_FSIZE, &old);
+	assert_int_equal(flows_in(path), 1);
+	d.unreadable = true;
+	assert_int_equal(save_large(f, &e), -EIO);
+	assert_non_null(strstr(e.text, "cannot be read back"));
+	assert_int_equal(flows_in(path), 1);
+	flow_free(f);
+	capture_fini(&d.capture);
+	slab_pool_fini(&slabs);
+	assert_int_equal(mem_live(), 0);
+}
+
 static void names_follow_the_clock_and_folders_are_made(void **state)
 {
 	char pattern[160], file[160], year[8];
@@ -188,6 +292,8 @@ int main(void)
 		cmocka_unit_test(a_torn_tail_is_cut_before_appending),
 		cmocka_unit_test(other_files_are_not_touched),
 		cmocka_unit_test(a_full_disk_ends_it_and_leaves_whole_flows),
+		cmocka_unit_test(a_body_in_a_file_is_copied),
+		cmocka_unit_test(a_body_that_cannot_be_copied_leaves_whole_flows),
 		cmocka_unit_test(names_follow_the_clock_and_folders_are_made),
 	};
 	int failed;
