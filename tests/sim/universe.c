@@ -228,6 +228,38 @@ static void check_body(struct universe *u, const struct exchange *x, const struc
 	check_rest(u, x, b, up);
 }
 
+/* Those that are not in memory: in a file they have the form of a flow file. cut: bytes of some were not kept. */
+static void check_messages_rest(struct universe *u, const struct exchange *x, const struct rest *r, uint64_t count[2],
+				bool cut)
+{
+	static uint8_t want[SCRIPT_MESSAGE_MAX];
+	size_t size = (size_t)rest_len(r), got = 0;
+	char *bytes = malloc(size + 1);
+	struct str items = { bytes, size };
+	struct tnet item, part[3];
+
+	if (rest_read(r, 0, bytes, size, &got) < 0 || got != size)
+		universe_violate(u, "%u: %zu bytes of messages cannot be read back", x->id, size);
+	while (items.len) {
+		bool from_client, text, is_text;
+		size_t len;
+
+		if (tnet_next(&items, &item) < 0 || tnet_next(&item.payload, &part[0]) < 0 ||
+		    tnet_next(&item.payload, &part[1]) < 0 || tnet_next(&item.payload, &part[2]) < 0) {
+			universe_violate(u, "%u: messages in a file are cut off within one", x->id);
+			break;
+		}
+		is_text = str_eq(part[0].payload, STR("1"));
+		from_client = tnet_bool(&part[1]);
+		len = script_message(x->id, from_client, count[from_client]++, &text, want);
+		if (part[2].payload.len != len && !cut)
+			universe_violate(u, "%u: the file's message is not whole", x->id);
+		if (is_text != text || !str_starts((struct str){ (char *)want, len }, part[2].payload))
+			universe_violate(u, "%u: the file's message is not what passed", x->id);
+	}
+	free(bytes);
+}
+
 static void check_messages(struct universe *u, const struct exchange *x, const struct websocket_flow *ws)
 {
 	static uint8_t want[SCRIPT_MESSAGE_MAX];
@@ -249,8 +281,9 @@ static void check_messages(struct universe *u, const struct exchange *x, const s
 			at += piece->len;
 		}
 	}
+	check_messages_rest(u, x, &ws->rest, count, ws->lost);
 	if (count[1] > x->up || count[0] > x->down ||
-	    (u->script->capture_max >= 32u << 20 && (count[1] < x->up_got || count[0] < x->down_got)))
+	    (u->script->capture_max >= 32u << 20 && !ws->lost && !ws->rest.ended && !rest_lost(&ws->rest) && (count[1] < x->up_got || count[0] < x->down_got)))
 		universe_violate(u, "%u: the flow has %llu and %llu messages", x->id, (unsigned long long)count[1],
 				 (unsigned long long)count[0]);
 }
