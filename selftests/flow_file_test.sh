@@ -99,7 +99,8 @@ like "and a sentence" "$(cat "$TMP/out")" "Cannot make a temporary file in /proc
 mkdir "$TMP/small"
 if unshare --mount true 2>/dev/null; then
 	unshare --mount sh -c 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"' "$TMP/small" \
-		"$MITM_BPF" -p "$proxy" -w "$TMP/full.mitm" --set body_memory_max=64k --set body_disk_folder="$TMP/small" \
+		"$MITM_BPF" -p "$proxy" -w "$TMP/full.mitm" --set body_memory_max=64k \
+		--set body_disk_folder="$TMP/small" \
 		>"$TMP/out" 2>"$TMP/err" &
 	mitm_pid=$!
 	defer stop_pid "$mitm_pid"
@@ -109,7 +110,7 @@ if unshare --mount true 2>/dev/null; then
 	fetch "$TMP/got" hello.txt
 	end
 	is "the program goes on, and ends with status 0" "$status" 0
-	like "it is said" "$(cat "$TMP/err")" "Cannot write captured bodies to the temporary file: No space left on device"
+	like "it is said" "$(cat "$TMP/err")" "Cannot write captured bodies to the temporary file: No space left"
 	like "the flow says so" "$("$MITM_BPF" -nr "$TMP/full.mitm")" "2.9m .not all kept."
 	is "and both flows are in the file" "$(flows "$TMP/full.mitm")" 2
 else

@@ -205,7 +205,9 @@ static void test_hook(void **state)
 
 static void do_change(void *arg)
 {
-	assert_int_equal(flow_set_message(arg, "changed", 7), 0);
+	int ret = flow_set_message(arg, "changed", 7);
+
+	assert_true(ret == 0 || playbook_sweeping());
 }
 
 static void do_kill(void *arg)

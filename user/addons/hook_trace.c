@@ -22,6 +22,7 @@
 #include "flow/flow.h"
 
 #define SHOWN_MAX 2048
+#define BODY_SHOWN_MAX ((size_t)256 << 20)       /* of longer ones the part in memory */
 
 struct seen {
 	UT_hash_handle hh;
@@ -89,6 +90,20 @@ static json_t *shown_chain(const struct chain *c)
 	json_t *value = shown((struct str){ c->len ? (const char *)flat : "", c->len });
 
 	arena_fini(&scratch);
+	return value;
+}
+
+/* The whole of it, also what is not in memory. */
+static json_t *shown_body(const struct body *b)
+{
+	char *bytes;
+	size_t len;
+	json_t *value;
+
+	if (body_load(b, BODY_SHOWN_MAX, &bytes, &len) < 0)
+		return shown_chain(&b->data);
+	value = shown((struct str){ bytes, len });
+	mem_free(bytes);
 	return value;
 }
 
@@ -236,7 +251,7 @@ static void add_message(json_t *o, const struct http_message *m, bool head_only)
 
 	json_object_set_new(o, "version", shown(m->version));
 	json_object_set_new(o, "headers", fields(&m->headers));
-	json_object_set_new(o, "content", none ? json_null() : shown_chain(&m->body.data));
+	json_object_set_new(o, "content", none ? json_null() : shown_body(&m->body));
 	json_object_set_new(o, "trailers", m->has_trailers ? fields(&m->trailers) : json_null());
 }
 

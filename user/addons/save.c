@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The flow file on disk. The flows that come together are one write(2), so whatever ends the program the file holds
- * whole flows, unless the last has bodies that are not in memory: those are copied a piece at a time, and whoever
- * appends later cuts off what is not whole. A write that the disk cut short is taken back to the last of them. Nothing goes on unrecorded: a flow
- * that cannot be written ends the program.
+ * whole flows, unless the last one's bodies are not in memory: those are copied a piece at a time, and whoever appends
+ * later cuts off what is not whole. A write that the disk cut short is taken back to the last whole flow. Nothing goes
+ * on unrecorded: a flow that cannot be written ends the program.
  */
 #include "addons/save.h"
 

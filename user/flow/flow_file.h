@@ -68,7 +68,8 @@ struct flow_file_walk {
 
 /* The next piece, there or read into buffer (FLOW_FILE_PIECE bytes); an empty one is the end. Returns 0, or -errno of
  * a file that cannot be read. */
-int flow_file_next(struct flow_file_writer *w, struct flow_file_walk *walk, char *buffer, struct str *piece) __must_check;
+int flow_file_next(struct flow_file_writer *w, struct flow_file_walk *walk, char *buffer,
+		   struct str *piece) __must_check;
 
 /* One message as it stands in a flow's list. absent: its bytes are left out, whoever writes it out puts them in. */
 void flow_file_put_tcp_message(struct tnet_writer *w, const struct tcp_message *m, bool absent);

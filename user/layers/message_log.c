@@ -2,7 +2,8 @@
 /* The capture limit and the disk's pace, for TCP and WebSocket alike. */
 #include "layers/message_log.h"
 
-size_t message_log_room(struct message_log *log, const struct env *env, const struct rest *rest, size_t len, size_t cost)
+size_t message_log_room(struct message_log *log, const struct env *env, const struct rest *rest, size_t len,
+			size_t cost)
 {
 	uint64_t max = env->options->body_capture_max;
 	size_t room = log->captured >= max ? 0 : (size_t)(max - log->captured);

@@ -19,7 +19,8 @@ struct message_log {
  * Of the next message, of len bytes: how many may stay in memory. leaves is set when it goes to the file instead, as a
  * whole.
  */
-size_t message_log_room(struct message_log *log, const struct env *env, const struct rest *rest, size_t len, size_t cost);
+size_t message_log_room(struct message_log *log, const struct env *env, const struct rest *rest, size_t len,
+			size_t cost);
 
 /* After a message has left, and at EV_WAKEUP. rest NULL: the log is over. */
 void message_log_wait(struct message_log *log, struct layer *l, struct conn *client, struct conn *server,

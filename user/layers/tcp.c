@@ -208,13 +208,14 @@ static void forward_held(struct tcp *t)
 static void message(struct tcp *t, bool from_client, struct chain *data)
 {
 	const struct rest *rest = &t->flow->tcp.rest;
+	bool asked = t->base.env->block_hooks & hook_bit(HOOK_TCP_MESSAGE);
 	size_t len = data->len, room = 0;
 	int ret;
 
 	if (!t->opaque)
 		room = message_log_room(&t->log, t->base.env, rest, len, sizeof(struct tcp_message));
 	/* who may change it must find it in the flow, though it is not kept */
-	t->unkept = !t->opaque && !t->log.leaves && len > room && (t->base.env->block_hooks & hook_bit(HOOK_TCP_MESSAGE));
+	t->unkept = asked && !t->opaque && !t->log.leaves && len > room;
 	if (t->log.leaves || t->unkept)
 		ret = flow_tcp_show(t->flow, from_client, data, env_stamp(t->base.env));
 	else

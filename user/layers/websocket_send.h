@@ -36,5 +36,5 @@ int websocket_send_close(struct websocket_sender *s, uint16_t code, struct str r
 /* True: the receiver is over its high-water mark. */
 bool websocket_send_flush(struct websocket_sender *s);
 void websocket_sender_fini(struct websocket_sender *s);
-/* Makes literals in it a copy: what was received for this connection alone, and seen by nobody yet, may be written to. */
+/* What was received for this connection alone, and seen by nobody yet, may be written to; literals become a copy. */
 int websocket_own_payload(struct chain *piece, struct slab_pool *slabs) __must_check;
