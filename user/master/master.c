@@ -133,8 +133,8 @@ static void say_dropped(struct master *m, bool force)
 	struct flow_store_stats stats = flow_store_stats(m->store);
 
 	if (count)
-		log_line(LOG_INFO, "master", "%llu flows were dropped from memory to stay below flow_memory_max (%llu "
-			 "are kept); -w FILE keeps them all.", (unsigned long long)count,
+		log_line(LOG_INFO, "master", "%llu flows were dropped from memory to stay below flow_memory_max and "
+			 "body_disk_max (%llu are kept); -w FILE keeps them all.", (unsigned long long)count,
 			 (unsigned long long)stats.count);
 }
 
