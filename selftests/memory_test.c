@@ -79,6 +79,8 @@ static void exec_proxy(const struct proxy *p, const struct cell *c)
 	char mode[80], port[8];
 	const char *argv[] = { path ? path : "build/mitm-bpf", "-q", "--mode", mode, "-p", port, "--workers", "2",
 			       "--set", "ssl_insecure=true", "--set", "connection_strategy=lazy",
+			       /* messages cost a little more than their bytes */
+			       "--set", c->save ? "body_capture_max=512m" : "body_capture_max=256m",
 			       c->save ? "-w" : NULL, p->file, NULL };
 	FILE *log = freopen(p->log, "w", stderr);
 
