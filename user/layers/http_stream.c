@@ -153,7 +153,7 @@ static void say_truncated(struct http_stream *s, bool request)
 bool stream_capture(struct http_stream *s, struct body *b, struct chain *data)
 {
 	bool request = b == &s->flow->http.request.base.body, was_whole = !body_truncated(b);
-	bool waits = (request ? s->request : s->response) == MESSAGE_BUFFERING;
+	bool waits = (request ? s->request : s->response) == MESSAGE_BUFFERING && !(request && s->answered);
 	uint64_t max = stream_options(s)->body_capture_max;
 
 	if (capture_body(s->base.env->capture, s->flow, b, data, max, waits) < 0) {
