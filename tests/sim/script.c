@@ -309,8 +309,10 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 		if ((t->h2 || t->origin_h2) && x[i].fate != FATE_FINE && x[i].fate != FATE_EARLY)
 			return false;
 	}
-	/* A refused request is asked again, unless its body was let go. */
+	/* A refused request is asked again, unless its body was let go, or is in a file. */
 	if (s->refusals && (x[n].up > s->capture_max || (s->stream_large && x[n].up > s->stream_large)))
+		return false;
+	if (s->refusals && s->memory_max && x[n].up >= s->memory_max)
 		return false;
 	/* TLS that passes is cut as the origin cuts it. */
 	if (x[n].cancels || (t->passed && x[n].down_framing == READER_EOF))

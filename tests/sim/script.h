@@ -127,6 +127,7 @@ struct script {
 	int64_t drain_ns;                /* 0: never */
 	bool holds;
 	uint64_t capture_max;
+	uint64_t memory_max;                     /* what may be in a file is behind that; 0: nothing */
 	uint32_t refusals;               /* what came of it: streams that an origin had no room for yet */
 	uint64_t slabs_max;              /* what came of it: the most that the proxy held at once */
 };

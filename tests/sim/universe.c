@@ -528,8 +528,10 @@ static void set_up_disk(struct universe *u)
 		u->disk.fails_after = dice >> 8 & 0xffff;
 	if ((dice >> 60 & 7) == 2)
 		u->disk.capture.open_max = dice >> 8 & 0xffff;
-	if (dice >> 63)
-		u->env.capture = &u->disk.capture;
+	if (!(dice >> 63))
+		return;
+	u->env.capture = &u->disk.capture;
+	u->script->memory_max = u->disk.capture.open_max ? 1 : u->disk.capture.memory_max + 1;
 }
 
 static void set_up_proxy(struct universe *u)

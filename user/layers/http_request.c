@@ -279,6 +279,16 @@ void stream_request_end(struct http_stream *s)
 		stream_hook(s, HOOK_REQUEST, get_upstream);
 }
 
+static int add_copy(struct http_stream *s, const struct chain *data)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < data->count && ret == 0; i++)
+		ret = chain_write(&s->request_body, s->base.env->slabs, chain_see(data, i)->ptr,
+				  chain_see(data, i)->len);
+	return ret;
+}
+
 /* RFC 9110 9.2.2: a stale connection that closed unused says nothing about the request; once, on a new connection. */
 bool stream_retry(struct http_stream *s, const struct http_event *ev)
 {
@@ -288,17 +298,13 @@ bool stream_retry(struct http_stream *s, const struct http_event *ev)
 
 	if (s->retried || s->ended || s->response != MESSAGE_HEAD)
 		return false;
-	if (ev->refused ? body_truncated(&r->base.body) || r->base.body.missing || rest_len(&r->base.body.rest)
+	if (ev->refused ? body_truncated(&r->base.body) || r->base.body.missing || r->base.body.rest.spill
 			: !ev->retriable || !safe || s->request != MESSAGE_DONE || r->base.body.total)
 		return false;
-	/* refused: nothing was done with it, whatever it is; what was sent of its body is in the flow */
+	/* refused: nothing was done with it, whatever it is; what was sent of its body is in the flow, and in memory */
 	chain_clear(&s->request_body);
-	for (uint32_t i = 0; i < r->base.body.data.count; i++) {
-		const struct slice *part = chain_see(&r->base.body.data, i);
-
-		if (chain_write(&s->request_body, s->base.env->slabs, part->ptr, part->len) < 0)
-			return false;
-	}
+	if (add_copy(s, &r->base.body.data) < 0 || add_copy(s, &r->base.body.rest.tail) < 0)
+		return false;
 	s->retried = true;
 	s->refused = ev->refused;
 	s->upstream_over = false;
