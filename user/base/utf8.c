@@ -42,10 +42,31 @@ size_t utf8_next(struct str s, uint32_t *code)
 	return len;
 }
 
+/* How much of s is ASCII, in steps of eight; most text is nothing else. */
+static size_t ascii_prefix(struct str s)
+{
+	size_t done = 0;
+
+	for (uint64_t word; s.len - done >= sizeof(word); done += sizeof(word)) {
+		memcpy(&word, s.ptr + done, sizeof(word));
+		if (word & UINT64_C(0x8080808080808080))
+			break;
+	}
+	while (done < s.len && (uint8_t)s.ptr[done] < 0x80)
+		done++;
+	return done;
+}
+
 bool utf8_valid(struct str s)
 {
 	while (s.len) {
-		size_t len = utf8_next(s, NULL);
+		size_t ascii = ascii_prefix(s), len;
+
+		s.ptr += ascii;
+		s.len -= ascii;
+		if (s.len == 0)
+			return true;
+		len = utf8_next(s, NULL);
 
 		if (len == 0)
 			return false;

@@ -48,6 +48,7 @@ struct flow_file_record;
 struct flow_file_writer {
 	struct tnet_writer out;
 	struct flow_file_record *records;        /* a table by identity; NULL: nothing is remembered yet */
+	uint32_t next_way;                       /* of a full place in it, which goes next */
 };
 
 /*

@@ -352,10 +352,13 @@ struct flow_file_record {
 	char *bytes;
 };
 
-enum { RECORDS = 512, RECORD_BYTES_MAX = 16384 };
+/* A record has WAYS places that its id points to. Full, that is some 10 MiB for as many live connections. */
+enum { RECORDS = 4096, WAYS = 4, RECORD_BYTES_MAX = 16384 };
 enum memory { REMEMBER_DICT, REMEMBER_FINGERPRINTS, REMEMBER_COUNT };
 
-static struct flow_file_record *record_slot(struct flow_file_writer *w, const struct conn_record *r, enum memory what)
+/* The first of its places; NULL: it cannot be told from others, or memory is out. */
+static struct flow_file_record *record_places(struct flow_file_writer *w, const struct conn_record *r,
+					      enum memory what)
 {
 	uint32_t hash;
 
@@ -364,30 +367,48 @@ static struct flow_file_record *record_slot(struct flow_file_writer *w, const st
 	if (!w->records)
 		w->records = mem_zalloc(REMEMBER_COUNT * RECORDS * sizeof(*w->records));
 	memcpy(&hash, r->id, sizeof(hash));
-	return w->records ? &w->records[what * RECORDS + hash % RECORDS] : NULL;
+	return w->records ? &w->records[what * RECORDS + hash % (RECORDS / WAYS) * WAYS] : NULL;
+}
+
+static bool is_of(const struct flow_file_record *place, const struct conn_record *r)
+{
+	return place->edition == r->edition && memcmp(place->id, r->id, sizeof(r->id)) == 0;
+}
+
+/* Takes a free place, or one after the other. */
+static void remember(struct flow_file_writer *w, struct flow_file_record *places, const struct conn_record *r,
+		     struct str bytes)
+{
+	struct flow_file_record *place = &places[w->next_way++ % WAYS];
+
+	for (int i = 0; i < WAYS && place->edition; i++)
+		if (!places[i].edition)
+			place = &places[i];
+	mem_free(place->bytes);
+	*place = (struct flow_file_record){ .bytes = mem_strndup(bytes.ptr, bytes.len) };
+	if (!place->bytes)
+		return;
+	place->len = (uint32_t)bytes.len;
+	place->edition = r->edition;
+	memcpy(place->id, r->id, sizeof(place->id));
 }
 
 static void put_remembered(struct flow_file_writer *w, const struct conn_record *r, enum memory what,
 			   void (*put)(struct flow_file_writer *w, const struct conn_record *r))
 {
-	struct flow_file_record *slot = record_slot(w, r, what);
+	struct flow_file_record *places = record_places(w, r, what);
 	size_t before = w->out.len, len;
 
-	if (slot && slot->edition == r->edition && memcmp(slot->id, r->id, sizeof(r->id)) == 0) {
-		tnet_put_raw(&w->out, (struct str){ slot->bytes, slot->len });
+	for (int i = 0; places && i < WAYS; i++) {
+		if (!is_of(&places[i], r))
+			continue;
+		tnet_put_raw(&w->out, (struct str){ places[i].bytes, places[i].len });
 		return;
 	}
 	put(w, r);
 	len = w->out.len - before;
-	if (!slot || w->out.failed || len > RECORD_BYTES_MAX)
-		return;
-	mem_free(slot->bytes);
-	*slot = (struct flow_file_record){ .bytes = mem_strndup(tnet_written(&w->out).ptr, len) };
-	if (!slot->bytes)
-		return;
-	slot->len = (uint32_t)len;
-	slot->edition = r->edition;
-	memcpy(slot->id, r->id, sizeof(slot->id));
+	if (places && !w->out.failed && len <= RECORD_BYTES_MAX)
+		remember(w, places, r, (struct str){ tnet_written(&w->out).ptr, len });
 }
 
 static void put_client(struct flow_file_writer *w, const struct conn_record *r)

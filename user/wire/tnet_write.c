@@ -8,6 +8,8 @@
 #include "base/utf8.h"
 #include "wire/tnetstring.h"
 
+#define LENGTH_MAX 21            /* digits of 64 bits, and the colon */
+
 void tnet_reserve(struct tnet_writer *w, size_t more)
 {
 	size_t cap = w->cap ? w->cap : 4096;
@@ -53,9 +55,22 @@ static void put_length(struct tnet_writer *w, size_t length)
 
 static void put_item(struct tnet_writer *w, char tag, const void *payload, size_t len)
 {
-	put(w, &tag, 1);
-	put(w, payload, len);
-	put_length(w, len);
+	size_t rest = len;
+	char *at;
+
+	tnet_reserve(w, len + LENGTH_MAX + 1);
+	if (w->failed)
+		return;
+	at = w->buf + w->cap - w->len;
+	*--at = tag;
+	at -= len;
+	if (len)
+		memcpy(at, payload, len);
+	*--at = ':';
+	do
+		*--at = (char)('0' + rest % 10);
+	while ((rest /= 10) != 0);
+	w->len = (size_t)(w->buf + w->cap - at);
 }
 
 void tnet_put_bytes(struct tnet_writer *w, struct str bytes)
@@ -120,10 +135,11 @@ void tnet_put_text(struct tnet_writer *w, struct str text)
 
 void tnet_put_int(struct tnet_writer *w, int64_t value)
 {
-	char text[24];
-	int len = snprintf(text, sizeof(text), "%lld", (long long)value);
+	char text[U64_DIGITS_MAX + 1] = "-";
+	bool minus = value < 0;
+	size_t len = str_from_u64(minus ? -(uint64_t)value : (uint64_t)value, text + 1);
 
-	put_item(w, '#', text, (size_t)len);
+	put_item(w, '#', minus ? text : text + 1, len + minus);
 }
 
 void tnet_put_float(struct tnet_writer *w, double value)
