@@ -29,10 +29,17 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 2 * STEER_PIDS_MAX);
-	__type(key, struct steer_pid_key);
+	__uint(max_entries, 2 * (STEER_PIDS_MAX + (STEER_FACTS - 1) * STEER_FACTS_MAX));
+	__type(key, struct steer_fact_key);
 	__type(value, __u32);
-} mb_pid SEC(".maps");
+} mb_fact SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * STEER_EXES_MAX);
+	__type(key, struct steer_exe_key);
+	__type(value, __u32);
+} mb_exe SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -97,6 +104,7 @@ struct steer_scratch {
 	__u32 at;                    /* where the path begins */
 	__u64 mnt, dentry;           /* how far it has been walked */
 	struct steer_proc proc;
+	struct steer_exe_key exe;
 	char path[SCRATCH_PATH + 256];
 };
 

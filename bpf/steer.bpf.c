@@ -130,7 +130,7 @@ static __always_inline __u32 decide(struct bpf_sock_addr *ctx, struct bpf_sock *
 		return STEER_DIRECT_SELF;
 	if (scope == SCOPE_LOCAL || (scope != SCOPE_GLOBAL && !steer_loopback))
 		return STEER_DIRECT_LOCAL;
-	if (tree_flags(orig->tgid, 0) & STEER_TREE_PROXY)
+	if (is_proxys(orig->tgid))
 		return STEER_DIRECT_CHILD;
 	if (sk->mark == steer_own_mark)
 		return STEER_DIRECT_MARK;

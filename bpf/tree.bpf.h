@@ -14,25 +14,29 @@ int BPF_PROG(mb_fork, struct task_struct *parent, struct task_struct *child)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	__u32 child_tgid = child->tgid, gen, flags;
-	int rank, by_thread;
+	__u32 child_tgid = child->tgid, gen, by_thread;
+	struct steer_tree tree = { .flags = STEER_TREE_PROXY };
+	struct steer_policy *policy;
+	__u64 ranks;
 
 	if (child->pid != child->tgid)
 		return 0;
-	if (tgid == self_tgid || (tree_flags(tgid, 0) & STEER_TREE_PROXY)) {
-		tree_remember(child_tgid, 0, STEER_TREE_PROXY);
+	if (tgid == self_tgid || is_proxys(tgid)) {
+		tree_remember(child_tgid, &tree);
 		return 0;
 	}
-	if (!policy_now(&gen)) {
-		tree_remember(child_tgid, 0, 0);
+	policy = policy_now(&gen);
+	if (!policy) {
+		tree.flags = 0;
+		tree_remember(child_tgid, &tree);
 		return 0;
 	}
-	rank = process_rank(task, tgid, gen);   /* writes mb_tree when a rule names the parent */
-	flags = tree_flags(tgid, gen);
+	ranks = process_ranks(policy, task, tgid, gen);  /* writes mb_tree when a rule names the parent */
+	tree = tree_of(tgid, gen);
 	by_thread = thread_rank(task, gen);
-	if (by_thread > rank)
-		flags = STEER_RANK_INCLUDES(by_thread) ? STEER_TREE_INCLUDED : 0;
-	tree_remember(child_tgid, gen, flags);
+	if (ranks != RANKS_UNKNOWN && by_thread > RANKS_NAMED(ranks))
+		tree.rank = STEER_RANK_INCLUDES(by_thread) ? by_thread : 0;
+	tree_remember(child_tgid, &tree);
 	return 0;
 }
 
@@ -41,10 +45,11 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(mb_exec, struct task_struct *task)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32, gen;
+	struct steer_policy *policy = policy_now(&gen);
 
-	if (tgid == self_tgid || (tree_flags(tgid, 0) & STEER_TREE_PROXY) || !policy_now(&gen))
+	if (!policy || tgid == self_tgid || is_proxys(tgid))
 		return 0;
-	process_rank(bpf_get_current_task_btf(), tgid, gen);
+	process_ranks(policy, bpf_get_current_task_btf(), tgid, gen);
 	return 0;
 }
 

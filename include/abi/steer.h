@@ -13,6 +13,9 @@
 #define STEER_NAMES_MAX 64           /* distinct name patterns of one policy */
 #define STEER_NAME_BYTES_MAX 511     /* their lengths together: one automaton state each, and the root */
 #define STEER_PIDS_MAX 4096          /* distinct pids of one policy */
+#define STEER_FACTS_MAX 1024         /* distinct users, cgroups, trees and whole names of one policy, each */
+#define STEER_EXES_MAX 64            /* distinct executables of one policy */
+#define STEER_CGROUP_LEVELS 64       /* a cgroup deeper than that is in the one of this level */
 #define STEER_STATES 512
 #define STEER_COMM_SIZE 16           /* TASK_COMM_LEN, with its terminator */
 #define STEER_PATH_SIZE 256          /* a longer path keeps its tail; terminated */
@@ -31,42 +34,69 @@
 #define STEER_RANK(index, include) ((((__u32)(index) + 1) << 1) | ((include) ? 1 : 0))
 #define STEER_RANK_INCLUDES(rank) ((rank) & 1)
 
+/* What an action can ask about a process by a number or a whole name; kinds of keys of mb_fact. */
+enum steer_fact {
+	STEER_FACT_PID,                      /* the process itself; its children have it from there, see steer_tree */
+	STEER_FACT_TREE,                     /* the process, or one of its ancestors */
+	STEER_FACT_UID,
+	STEER_FACT_CGROUP,                   /* its v2 cgroup, or one of those that hold that */
+	STEER_FACT_COMM,                     /* the whole name of its first thread, or of the calling one */
+	STEER_FACTS
+};
+
 /* One bank of mb_policy. A new policy is written to the bank that is not in use, then policy_gen is increased. */
 struct steer_policy {
 	__u32 selects_by_default;            /* the first action is an exclusion */
 	__u32 actions;                       /* 0: nothing is ever selected */
-	__u32 pids;                          /* entries of mb_pid with this generation */
+	__u32 facts[STEER_FACTS];            /* entries of mb_fact with this generation, by kind */
+	__u32 exes;                          /* entries of mb_exe with this generation */
 	__u32 states;
 	__u32 accept[STEER_STATES];          /* greatest rank of the names that end here */
 	__u32 cut[STEER_STATES];             /* the same for longer names, at their 15th byte: a comm is cut there */
 	__u16 next[STEER_STATES][256];
 };
 
-struct steer_pid_key {
+/* id: a number in native order in the first 4 (cgroups: 8) bytes, or a name; the rest is zero. */
+#define STEER_FACT_ID_SIZE 16
+
+struct steer_fact_key {
 	__u32 gen;
-	__u32 pid;
+	__u32 kind;
+	__u8 id[STEER_FACT_ID_SIZE];
 };
 
-/* Facts of a process, valid while start, exec_id, gen and comm are those of the running one. */
+/* The whole path of an executable; zero behind it. */
+struct steer_exe_key {
+	__u32 gen;
+	char path[STEER_PATH_SIZE];
+};
+
+/*
+ * Facts of a process, valid while start, exec_id, gen and comm are those of the running one, and where the policy asks
+ * for them, uid and cgroup.
+ */
 struct steer_proc {
 	__u64 start;                         /* nanoseconds since boot at which the process began */
 	__u64 exec_id;                       /* grows with every execve() */
 	__u32 gen;
 	__u32 rank;                          /* of path, leader's comm and pid, without the thread's comm */
+	__u64 cgroup_id;
+	__u32 uid;
+	__u32 member;                        /* rank of uid, cgroup, and tree as far as it is this very process */
 	char comm[STEER_COMM_SIZE];          /* the leader's */
 	__u32 path_len;
 	__u32 pad;
 	char path[STEER_PATH_SIZE];
 };
 
-/* What a process has from its ancestors, and its children from it. */
-#define STEER_TREE_INCLUDED 1        /* follows a selected process; only while gen is current */
-#define STEER_TREE_EXCLUDED 2        /* follows a process excluded by pid; only while gen is current */
 #define STEER_TREE_PROXY 4           /* the proxy's own; at any generation */
 
+/* What a process has from its ancestors, and its children from it. The ranks count only while gen is current. */
 struct steer_tree {
 	__u32 gen;
 	__u32 flags;
+	__u32 rank;                          /* of the nearest that is selected, or excluded by pid */
+	__u32 branch;                        /* greatest of the trees that it belongs to */
 };
 
 /* Where connections of one network namespace go. Key: its cookie. */
@@ -147,7 +177,9 @@ enum steer_reason {
 	STEER_REASONS
 };
 
-_Static_assert(sizeof(struct steer_proc) == 304, "steer_proc is kernel/user ABI");
+_Static_assert(sizeof(struct steer_proc) == 320, "steer_proc is kernel/user ABI");
+_Static_assert(sizeof(struct steer_fact_key) == 24, "steer_fact_key is kernel/user ABI");
+_Static_assert(sizeof(struct steer_exe_key) == 260, "steer_exe_key is kernel/user ABI");
 _Static_assert(sizeof(struct steer_orig) == 112, "steer_orig is kernel/user ABI");
 _Static_assert(sizeof(struct steer_tuple) == 32, "steer_tuple is kernel/user ABI");
 _Static_assert(sizeof(struct steer_route_key) == 32, "steer_route_key is kernel/user ABI");

@@ -210,9 +210,20 @@ static int parse_name(struct proxy_mode *m, struct str name, struct err *e)
 	return 0;
 }
 
+/* Names of units and paths may hold an @ (unit:user@1000.service), and local mode listens nowhere. */
+static bool at_is_data(struct str spec)
+{
+	static const char *const words[] = { "cgroup:", "unit:", "exe:", "comm:", "user:", "container:" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(words) && str_starts(spec, STR("local:")); i++)
+		if (memmem(spec.ptr, spec.len, words[i], strlen(words[i])))
+			return true;
+	return false;
+}
+
 int proxy_mode_parse(struct proxy_mode *out, struct str spec, struct err *e)
 {
-	const char *at = spec.len ? memrchr(spec.ptr, '@', spec.len) : NULL;
+	const char *at = spec.len && !at_is_data(spec) ? memrchr(spec.ptr, '@', spec.len) : NULL;
 	struct proxy_mode m = { .spec = spec, .port = MODE_PORT_NONE };
 	struct str head = spec, listen = { 0 }, name;
 	int ret;

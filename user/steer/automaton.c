@@ -56,25 +56,100 @@ static void trie_link(struct steer_policy *policy)
 	}
 }
 
-static int compare_pids(const void *a, const void *b)
+static int compare_facts(const void *a, const void *b)
 {
-	const struct automaton_pid *x = a, *y = b;
+	const struct automaton_fact *x = a, *y = b;
 
-	return x->pid < y->pid ? -1 : x->pid > y->pid;
+	return memcmp(&x->key, &y->key, sizeof(x->key));
 }
 
-/* Of one pid's actions only the last counts. */
-static int add_pid(struct automaton *a, uint32_t pid, uint32_t rank)
+static struct steer_fact_key fact_key(enum steer_fact kind, const void *id, size_t size)
 {
-	for (uint32_t i = 0; i < a->pid_count; i++)
-		if (a->pids[i].pid == pid) {
-			a->pids[i].rank = rank;
+	struct steer_fact_key key = { .kind = kind };
+
+	memcpy(key.id, id, size);
+	return key;
+}
+
+/* A name as the kernel has it: cut, and zero behind it. */
+static struct steer_fact_key comm_key(struct str name)
+{
+	return fact_key(STEER_FACT_COMM, name.ptr ? name.ptr : "", MIN(name.len, (size_t)COMM_LEN_MAX));
+}
+
+/* Of the actions about one fact only the last counts. */
+static int add_fact(struct automaton *a, const struct steer_fact_key *key, uint32_t rank, struct err *e)
+{
+	static const char *const names[STEER_FACTS] = {
+		[STEER_FACT_PID] = "pids; name their parent or a program instead",
+		[STEER_FACT_TREE] = "trees; name a common ancestor or a cgroup instead",
+		[STEER_FACT_UID] = "users; name those to leave out, or a cgroup instead",
+		[STEER_FACT_CGROUP] = "cgroups; name one that holds them instead",
+		[STEER_FACT_COMM] = "whole names; use fewer",
+	};
+	uint32_t most = key->kind == STEER_FACT_PID ? STEER_PIDS_MAX : STEER_FACTS_MAX;
+
+	for (uint32_t i = 0; i < a->fact_count; i++)
+		if (memcmp(&a->facts[i].key, key, sizeof(*key)) == 0) {
+			a->facts[i].rank = rank;
 			return 0;
 		}
-	if (a->pid_count == STEER_PIDS_MAX)
-		return -E2BIG;
-	a->pids[a->pid_count++] = (struct automaton_pid){ pid, rank };
+	if (a->policy.facts[key->kind] == most)
+		return err_set(e, -E2BIG, "the intercept spec has more than %u %s", most, names[key->kind]);
+	a->policy.facts[key->kind]++;
+	a->facts[a->fact_count++] = (struct automaton_fact){ *key, rank };
 	return 0;
+}
+
+static int add_exe(struct automaton *a, struct str path, uint32_t rank, struct err *e)
+{
+	struct steer_exe_key key = { 0 };
+	uint32_t i = 0;
+
+	memcpy(key.path, path.ptr, MIN(path.len, sizeof(key.path) - 1));
+	while (i < a->policy.exes && memcmp(&a->exes[i].key, &key, sizeof(key)) != 0)
+		i++;
+	if (i == STEER_EXES_MAX)
+		return err_set(e, -E2BIG, "the intercept spec has more than %d executables; use a part of their paths "
+			       "instead", STEER_EXES_MAX);
+	a->exes[i] = (struct automaton_exe){ key, rank };
+	a->policy.exes = MAX(a->policy.exes, i + 1);
+	return 0;
+}
+
+/* Everything but parts of names. */
+static int add_action(struct automaton *a, const struct intercept_action *action, uint32_t rank, struct err *e)
+{
+	struct steer_fact_key key;
+	int ret = 0;
+
+	switch (action->kind) {
+	case INTERCEPT_NAME:
+		return -EINVAL;
+	case INTERCEPT_EXE:
+		return add_exe(a, action->name, rank, e);
+	case INTERCEPT_COMM:
+		key = comm_key(action->name);
+		return add_fact(a, &key, rank, e);
+	case INTERCEPT_PID:
+		key = fact_key(STEER_FACT_PID, &action->number, sizeof(action->number));
+		return add_fact(a, &key, rank, e);
+	case INTERCEPT_TREE:
+		key = fact_key(STEER_FACT_TREE, &action->number, sizeof(action->number));
+		return add_fact(a, &key, rank, e);
+	case INTERCEPT_USER:
+		key = fact_key(STEER_FACT_UID, &action->number, sizeof(action->number));
+		return action->number == INTERCEPT_UNKNOWN ? 0 : add_fact(a, &key, rank, e);
+	case INTERCEPT_CGROUP:
+	case INTERCEPT_UNIT:
+	case INTERCEPT_CONTAINER:
+		for (uint32_t i = 0; i < action->cgroup_count && ret == 0; i++) {
+			key = fact_key(STEER_FACT_CGROUP, &action->cgroups[i], sizeof(action->cgroups[i]));
+			ret = add_fact(a, &key, rank, e);
+		}
+		return ret;
+	}
+	return ret;
 }
 
 int automaton_compile(struct automaton *out, const struct intercept_spec *spec, struct err *e)
@@ -92,10 +167,10 @@ int automaton_compile(struct automaton *out, const struct intercept_spec *spec, 
 		const struct intercept_action *action = &spec->actions[i];
 		uint32_t rank = STEER_RANK(i, !action->exclude);
 
-		if (action->is_pid) {
-			if (add_pid(out, action->pid, rank) < 0)
-				return err_set(e, -E2BIG, "the intercept spec has more than %d pids; name their parent "
-					       "or a program instead", STEER_PIDS_MAX);
+		if (action->kind != INTERCEPT_NAME) {
+			ret = add_action(out, action, rank, e);
+			if (ret < 0)
+				return ret;
 			continue;
 		}
 		ret = trie_add(policy, action->name, rank);
@@ -107,8 +182,7 @@ int automaton_compile(struct automaton *out, const struct intercept_spec *spec, 
 			return err_set(e, -E2BIG, "the intercept spec has more than %d names or %d bytes of names; "
 				       "use fewer or shorter ones", STEER_NAMES_MAX, STEER_NAME_BYTES_MAX);
 	}
-	qsort(out->pids, out->pid_count, sizeof(out->pids[0]), compare_pids);
-	policy->pids = out->pid_count;
+	qsort(out->facts, out->fact_count, sizeof(out->facts[0]), compare_facts);
 	trie_link(policy);
 	return 0;
 }
@@ -126,14 +200,67 @@ static uint32_t text_rank(const struct steer_policy *policy, struct str text, bo
 	return rank;
 }
 
+static uint32_t fact_rank(const struct automaton *a, struct steer_fact_key key)
+{
+	struct automaton_fact wanted = { .key = key };
+	const struct automaton_fact *found;
+
+	if (!a->policy.facts[key.kind])
+		return 0;
+	found = bsearch(&wanted, a->facts, a->fact_count, sizeof(wanted), compare_facts);
+	return found ? found->rank : 0;
+}
+
+static uint32_t pid_rank(const struct automaton *a, enum steer_fact kind, uint32_t pid)
+{
+	return fact_rank(a, fact_key(kind, &pid, sizeof(pid)));
+}
+
+static uint32_t comm_rank(const struct automaton *a, struct str comm)
+{
+	uint32_t part = text_rank(&a->policy, comm, true), whole = comm.ptr ? fact_rank(a, comm_key(comm)) : 0;
+
+	return MAX(part, whole);
+}
+
+static uint32_t exe_rank(const struct automaton *a, struct str path)
+{
+	struct steer_exe_key key = { 0 };
+
+	if (!path.ptr || path.len >= sizeof(key.path))
+		return 0;
+	memcpy(key.path, path.ptr, path.len);
+	for (uint32_t i = 0; i < a->policy.exes; i++)
+		if (memcmp(&a->exes[i].key, &key, sizeof(key)) == 0)
+			return a->exes[i].rank;
+	return 0;
+}
+
+void automaton_ranks(struct automaton_ranks *out, const struct automaton *a, const struct intercept_process *p)
+{
+	*out = (struct automaton_ranks){
+		.pid = pid_rank(a, STEER_FACT_PID, p->pid),
+		.tree = pid_rank(a, STEER_FACT_TREE, p->pid),
+		.member = fact_rank(a, fact_key(STEER_FACT_UID, &p->uid, sizeof(p->uid))),
+	};
+	out->named = MAX(out->pid, text_rank(&a->policy, p->exe, false));
+	out->named = MAX(out->named, exe_rank(a, p->exe));
+	out->named = MAX(out->named, comm_rank(a, p->comm));
+	out->named = MAX(out->named, comm_rank(a, p->thread_comm));
+	for (uint32_t i = 0; i < p->cgroup_count; i++)
+		out->member = MAX(out->member, fact_rank(a, fact_key(STEER_FACT_CGROUP, &p->cgroups[i],
+								     sizeof(p->cgroups[i]))));
+	for (uint32_t i = 0; i < p->ancestor_count; i++)
+		out->above = MAX(out->above, pid_rank(a, STEER_FACT_TREE, p->ancestors[i]));
+}
+
 uint32_t automaton_rank(const struct automaton *a, const struct intercept_process *p)
 {
-	struct automaton_pid key = { p->pid, 0 };
-	const struct automaton_pid *found;
-	uint32_t rank = text_rank(&a->policy, p->exe, false);
+	struct automaton_ranks ranks;
+	uint32_t rank;
 
-	rank = MAX(rank, text_rank(&a->policy, p->comm, true));
-	rank = MAX(rank, text_rank(&a->policy, p->thread_comm, true));
-	found = bsearch(&key, a->pids, a->pid_count, sizeof(key), compare_pids);
-	return found ? MAX(rank, found->rank) : rank;
+	automaton_ranks(&ranks, a, p);
+	rank = MAX(ranks.named, ranks.member);
+	rank = MAX(rank, ranks.tree);
+	return MAX(rank, ranks.above);
 }

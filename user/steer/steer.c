@@ -11,7 +11,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -59,6 +61,24 @@ static int load(struct steer *s, struct err *e)
 	return 0;
 }
 
+static int watch_fd(const struct steer *s, int fd, struct err *e)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	if (epoll_ctl(s->poll_fd, EPOLL_CTL_ADD, fd, &event) < 0)
+		return err_set(e, -errno, "cannot watch a descriptor: %m");
+	return 0;
+}
+
+static int open_poll(struct steer *s, struct err *e)
+{
+	s->poll_fd = epoll_create1(EPOLL_CLOEXEC);
+	s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (s->poll_fd < 0 || s->timer_fd < 0)
+		return err_set(e, -errno, "cannot create a timer: %m");
+	return watch_fd(s, s->timer_fd, e);
+}
+
 int steer_open(struct steer **out, const struct steer_options *options, struct err *e)
 {
 	struct steer *s = mem_zalloc(sizeof(*s));
@@ -66,7 +86,7 @@ int steer_open(struct steer **out, const struct steer_options *options, struct e
 
 	if (!s)
 		return err_set(e, -ENOMEM, "no memory for steering");
-	s->cgroup_fd = s->route_fd = -1;
+	s->cgroup_fd = s->route_fd = s->timer_fd = s->poll_fd = -1;
 	libbpf_log_init();
 	if (options && options->cgroup) {
 		s->cgroup = mem_strndup(options->cgroup, strlen(options->cgroup));
@@ -86,6 +106,8 @@ int steer_open(struct steer **out, const struct steer_options *options, struct e
 	s->skel->rodata->steer_loopback = options && options->loopback;
 	s->skel->rodata->steer_own_mark = OWN_MARK;
 	ret = load(s, e);
+	if (ret == 0)
+		ret = open_poll(s, e);
 	if (ret == 0)
 		*out = s;
 out:
@@ -112,6 +134,11 @@ void steer_free(struct steer *s)
 		close(s->cgroup_fd);
 	if (s->route_fd >= 0)
 		close(s->route_fd);
+	if (s->timer_fd >= 0)
+		close(s->timer_fd);
+	if (s->poll_fd >= 0)
+		close(s->poll_fd);
+	intercept_spec_free(s->spec);
 	mem_free(s->policy);
 	mem_free(s->cgroup);
 	mem_free(s);
@@ -192,8 +219,11 @@ int steer_set_endpoint(struct steer *s, uint16_t tcp4_port, uint16_t tcp6_port, 
 	ret = netns_cookie(&s->netns, e);
 	if (ret < 0)
 		return ret;
-	if (s->route_fd < 0)
+	if (s->route_fd < 0) {
 		ret = s->route_fd = route_monitor_open(e);
+		if (ret >= 0)
+			ret = watch_fd(s, s->route_fd, e);
+	}
 	if (ret >= 0)
 		ret = update_routes(s, e);
 	if (ret < 0)
@@ -220,7 +250,7 @@ int steer_exclude_port(struct steer *s, uint16_t port, struct err *e)
 
 int steer_fd(const struct steer *s)
 {
-	return s->route_fd;
+	return s->poll_fd;
 }
 
 void steer_poll(struct steer *s)
@@ -229,6 +259,7 @@ void steer_poll(struct steer *s)
 
 	if (s->route_fd >= 0 && route_monitor_drain(s->route_fd) && update_routes(s, &e) < 0)
 		log_line(LOG_WARN, "steer", "reachability may be out of date: %s", e.text);
+	steer_policy_poll(s);
 }
 
 static struct bpf_program *program_of(const struct steer *s, enum steer_link link)

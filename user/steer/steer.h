@@ -73,10 +73,14 @@ int steer_exclude_tree(struct steer *s, pid_t pid, struct err *e) __must_check;
  * steer_set_spec() - who is steered, from the next connect(2) on. May be called at any time after steer_open().
  * @spec: borrowed for the call
  *
- * The nearest of a process and its ancestors that an action names decides; a process excluded by name passes nothing
- * on to its children; who has no such ancestor gets the spec's default.
- * Returns 0; -E2BIG over the limits of abi/steer.h; -EINVAL for pids in a private pid namespace; other -errno. On
- * failure the former spec stays.
+ * The nearest of a process and its ancestors that an action names (name, pid, exe, comm) decides; a process excluded by
+ * name passes nothing on to its children. Actions about user, cgroup and tree are about the process itself, whoever its
+ * ancestors are; of these and the one that names it, the last in the spec decides. Who has none of all gets the spec's
+ * default.
+ * Users, cgroups, units and containers are looked up (selectors.h); what matches nothing now is logged, and looked for
+ * again every second by steer_poll().
+ * Returns 0; -E2BIG over the limits of abi/steer.h; -EINVAL for pids in a private pid namespace; -ENOENT for a user or
+ * container that is not known; other -errno. On failure the former spec stays.
  */
 int steer_set_spec(struct steer *s, const struct intercept_spec *spec, struct err *e) __must_check;
 
@@ -86,7 +90,7 @@ int steer_attach(struct steer *s, struct err *e) __must_check;
 /* New connections go direct from here on; what was steered keeps getpeername and friends until steer_free(). */
 void steer_detach_new(struct steer *s);
 
-/* A descriptor that becomes readable when routes change; then call steer_poll(). -1 before steer_set_endpoint(). */
+/* A descriptor that becomes readable when routes change, or who is meant by the spec may have; then call steer_poll(). */
 int steer_fd(const struct steer *s);
 void steer_poll(struct steer *s);
 

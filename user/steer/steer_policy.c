@@ -6,19 +6,22 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "steer/processes.h"
+#include "steer/selectors.h"
 #include "steer/steer_state.h"
 
 #define WALKS_MAX 4
+#define LOOK_AGAIN_S 1
 
 /* Entries of other generations are dead; LRU and exit would get rid of them late or never. */
 static void drop_old(int map, size_t key_size, bool (*is_old)(int map, const void *key, uint32_t gen), uint32_t gen)
 {
-	char key[64], next[64];
+	char key[sizeof(struct steer_exe_key)], next[sizeof(struct steer_exe_key)];
 	bool more = bpf_map_get_next_key(map, NULL, next) == 0;
 
 	BUG_ON(key_size > sizeof(key));
@@ -30,10 +33,20 @@ static void drop_old(int map, size_t key_size, bool (*is_old)(int map, const voi
 	}
 }
 
-static bool old_pid(int map, const void *key, uint32_t gen)
+/* Both kinds of key begin with it. */
+static bool old_fact(int map, const void *key, uint32_t gen)
 {
+	uint32_t of;
+
 	(void)map;
-	return ((const struct steer_pid_key *)key)->gen != gen;
+	memcpy(&of, key, sizeof(of));
+	return of != gen;
+}
+
+static void drop_old_facts(const struct steer *s, uint32_t gen)
+{
+	drop_old(steer_map(s->skel->maps.mb_fact), sizeof(struct steer_fact_key), old_fact, gen);
+	drop_old(steer_map(s->skel->maps.mb_exe), sizeof(struct steer_exe_key), old_fact, gen);
 }
 
 static bool old_tree(int map, const void *key, uint32_t gen)
@@ -44,25 +57,52 @@ static bool old_tree(int map, const void *key, uint32_t gen)
 }
 
 /* What a process passes on, by the rules of bpf/policy.bpf.h; depth bounds a parent chain that changes under us. */
-static uint32_t flags_of(const struct steer *s, const struct process_list *list, uint32_t pid, unsigned int depth)
+static struct steer_tree passed_on(const struct steer *s, const struct process_list *list, uint32_t pid,
+				   unsigned int depth)
 {
 	const struct process *p = processes_find(list, pid);
-	struct intercept_process seen;
-	uint32_t rank;
+	struct intercept_process seen = { .pid = pid, .uid = INTERCEPT_UNKNOWN };
+	struct steer_tree tree = { .gen = s->skel->bss->policy_gen };
+	struct automaton_ranks ranks;
 
 	if (!p || depth > 64)
-		return 0;
-	if (pid == s->self_tgid)
-		return STEER_TREE_PROXY;
-	seen = (struct intercept_process){ .pid = pid, .exe = str_of(p->exe), .comm = str_of(p->comm) };
-	rank = s->policy ? automaton_rank(s->policy, &seen) : 0;
-	if (STEER_RANK_INCLUDES(rank))
-		return STEER_TREE_INCLUDED;
-	if (rank) {
-		seen.exe = seen.comm = (struct str){ 0 };
-		return automaton_rank(s->policy, &seen) == rank ? STEER_TREE_EXCLUDED : 0;
+		return tree;
+	if (pid == s->self_tgid) {
+		tree.flags = STEER_TREE_PROXY;
+		return tree;
 	}
-	return flags_of(s, list, p->ppid, depth + 1);
+	tree = passed_on(s, list, p->ppid, depth + 1);
+	if (tree.flags || !s->policy)
+		return tree;
+	seen.exe = str_of(p->exe);
+	seen.comm = str_of(p->comm);
+	automaton_ranks(&ranks, s->policy, &seen);
+	if (ranks.named)
+		tree.rank = STEER_RANK_INCLUDES(ranks.named) || ranks.named == ranks.pid ? ranks.named : 0;
+	tree.branch = MAX(tree.branch, ranks.tree);
+	return tree;
+}
+
+/*
+ * Whether the table has to learn what a process passes on. Where the programs wrote something already they know better
+ * about names; about a tree that begins with an ancestor they know only what that one's children have from it.
+ */
+static bool to_learn(int map, uint32_t pid, struct steer_tree *want)
+{
+	struct steer_tree known;
+
+	if (!want->flags && !want->rank && !want->branch)
+		return false;
+	if (bpf_map_lookup_elem(map, &pid, &known) < 0)
+		return true;
+	if (known.flags & STEER_TREE_PROXY)
+		return false;
+	if (known.gen != want->gen)
+		return true;
+	if (known.branch >= want->branch)
+		return false;
+	want->rank = known.rank;
+	return true;
 }
 
 /* Returns how many entries were new. */
@@ -76,16 +116,10 @@ static int walk_once(struct steer *s, struct err *e)
 		return ret;
 	for (uint32_t i = 0; i < list.count; i++) {
 		uint32_t pid = list.processes[i].pid;
-		struct steer_tree tree, want = { .gen = s->skel->bss->policy_gen };
+		struct steer_tree want = passed_on(s, &list, pid, 0);
 
-		if (pid == s->self_tgid)
+		if (pid == s->self_tgid || !to_learn(map, pid, &want))
 			continue;
-		want.flags = flags_of(s, &list, pid, 0);
-		if (!want.flags)
-			continue;
-		if (bpf_map_lookup_elem(map, &pid, &tree) == 0 &&
-		    (tree.gen == want.gen || (tree.flags & STEER_TREE_PROXY)))
-			continue;               /* the programs were here already, and know better */
 		if (bpf_map_update_elem(map, &pid, &want, BPF_ANY) == 0)
 			added++;
 	}
@@ -111,44 +145,132 @@ static int write_policy(struct steer *s, const struct automaton *policy, uint32_
 
 	if (bpf_map_update_elem(steer_map(s->skel->maps.mb_policy), &bank, &policy->policy, BPF_ANY) < 0)
 		return err_set(e, -errno, "cannot write the intercept policy to the kernel: %m");
-	for (uint32_t i = 0; i < policy->pid_count; i++) {
-		struct steer_pid_key key = { .gen = gen, .pid = policy->pids[i].pid };
+	for (uint32_t i = 0; i < policy->fact_count; i++) {
+		struct steer_fact_key key = policy->facts[i].key;
 
-		if (bpf_map_update_elem(steer_map(s->skel->maps.mb_pid), &key, &policy->pids[i].rank, BPF_ANY) < 0)
-			return err_set(e, -errno, "cannot write pid %u of the intercept policy to the kernel: %m",
-				       key.pid);
+		key.gen = gen;
+		if (bpf_map_update_elem(steer_map(s->skel->maps.mb_fact), &key, &policy->facts[i].rank, BPF_ANY) < 0)
+			return err_set(e, -errno, "cannot write the intercept policy's numbers to the kernel: %m");
+	}
+	for (uint32_t i = 0; i < policy->policy.exes; i++) {
+		struct steer_exe_key key = policy->exes[i].key;
+
+		key.gen = gen;
+		if (bpf_map_update_elem(steer_map(s->skel->maps.mb_exe), &key, &policy->exes[i].rank, BPF_ANY) < 0)
+			return err_set(e, -errno, "cannot write the intercept policy's paths to the kernel: %m");
 	}
 	return 0;
 }
 
-int steer_set_spec(struct steer *s, const struct intercept_spec *spec, struct err *e)
+/* Puts policy, which is s's from then on, in force. On failure it is the caller's, and the former one stays. */
+static int install(struct steer *s, struct automaton *policy, struct err *e)
 {
-	struct automaton *policy = mem_alloc(sizeof(*policy));
 	uint32_t gen = s->skel->bss->policy_gen + 1;
-	int ret;
+	int ret = write_policy(s, policy, gen, e);
 
-	if (!policy)
-		return err_set(e, -ENOMEM, "no memory for the intercept policy");
-	ret = automaton_compile(policy, spec, e);
-	if (ret == 0 && policy->pid_count && s->private_pids)
-		ret = err_set(e, -EINVAL, "pids cannot be intercepted from a private pid namespace; run in the host's "
-			      "(hostPID, --pid=host) or name programs");
-	if (ret == 0)
-		ret = write_policy(s, policy, gen, e);
 	if (ret < 0) {
-		drop_old(steer_map(s->skel->maps.mb_pid), sizeof(struct steer_pid_key), old_pid, gen - 1);
-		mem_free(policy);
+		drop_old_facts(s, gen - 1);
 		return ret;
 	}
 	mem_free(s->policy);
 	s->policy = policy;
 	__atomic_store_n(&s->skel->bss->policy_gen, gen, __ATOMIC_RELEASE);
-	drop_old(steer_map(s->skel->maps.mb_pid), sizeof(struct steer_pid_key), old_pid, gen);
+	drop_old_facts(s, gen);
 	drop_old(steer_map(s->skel->maps.mb_tree), sizeof(uint32_t), old_tree, gen);
 	if (s->following && steer_policy_walk(s, e) < 0)
 		log_line(LOG_WARN, "steer", "running children of selected processes are not followed: %s",
 			 e ? e->text : "/proc cannot be read");
 	return 0;
+}
+
+/* A resolved spec, which is s's from then on. On failure it is the caller's, and the former one stays. */
+static int apply(struct steer *s, struct intercept_spec *spec, struct err *e)
+{
+	struct automaton *policy = mem_alloc(sizeof(*policy));
+	int ret;
+
+	if (!policy)
+		return err_set(e, -ENOMEM, "no memory for the intercept policy");
+	ret = automaton_compile(policy, spec, e);
+	if (ret == 0 && s->private_pids && (policy->policy.facts[STEER_FACT_PID] || policy->policy.facts[STEER_FACT_TREE]))
+		ret = err_set(e, -EINVAL, "pids cannot be intercepted from a private pid namespace; run in the host's "
+			      "(hostPID, --pid=host) or name programs");
+	if (ret == 0)
+		ret = install(s, policy, e);
+	if (ret < 0) {
+		mem_free(policy);
+		return ret;
+	}
+	intercept_spec_free(s->spec);
+	s->spec = spec;
+	return 0;
+}
+
+static void say_notes(const struct strbuf *notes)
+{
+	struct str rest = { notes->ptr, notes->len };
+
+	while (rest.len) {
+		struct str line = str_cut(&rest, '\n');
+
+		log_line(LOG_WARN, "steer", "%.*s", (int)line.len, line.ptr);
+	}
+}
+
+/* Units and containers come and go: whoever is meant by the same words has to be looked up again. */
+static void watch(const struct steer *s)
+{
+	struct itimerspec when = { 0 };
+
+	if (selectors_can_change(s->spec))
+		when.it_value.tv_sec = when.it_interval.tv_sec = LOOK_AGAIN_S;
+	if (timerfd_settime(s->timer_fd, 0, &when, NULL) < 0)
+		log_line(LOG_WARN, "steer", "cgroups that appear later are not taken: %s", strerror(errno));
+}
+
+int steer_set_spec(struct steer *s, const struct intercept_spec *spec, struct err *e)
+{
+	struct intercept_spec *own = NULL;
+	struct strbuf notes = { 0 };
+	int ret;
+
+	ret = intercept_spec_copy(&own, spec, e);
+	if (ret == 0)
+		ret = selectors_resolve(own, "", &notes, e);
+	if (ret == 0)
+		ret = apply(s, own, e);
+	if (ret < 0) {
+		intercept_spec_free(own);
+	} else {
+		say_notes(&notes);
+		watch(s);
+	}
+	strbuf_fini(&notes);
+	return ret;
+}
+
+void steer_policy_poll(struct steer *s)
+{
+	struct intercept_spec *now = NULL;
+	struct err e = { 0 };
+	uint64_t times;
+	int ret;
+
+	if (read(s->timer_fd, &times, sizeof(times)) != sizeof(times) || !s->spec)
+		return;
+	ret = intercept_spec_copy(&now, s->spec, &e);
+	if (ret == 0)
+		ret = selectors_resolve(now, "", NULL, &e);
+	if (ret == 0 && selectors_same(now, s->spec)) {
+		intercept_spec_free(now);
+		return;
+	}
+	if (ret == 0)
+		ret = apply(s, now, &e);
+	if (ret == 0)
+		return;
+	intercept_spec_free(now);
+	log_line(LOG_WARN, "steer", "who is selected may be out of date: %s", e.text);
 }
 
 static bool descends(const struct process_list *list, uint32_t pid, uint32_t ancestor)

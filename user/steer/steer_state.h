@@ -30,7 +30,10 @@ struct steer {
 	bool following;              /* fork, exec and exit are watched */
 	bool private_pids;           /* /proc does not show the pids that the programs see */
 	uint32_t self_tgid;
+	struct intercept_spec *spec; /* what policy was made of; NULL: none set yet */
 	struct automaton *policy;    /* of policy_gen; NULL: none set yet */
+	int timer_fd;                /* time to look up again who is meant */
+	int poll_fd;                 /* timer_fd and route_fd */
 	uint64_t netns;              /* cookie of the endpoint's namespace */
 	int route_fd;
 	uint32_t route_serial;
@@ -44,3 +47,6 @@ static inline int steer_map(const struct bpf_map *map)
 
 /* Lets children of processes that were there already follow them. Call after the tracepoints are attached. */
 int steer_policy_walk(struct steer *s, struct err *e) __must_check;
+
+/* When its time has come, finds out whether the spec's cgroups, units and containers are others than before. */
+void steer_policy_poll(struct steer *s);

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/* Each runtime has its own place and form; what is common is that an id ends the name of the container's cgroup. */
+#include "steer/containers.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <glob.h>
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define ID_DIGITS_MIN 4
+#define SHORT_ID 12
+#define SHOWN_MAX 12
+
+static int add(struct container_list *list, const char *id, const char *name)
+{
+	struct container *c;
+
+	for (uint32_t i = 0; i < list->count; i++) {
+		c = &list->containers[i];
+		if (strcmp(c->id, id) == 0 && (!name || (c->name && strcmp(c->name, name) == 0)))
+			return 0;
+	}
+	if (list->count == list->cap) {
+		uint32_t cap = list->cap ? list->cap * 2 : 16;
+		struct container *grown = mem_realloc(list->containers, cap * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		list->containers = grown;
+		list->cap = cap;
+	}
+	c = &list->containers[list->count];
+	*c = (struct container){ .id = mem_strndup(id, strlen(id)), .name = name ? mem_strndup(name, strlen(name)) : NULL };
+	list->count++;                          /* also when it is not whole: containers_fini() ends it */
+	return c->id && (c->name || !name) ? 0 : -ENOMEM;
+}
+
+/* --- what the runtimes write ------------------------------------------------------------------------------------ */
+
+/* containers/storage, which podman uses: [{"id": ..., "names": [...]}, ...] */
+static int read_storage(struct container_list *list, const char *path, const json_t *file)
+{
+	const json_t *entry, *name;
+	size_t i, k;
+	int ret = 0;
+
+	(void)path;
+	json_array_foreach(file, i, entry) {
+		const char *id = json_string_value(json_object_get(entry, "id"));
+
+		json_array_foreach(json_object_get(entry, "names"), k, name)
+			if (id && ret == 0 && json_string_value(name))
+				ret = add(list, id, json_string_value(name));
+	}
+	return ret;
+}
+
+/* docker: {"ID": ..., "Name": "/web"} */
+static int read_docker(struct container_list *list, const char *path, const json_t *file)
+{
+	const char *id = json_string_value(json_object_get(file, "ID"));
+	const char *name = json_string_value(json_object_get(file, "Name"));
+
+	(void)path;
+	return id && name ? add(list, id, name + (*name == '/')) : 0;
+}
+
+/* The OCI bundle of a container: who started it notes its name there. up: which folder above the file is the id. */
+static int read_bundle(struct container_list *list, const char *path, const json_t *file, int up)
+{
+	static const char *const keys[] = {
+		"io.kubernetes.cri.container-name", "io.kubernetes.container.name", "nerdctl/name",
+	};
+	const json_t *notes = json_object_get(file, "annotations");
+	char folders[PATH_MAX], *slash = NULL;
+	int ret = 0;
+
+	snprintf(folders, sizeof(folders), "%s", path);
+	for (int i = 0; i <= up; i++) {
+		if (slash)
+			*slash = 0;
+		slash = strrchr(folders, '/');
+		if (!slash)
+			return 0;
+	}
+	*slash = 0;
+	slash = strrchr(folders, '/');
+	for (size_t i = 0; i < ARRAY_SIZE(keys) && slash && ret == 0; i++) {
+		const char *name = json_string_value(json_object_get(notes, keys[i]));
+
+		if (name)
+			ret = add(list, slash + 1, name);
+	}
+	return ret;
+}
+
+static int read_task(struct container_list *list, const char *path, const json_t *file)
+{
+	return read_bundle(list, path, file, 0);
+}
+
+static int read_userdata(struct container_list *list, const char *path, const json_t *file)
+{
+	return read_bundle(list, path, file, 1);
+}
+
+static const struct {
+	const char *pattern;
+	int (*read)(struct container_list *list, const char *path, const json_t *file);
+} places[] = {
+	{ "/var/lib/containers/storage/*-containers/containers.json", read_storage },
+	{ "/var/lib/containers/storage/*-containers/volatile-containers.json", read_storage },
+	{ "/run/containers/storage/*-containers/volatile-containers.json", read_storage },
+	{ "/home/*/.local/share/containers/storage/*-containers/containers.json", read_storage },
+	{ "/var/lib/containers/storage/*-containers/*/userdata/config.json", read_userdata },
+	{ "/run/containers/storage/*-containers/*/userdata/config.json", read_userdata },
+	{ "/var/lib/docker/containers/*/config.v2.json", read_docker },
+	{ "/run/containerd/io.containerd.runtime.v2.task/*/*/config.json", read_task },
+};
+
+static int read_place(struct container_list *list, size_t place, const char *root)
+{
+	char pattern[PATH_MAX];
+	glob_t found = { 0 };
+	int ret = 0;
+
+	snprintf(pattern, sizeof(pattern), "%s%s", root, places[place].pattern);
+	if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
+		for (size_t i = 0; i < found.gl_pathc && ret == 0; i++) {
+			json_t *file = json_load_file(found.gl_pathv[i], 0, NULL);
+
+			if (file)
+				ret = places[place].read(list, found.gl_pathv[i], file);
+			json_decref(file);
+		}
+	globfree(&found);
+	return ret;
+}
+
+/* --- cgroups ---------------------------------------------------------------------------------------------------- */
+
+/* The last component without ".scope"; none for the group of a container's monitor (libpod-conmon-ID.scope). */
+static struct str last_component(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	struct str last = str_of(slash ? slash + 1 : path);
+
+	if (last.len > 6 && memcmp(last.ptr + last.len - 6, ".scope", 6) == 0)
+		last.len -= 6;
+	if (memmem(last.ptr, last.len, "conmon", 6))
+		last.len = 0;
+	return last;
+}
+
+bool container_is_cgroup(const char *id, const char *path)
+{
+	struct str last = last_component(path), wanted = str_of(id);
+	const char *from = last.ptr + last.len - wanted.len;
+
+	if (wanted.len == 0 || last.len < wanted.len || memcmp(from, wanted.ptr, wanted.len) != 0)
+		return false;
+	return from == last.ptr || from[-1] == '-' || from[-1] == ':';
+}
+
+/* ID, docker-ID, libpod-ID, cri-containerd-ID, crio-ID */
+static int add_cgroup(struct container_list *list, const char *path)
+{
+	struct str last = last_component(path);
+	char id[CONTAINER_ID_LEN + 1] = "";
+
+	if (last.len < CONTAINER_ID_LEN)
+		return 0;
+	memcpy(id, last.ptr + last.len - CONTAINER_ID_LEN, CONTAINER_ID_LEN);
+	if (strspn(id, "0123456789abcdef") != CONTAINER_ID_LEN || !container_is_cgroup(id, path))
+		return 0;
+	return add(list, id, NULL);
+}
+
+int containers_read(struct container_list *list, const struct cgroup_list *cgroups, const char *root, struct err *e)
+{
+	int ret = 0;
+
+	*list = (struct container_list){ 0 };
+	for (size_t i = 0; i < ARRAY_SIZE(places) && ret == 0; i++)
+		ret = read_place(list, i, root);
+	for (uint32_t i = 0; i < cgroups->count && ret == 0; i++)
+		ret = add_cgroup(list, cgroups->entries[i].path);
+	if (ret == 0)
+		return 0;
+	containers_fini(list);
+	return err_set(e, ret, "no memory for the list of containers");
+}
+
+void containers_fini(struct container_list *list)
+{
+	for (uint32_t i = 0; i < list->count; i++) {
+		mem_free(list->containers[i].id);
+		mem_free(list->containers[i].name);
+	}
+	mem_free(list->containers);
+	*list = (struct container_list){ 0 };
+}
+
+/* --- finding ---------------------------------------------------------------------------------------------------- */
+
+static bool is_id(const struct container *c, struct str wanted)
+{
+	for (size_t i = 0; i < wanted.len; i++)
+		if (!isxdigit((unsigned char)wanted.ptr[i]))
+			return str_eq(str_of(c->id), wanted);
+	return str_eq(str_of(c->id), wanted) || (wanted.len >= ID_DIGITS_MIN && str_starts(str_of(c->id), wanted));
+}
+
+/* A container is there once for each of its names. */
+static bool seen_before(const struct container_list *list, uint32_t at)
+{
+	for (uint32_t i = 0; i < at; i++)
+		if (strcmp(list->containers[i].id, list->containers[at].id) == 0)
+			return true;
+	return false;
+}
+
+uint32_t containers_find(const struct container_list *list, struct str wanted,
+			 void (*match)(void *owner, const char *id), void *owner)
+{
+	uint32_t found = 0;
+
+	for (uint32_t i = 0; i < list->count; i++)
+		if (list->containers[i].name && str_eq(str_of(list->containers[i].name), wanted)) {
+			match(owner, list->containers[i].id);
+			found++;
+		}
+	for (uint32_t i = 0; i < list->count && !found; i++) {
+		if (!is_id(&list->containers[i], wanted) || seen_before(list, i))
+			continue;
+		for (uint32_t k = i; k < list->count; k++)
+			if (is_id(&list->containers[k], wanted) && !seen_before(list, k)) {
+				match(owner, list->containers[k].id);
+				found++;
+			}
+	}
+	return found;
+}
+
+void containers_write(const struct container_list *list, struct strbuf *out)
+{
+	uint32_t shown = 0;
+
+	for (uint32_t i = 0; i < list->count; i++) {
+		const struct container *c = &list->containers[i];
+
+		if (!c->name && seen_before(list, i))
+			continue;
+		if (shown++ == SHOWN_MAX) {
+			strbuf_add_str(out, STR(", ..."));
+			return;
+		}
+		strbuf_add_str(out, shown > 1 ? STR(", ") : STR(""));
+		if (c->name)
+			strbuf_add_str(out, str_of(c->name));
+		else
+			strbuf_addf(out, "%.*s", SHORT_ID, c->id);
+	}
+}
