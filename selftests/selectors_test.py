@@ -1,0 +1,220 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""The words of an intercept spec with a real curl: who is taken, who is not, and that `mitm-bpf set` changes it."""
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+
+import e2e
+from e2e import MITM_BPF, check, contains, same, wait_for
+
+ID = "0123456789abcdef" * 4
+OTHER = "fedcba9876543210" * 4
+
+
+def ask(w, proxy, *words):
+    return w.run(MITM_BPF, words[0], "--pid", str(proxy.pid), *words[1:], inside=False)
+
+
+class Case:
+    """Both kinds of curl: one that has to be taken, one that must not notice anything."""
+
+    def __init__(self, w, spec="nobody-has-this-name"):
+        self.w, self.origin, self.number = w, w.origin(), 0
+        self.proxy = w.proxy(intercept=spec)
+
+    def use(self, spec):
+        same(ask(self.w, self.proxy, "set", "mode=local:" + spec).well(), "")
+
+    def curl(self, ca, *prefix, group=None, program="curl"):
+        self.number += 1
+        path = f"/{self.number}"
+        words = [*prefix, program, "--disable", "--silent", "--show-error", "--max-time", "10", "--cacert", ca,
+                 self.origin.url(path)]
+        if group:
+            procs = os.path.join(self.w.cgroup, group, "cgroup.procs")
+            words = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', procs, *words]
+        return self.w.run(*words), path
+
+    def taken(self, *prefix, **options):
+        done, path = self.curl(self.w.ca, *prefix, **options)
+        contains(done.well(), "the origin's answer to " + path)
+        same(self.proxy.flow(path)["metadata"]["mitm_bpf.pid"], done.pid, "the flow's pid")
+
+    def direct(self, *prefix, **options):
+        done, path = self.curl(self.w.certificates.ca, *prefix, **options)
+        contains(done.well(), "the origin's answer to " + path)
+
+    def group(self, name):
+        path = os.path.join(self.w.cgroup, name)
+        os.mkdir(path)
+
+        def remove():
+            for _ in range(100):
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
+                    return
+                time.sleep(0.02)
+        self.w.stack.callback(remove)
+        return name
+
+
+def readable(w):
+    """Another user has to reach the certificates."""
+    os.chmod(w.tmp, 0o755)
+    os.chmod(w.confdir, 0o755)
+    for folder, _, files in os.walk(os.path.dirname(w.certificates.ca)):
+        os.chmod(folder, 0o755)
+        for name in files:
+            os.chmod(os.path.join(folder, name), 0o644)
+
+
+NOBODY = ("setpriv", "--reuid=65534", "--clear-groups")
+
+
+def test_user(w):
+    """user:NAME and user:UID, and everybody but one"""
+    c = Case(w, "user:nobody")
+    readable(w)
+    c.proxy.said('Include processes of user "nobody".')
+    c.taken(*NOBODY)
+    c.direct()
+    c.use("!user:65534")
+    c.direct(*NOBODY)
+    c.taken()
+
+
+def test_cgroup(w):
+    """cgroup:PATH with the groups below it, also those made later"""
+    c = Case(w)
+    c.group("web")
+    c.use(f"cgroup:/{w.cgroup_name}/web")
+    c.taken(group="web")
+    c.direct()
+    c.group("web/worker")
+    c.taken(group="web/worker")
+    c.use(f"curl,!cgroup:{w.cgroup}/web/worker")
+    c.direct(group="web/worker")
+    c.taken(group="web")
+
+
+def test_unit(w):
+    """unit:NAME, with and without its kind, and one that starts after us; a name may hold an @"""
+    c = Case(w)
+    c.group("mbtest.service")
+    c.group("mbtest@1.service")
+    c.use("unit:mbtest")
+    c.taken(group="mbtest.service")
+    c.direct(group="mbtest@1.service")
+    c.use("unit:mbtest@1.service")
+    c.proxy.said('of unit "mbtest@1.service".')
+    c.taken(group="mbtest@1.service")
+    c.direct()
+    c.use("unit:mbtest-later.service")
+    c.proxy.said("unit:mbtest-later.service matches nothing now: no such unit runs")
+    c.group("mbtest-later.service")
+
+    def both(group):
+        path = w.certificates.path("both-later.pem")
+        with open(path, "w", encoding="ascii") as out:
+            for ca in (w.ca, w.certificates.ca):
+                with open(ca, encoding="ascii") as part:
+                    out.write(part.read())
+        done, where = c.curl(path, group=group)
+        contains(done.well(), "the origin's answer to " + where)
+        return any(f["request"]["path"] == where.encode() for f in c.proxy.flows())
+    wait_for(5, "the unit that started later is taken", lambda: both("mbtest-later.service"))
+
+
+def test_container(w):
+    """container:NAME and container:ID of docker and podman, from their files; unknown ones are said"""
+    home = "/home"
+    if not os.path.isdir(home):
+        raise e2e.Skipped("no /home to put something over")
+    subprocess.run(["mount", "-t", "tmpfs", "none", home], check=True)
+    w.stack.callback(subprocess.run, ["umount", home], check=True)
+    storage = os.path.join(home, "someone/.local/share/containers/storage/overlay-containers")
+    os.makedirs(storage)
+    with open(os.path.join(storage, "containers.json"), "w", encoding="ascii") as f:
+        json.dump([{"id": ID, "names": ["web"]}, {"id": OTHER, "names": ["db"]}], f)
+    c = Case(w)
+    c.group(f"libpod-{ID}.scope")
+    c.group(f"libpod-{ID}.scope/container")
+    c.group(f"docker-{OTHER}.scope")
+    c.use("container:web")
+    c.taken(group=f"libpod-{ID}.scope/container")
+    c.direct(group=f"docker-{OTHER}.scope")
+    c.use(f"container:{OTHER[:12]}")
+    c.taken(group=f"docker-{OTHER}.scope")
+    c.direct(group=f"libpod-{ID}.scope")
+    c.use("curl,!container:web")
+    c.direct(group=f"libpod-{ID}.scope/container")
+    c.taken()
+    done = ask(w, c.proxy, "set", "mode=local:container:nosuch")
+    check(done.status != 0, "an unknown container was taken")
+    contains(done.err, 'no container is called "nosuch"; known are: web, db')
+    c.direct(group=f"libpod-{ID}.scope/container")
+
+
+def test_exe(w):
+    """exe:/path is that very file, comm:name the whole name"""
+    c = Case(w)
+    curl = os.path.realpath(shutil.which("curl"))
+    copy = os.path.join(w.tmp, "curl-copy")
+    shutil.copy(curl, copy)
+    c.use("exe:" + curl)
+    c.taken()
+    c.direct(program=copy)
+    c.use("exe:" + copy)
+    c.taken(program=copy)
+    c.direct()
+    c.use("comm:curl")
+    c.taken()
+    c.direct(program=copy)
+    c.use("curl,!comm:curl")
+    c.direct()
+    c.taken(program=copy)
+
+
+def test_tree(w):
+    """tree:PID with who descends from it, whatever its name says"""
+    c = Case(w)
+    shell = w.start("sh", stdin=subprocess.PIPE)
+
+    def inside(ca):
+        c.number += 1
+        shell.stdin.write(f"(curl --disable -sS --max-time 10 --cacert {ca} {c.origin.url(f'/{c.number}')};"
+                          " echo done)\n".encode())
+        shell.stdin.flush()
+        same(shell.stdout.readline().decode().strip(), f"the origin's answer to /{c.number}", "what curl said")
+        same(shell.stdout.readline().decode().strip(), "done")
+    c.use(f"!curl,tree:{shell.pid}")
+    inside(w.ca)
+    c.proxy.flow(f"/{c.number}")
+    c.direct()
+    c.use(f"curl,!tree:{shell.pid}")
+    inside(w.certificates.ca)
+    c.taken()
+
+
+def test_refusals(w):
+    """what a word does not understand is said, and who is intercepted stays"""
+    c = Case(w, "comm:curl")
+    for spec, text in (
+        ("user:", "user: wants the name or number of a user"),
+        ("user:nosuchuser", 'no user is called "nosuchuser"'),
+        ("exe:curl", "exe: wants an absolute path"),
+        ("tree:x", "tree: wants the id of a process"),
+        ("container:nosuch", 'no container is called "nosuch"; known are'),
+    ):
+        done = ask(w, c.proxy, "set", "mode=local:" + spec)
+        check(done.status != 0, f"{spec} was done")
+        contains(done.err, text)
+    c.taken()
+
+
+if __name__ == "__main__":
+    e2e.main(globals())
