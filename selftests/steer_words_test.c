@@ -8,7 +8,7 @@
 #define CONTAINER "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
 static char tool[64], other_tool[64];
-static int gate[4];                  /* a byte from the first pair lets a waiting client go on; it answers in the other */
+static int gate[4];                  /* a byte in the first pair lets a client go on; the other is for its answer */
 static const struct world *here;
 
 static const char *said(struct world *w, const char *fmt, ...) __printf(2, 3);
@@ -260,9 +260,11 @@ static void test_containers(struct world *w)
 		snprintf(below, sizeof(below), "%s/container", forms[i]);
 		make_group(w, below);
 		set_spec(w, "container:0123456789ab");
-		ok(as_client(w, "plain", in_group, GROUP(below, "steered")), "by the id of its container: %.12s...", forms[i]);
+		ok(as_client(w, "plain", in_group, GROUP(below, "steered")), "by the id of its container: %.12s...",
+		   forms[i]);
 		set_spec(w, "!container:" CONTAINER);
-		ok(as_client(w, "plain", in_group, GROUP(forms[i], "direct")), "everybody but a container: who is in it");
+		ok(as_client(w, "plain", in_group, GROUP(forms[i], "direct")),
+		   "everybody but a container: who is in it");
 		ok(as_client(w, "plain", answers, "steered"), "everybody but a container: who is not");
 		ok(strstr(said(w, "container:web"), "known are: 0123456789ab"), "an unknown one: the known are said");
 		remove_group(w, below);

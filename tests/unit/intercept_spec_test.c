@@ -157,7 +157,8 @@ static void test_words(void **state)
 		{ "exe:/usr/bin/curl", "Include processes running \"/usr/bin/curl\"." },
 		{ "comm:Socket Thread", "Include processes named \"Socket Thread\"." },
 		{ "!tree:12", "Exclude PID 12 and its descendants." },
-		{ "curl,!user:0,7", "Include processes matching \"curl\". Exclude processes of user \"0\". Include PID 7." },
+		{ "curl,!user:0,7",
+		  "Include processes matching \"curl\". Exclude processes of user \"0\". Include PID 7." },
 		/* neither word nor colon, or not at the beginning: names as ever */
 		{ "user", "Include processes matching \"user\"." },
 		{ "User:alice", "Include processes matching \"User:alice\"." },
@@ -234,7 +235,8 @@ static void test_word_verdicts(void **state)
 		{ "user:alice", 0 }, { "user:bob", -1 }, { "!user:bob,user:alice,user:bob", 1 },
 		{ "exe:/bin/sh", 0 }, { "exe:/bin/s", -1 }, { "exe:/bin/sh2", -1 }, { "exe:/sh", -1 },
 		{ "comm:sh", 0 }, { "comm:s", -1 }, { "comm:shx", -1 }, { "comm:worker", 0 },
-		{ "comm:fifteen-bytes-xy", -1 }, { "tree:10", 0 }, { "tree:20", 0 }, { "tree:30", 0 }, { "tree:31", -1 },
+		{ "comm:fifteen-bytes-xy", -1 },
+		{ "tree:10", 0 }, { "tree:20", 0 }, { "tree:30", 0 }, { "tree:31", -1 },
 		{ "10", -1 }, { "30", 0 }, { "cgroup:x", 0 }, { "unit:xxxxx", 0 }, { "container:xx", -1 },
 		{ "sh,!user:alice", 1 }, { "!user:alice,sh", 1 }, { "tree:10,!exe:/bin/sh,cgroup:xx", 1 },
 	};
@@ -258,7 +260,7 @@ static void test_word_verdicts(void **state)
 
 			if (a->kind == INTERCEPT_USER)
 				a->number = str_eq(a->name, STR("alice")) ? 1000 : 1001;
-			if (a->kind != INTERCEPT_CGROUP && a->kind != INTERCEPT_UNIT && a->kind != INTERCEPT_CONTAINER)
+			if (a->kind < INTERCEPT_CGROUP || a->kind > INTERCEPT_CONTAINER)
 				continue;
 			a->cgroups = mem_alloc(sizeof(*a->cgroups));
 			assert_non_null(a->cgroups);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A spec as the tables that the kernel reads: one Aho-Corasick automaton over all parts of names, whose states carry the
- * rank (abi/steer.h) of what ends there; numbers and whole names with their ranks. Pure.
+ * A spec as the tables that the kernel reads: one Aho-Corasick automaton over all parts of names, whose states carry
+ * the rank (abi/steer.h) of what ends there; numbers and whole names with their ranks. Pure.
  */
 #pragma once
 

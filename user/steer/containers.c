@@ -35,7 +35,9 @@ static int add(struct container_list *list, const char *id, const char *name)
 		list->cap = cap;
 	}
 	c = &list->containers[list->count];
-	*c = (struct container){ .id = mem_strndup(id, strlen(id)), .name = name ? mem_strndup(name, strlen(name)) : NULL };
+	*c = (struct container){ .id = mem_strndup(id, strlen(id)) };
+	if (name)
+		c->name = mem_strndup(name, strlen(name));
 	list->count++;                          /* also when it is not whole: containers_fini() ends it */
 	return c->id && (c->name || !name) ? 0 : -ENOMEM;
 }

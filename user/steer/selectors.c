@@ -54,7 +54,7 @@ static void add_cgroup(struct resolver *r, uint64_t id)
 	a->cgroups[a->cgroup_count++] = id;
 }
 
-/* --- users ------------------------------------------------------------------------------------------------------ */
+/* --- users ---------------------------------------------------------------------------------------------------- */
 
 /* A name before a number, as chown(1) takes them. */
 static int resolve_user(struct resolver *r, struct err *e)
@@ -72,14 +72,14 @@ static int resolve_user(struct resolver *r, struct err *e)
 	else if (str_to_u64(name, INTERCEPT_UNKNOWN - 1, &number))
 		r->action->number = (uint32_t)number;
 	else if (r->notes)
-		ret = err_set(e, -ENOENT, "no user is called \"%s\"; `getent passwd` lists those that are, and user:UID "
-			      "takes any number", text);
+		ret = err_set(e, -ENOENT, "no user is called \"%s\"; `getent passwd` lists those that are, and "
+			      "user:UID takes any number", text);
 	mem_free(line);
 	mem_free(text);
 	return ret;
 }
 
-/* --- cgroups ---------------------------------------------------------------------------------------------------- */
+/* --- cgroups -------------------------------------------------------------------------------------------------- */
 
 static int resolve_cgroup(struct resolver *r, struct err *e)
 {
@@ -103,7 +103,7 @@ static int resolve_cgroup(struct resolver *r, struct err *e)
 	return 0;
 }
 
-/* The components of path that name begins with. systemd puts a _ before names that the kernel could take for its own. */
+/* By whole components. systemd puts a _ before names that the kernel could take for its own. */
 static bool ends_with_unit(struct str path, struct str unit)
 {
 	while (unit.len) {
@@ -201,7 +201,7 @@ static int resolve_container(struct resolver *r, struct err *e)
 	return ret;
 }
 
-/* --- all of them ------------------------------------------------------------------------------------------------ */
+/* --- all of them ---------------------------------------------------------------------------------------------- */
 
 static int resolve_exe(struct resolver *r, struct err *e)
 {

@@ -90,7 +90,7 @@ int steer_attach(struct steer *s, struct err *e) __must_check;
 /* New connections go direct from here on; what was steered keeps getpeername and friends until steer_free(). */
 void steer_detach_new(struct steer *s);
 
-/* A descriptor that becomes readable when routes change, or who is meant by the spec may have; then call steer_poll(). */
+/* A descriptor that becomes readable when routes or the spec's meaning may have changed; then call steer_poll(). */
 int steer_fd(const struct steer *s);
 void steer_poll(struct steer *s);
 

@@ -192,7 +192,8 @@ static int apply(struct steer *s, struct intercept_spec *spec, struct err *e)
 	if (!policy)
 		return err_set(e, -ENOMEM, "no memory for the intercept policy");
 	ret = automaton_compile(policy, spec, e);
-	if (ret == 0 && s->private_pids && (policy->policy.facts[STEER_FACT_PID] || policy->policy.facts[STEER_FACT_TREE]))
+	if (ret == 0 && s->private_pids &&
+	    (policy->policy.facts[STEER_FACT_PID] || policy->policy.facts[STEER_FACT_TREE]))
 		ret = err_set(e, -EINVAL, "pids cannot be intercepted from a private pid namespace; run in the host's "
 			      "(hostPID, --pid=host) or name programs");
 	if (ret == 0)
