@@ -200,6 +200,50 @@ def test_tree(w):
     c.taken()
 
 
+def listed(w, proxy, pid):
+    """The columns of one process in `mitm-bpf ps`."""
+    lines = ask(w, proxy, "ps").well().splitlines()
+    same(lines[0].split(), ["PID", "USER", "TRAFFIC", "NAME", "WHERE", "BY"], "the head")
+    found = [line.split(None, 5) for line in lines if line.split()[0] == str(pid)]
+    return (found[0] + [""])[1:6] if found else None
+
+
+def test_ps(w):
+    """mitm-bpf ps: whom it takes, whom not, where they are, and by which rule"""
+    c = Case(w, "user:nobody,!comm:cat")
+    c.group(f"docker-{ID}.scope")
+    where = "/" + w.cgroup_name
+    procs = os.path.join(w.cgroup, f"docker-{ID}.scope", "cgroup.procs")
+    sleeper = w.start(*NOBODY, "sleep", "60")
+    cat = w.start(*NOBODY, "cat", stdin=subprocess.PIPE)
+    root = w.start("sleep", "60")
+    inside = w.start("sh", "-c", 'echo $$ >"$0" && exec sleep 60', procs)
+    outside = w.start("sleep", "60", inside=False)
+    everybody = (sleeper, cat, root, inside, outside)
+    wait_for(5, "all are what they will be", lambda: all(
+        (listed(w, c.proxy, p.pid) or [0, 0, "?"])[2] in ("sleep", "cat") for p in everybody))
+    same(listed(w, c.proxy, sleeper.pid), ["nobody", "taken", "sleep", where, "user:nobody"])
+    same(listed(w, c.proxy, cat.pid), ["nobody", "-", "cat", where, "!comm:cat"])
+    same(listed(w, c.proxy, root.pid), ["root", "-", "sleep", where, ""])
+    same(listed(w, c.proxy, inside.pid), ["root", "-", "sleep", "container:" + ID[:12], ""])
+    same(listed(w, c.proxy, outside.pid)[1], "outside")
+    same(listed(w, c.proxy, c.proxy.pid)[1], "own")
+    c.use(f"!container:{ID[:12]}")
+    same(listed(w, c.proxy, inside.pid)[1:], ["-", "sleep", "container:" + ID[:12], f"!container:{ID[:12]}"])
+    same(listed(w, c.proxy, root.pid)[1:], ["taken", "sleep", where, "all others"])
+    watch = w.start(MITM_BPF, "ps", "--watch", "--pid", str(c.proxy.pid), inside=False)
+    heads = 0
+    while heads < 2:
+        line = watch.stdout.readline()
+        check(line, "ps --watch ended")
+        heads += line.split()[:2] == [b"PID", b"USER"]
+    e2e.end(watch)
+    regular = w.proxy("-m", "regular@127.0.0.1:0")
+    done = ask(w, regular, "ps")
+    same(done.status, 1, "the status of ps where nothing is intercepted")
+    contains(done.err, "intercepts no processes")
+
+
 def test_refusals(w):
     """what a word does not understand is said, and who is intercepted stays"""
     c = Case(w, "comm:curl")

@@ -415,12 +415,112 @@ static void test_live(struct world *w)
 	ok(client_end(a), "the client saw all policies");
 }
 
+/* --- what is listed --------------------------------------------------------------------------------------------- */
+
+/* Says who it is, waits, connects, and says how it was served. */
+static bool reports(void *arg)
+{
+	char line[LINE_MAX_LEN], served = 'x';
+	pid_t pid = getpid();
+
+	(void)arg;
+	if (write(gate[3], &pid, sizeof(pid)) != sizeof(pid) || !wait_at_gate())
+		return false;
+	if (ask(ORIGIN4, ORIGIN_PORT, line) == 0)
+		served = starts(line, "steered") ? 's' : 'd';
+	return write(gate[3], &served, 1) == 1;
+}
+
+static bool nobody_reports(void *arg)
+{
+	return setresuid(NOBODY, NOBODY, NOBODY) == 0 && reports(arg);
+}
+
+static bool member_reports(void *arg)
+{
+	move_to("list/below");
+	return reports(arg);
+}
+
+static bool child_reports(void *arg)
+{
+	return in_child("kid", reports, arg);
+}
+
+static bool nobodys_child_in_group_reports(void *arg)
+{
+	move_to("list");
+	return setresuid(NOBODY, NOBODY, NOBODY) == 0 && in_child("kid", reports, arg);
+}
+
+static bool tool_reports(void *arg)
+{
+	char fds[2][16];
+
+	(void)arg;
+	snprintf(fds[0], sizeof(fds[0]), "%d", gate[0]);
+	snprintf(fds[1], sizeof(fds[1]), "%d", gate[3]);
+	execl(tool, tool, "report", fds[0], fds[1], NULL);
+	return false;
+}
+
+/* What a list says of a process, and what happens to its next connection. */
+static void test_list(struct world *w)
+{
+	static const char *const specs[] = {
+		"user:nobody", "!user:nobody", "cgroup:%s/list", "user:0,!cgroup:%s/list/below", "mbtop", "!mbtop",
+		"comm:mbtop,!user:nobody", "user:nobody,!comm:mbtop", "!comm:mbtop,user:nobody,!cgroup:%s/list",
+		"exe:%s", "mb-selftest-", "!mb-selftest-,user:root", "kid", "mbtop,!kid", "tree:1,!mbtop",
+		"!tree:1,user:nobody", "tree:1,!tree:1", " ",
+	};
+	static bool (*const clients[])(void *) = {
+		reports, nobody_reports, member_reports, child_reports, nobodys_child_in_group_reports, tool_reports,
+	};
+	unsigned int wrong = 0, taken = 0;
+	char root[PATH_MAX];
+	struct err e;
+
+	if (cgroup_mount(root, &e) < 0)
+		die("%s", e.text);
+	make_group(w, "list");
+	make_group(w, "list/below");
+	for (size_t i = 0; i < ARRAY_SIZE(specs) * ARRAY_SIZE(clients); i++) {
+		const char *spec = specs[i / ARRAY_SIZE(clients)], *path = strstr(spec, "%s");
+		pid_t client, pid;
+		bool listed;
+		char served;
+
+		set_spec(w, "%.*s%s%s", path ? (int)(path - spec) : (int)strlen(spec), spec,
+			 !path ? "" : starts(spec, "exe:") ? tool : w->cgroup + strlen(root), path ? path + 2 : "");
+		client = client_start(w, "mbtop", clients[i % ARRAY_SIZE(clients)], NULL);
+		if (read(gate[2], &pid, sizeof(pid)) != sizeof(pid))
+			die("no client");
+		listed = strcmp(proxy_say(w, "verdict %d", pid), "steered") == 0;
+		open_gate();
+		if (read(gate[2], &served, 1) != 1 || !client_end(client) || served != (listed ? 's' : 'd')) {
+			printf("# spec %s, client %zu: %c\n", spec, i % ARRAY_SIZE(clients), served);
+			wrong++;
+		}
+		taken += listed;
+	}
+	ok(wrong == 0, "what is listed is what happens, for %zu specs and %zu processes each",
+	   ARRAY_SIZE(specs), ARRAY_SIZE(clients));
+	ok(taken > ARRAY_SIZE(specs) && taken < 5 * ARRAY_SIZE(specs), "some are taken (%u), some are not", taken);
+	remove_group(w, "list/below");
+	remove_group(w, "list");
+}
+
 int main(int argc, char **argv)
 {
 	struct world w;
 
 	if (argc == 3 && strcmp(argv[1], "ask") == 0)
 		return !answers(argv[2]);
+	if (argc == 4 && strcmp(argv[1], "report") == 0) {
+		gate[0] = atoi(argv[2]);
+		gate[3] = atoi(argv[3]);
+		return !reports(NULL);
+	}
 	world_start(&w);
 	here = &w;
 	if (pipe(gate) < 0 || pipe(gate + 2) < 0)
@@ -436,6 +536,7 @@ int main(int argc, char **argv)
 	test_programs(&w);
 	test_trees(&w);
 	test_live(&w);
+	test_list(&w);
 	world_stop(&w);
 	run("rm -r /tmp/mb-selftest-%d", getpid());
 	return tap_end();

@@ -27,6 +27,7 @@
 #include "base/log.h"
 #include "steer/cgroup.h"
 #include "steer/steer.h"
+#include "steer/steer_list.h"
 
 #define ORIGIN4 "10.77.0.2"
 #define ORIGIN6 "fd77::2"
@@ -264,8 +265,23 @@ static unsigned int listen_on_lan(struct steer *s)
 	return port_of(lan_listener);
 }
 
+struct verdict_on {
+	uint32_t pid;
+	const char *text;
+};
+
+static bool see_verdict(void *owner, const struct steer_seen *seen)
+{
+	struct verdict_on *v = owner;
+
+	if (seen->process->pid == v->pid)
+		v->text = seen->verdict == STEER_VERDICT_SELECTED ? "steered" : "direct";
+	return seen->process->pid < v->pid;
+}
+
 static int proxy_command(struct steer *s, char *command, char *answer)
 {
+	struct verdict_on on = { .text = "nobody" };
 	struct intercept_spec *spec;
 	struct err e = { 0 };
 	int ret = 0;
@@ -278,6 +294,11 @@ static int proxy_command(struct steer *s, char *command, char *answer)
 		}
 	} else if (strncmp(command, "stat ", 5) == 0) {
 		return snprintf(answer, LINE_MAX_LEN, "%llu\n", (unsigned long long)stat_of(s, command + 5));
+	} else if (strncmp(command, "verdict ", 8) == 0) {
+		on.pid = (uint32_t)atoi(command + 8);
+		if (steer_list(s, 0, see_verdict, &on, &e) == 0)
+			return snprintf(answer, LINE_MAX_LEN, "%s\n", on.text);
+		ret = e.code;
 	} else if (strcmp(command, "connect") == 0) {
 		proxy_connects(answer);
 		return 0;

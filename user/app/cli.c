@@ -188,12 +188,13 @@ static int parse_short(struct parser *p, struct cli *cli, char **argv, int left,
 	return 1;
 }
 
-/* mitm-bpf set|get [--pid PID] WORD... The words stay where they are in argv, without the flag. */
+/* mitm-bpf set|get|ps [--pid PID] WORD... The words stay where they are in argv, without the flag. */
 static int parse_ask(struct cli *cli, int argc, char **argv, struct err *e)
 {
+	bool ps = strcmp(argv[1], "ps") == 0;
 	int kept = 2;
 
-	cli->action = CLI_ASK;
+	cli->action = ps ? CLI_PS : CLI_ASK;
 	for (int i = 2; i < argc; i++) {
 		bool long_form = strncmp(argv[i], "--pid=", 6) == 0;
 		uint64_t pid;
@@ -202,10 +203,14 @@ static int parse_ask(struct cli *cli, int argc, char **argv, struct err *e)
 			cli->action = CLI_HELP;
 			return 0;
 		}
+		if (ps && strcmp(argv[i], "--watch") == 0) {
+			cli->watch = true;
+			continue;
+		}
 		if (strcmp(argv[i], "--pid") != 0 && !long_form) {
-			if (argv[i][0] == '-')
-				return err_set(e, -EINVAL, "unrecognized argument: %s (mitm-bpf %s knows --pid)",
-					       argv[i], argv[1]);
+			if (argv[i][0] == '-' || ps)
+				return err_set(e, -EINVAL, "unrecognized argument: %s (mitm-bpf %s knows --pid%s)",
+					       argv[i], argv[1], ps ? " and --watch" : "");
 			argv[kept++] = argv[i];
 			continue;
 		}
@@ -225,7 +230,7 @@ static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv,
 {
 	int i = 1;
 
-	if (argc > 1 && (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "get") == 0))
+	if (argc > 1 && (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "get") == 0 || strcmp(argv[1], "ps") == 0))
 		return parse_ask(cli, argc, argv, e);
 	if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
 		cli->action = CLI_DOCTOR;
@@ -424,6 +429,7 @@ void cli_help(struct strbuf *out)
 "       mitm-bpf set [--pid PID] NAME=VALUE...   change one that runs: mode=..., mode+=socks5@1080,\n"
 "                                    mode-=regular, mode=local:firefox, server=false\n"
 "       mitm-bpf get [--pid PID] [NAME...]       its options\n"
+"       mitm-bpf ps [--pid PID] [--watch]        whom it takes, whom not, and by which rule\n"
 "\n"
 "  sudo mitm-bpf run -- curl https://example.com  this command, which trusts the CA by itself\n"
 "  sudo mitm-bpf --intercept curl                 all TCP of every process named like curl\n"

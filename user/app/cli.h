@@ -4,7 +4,7 @@
 
 #include "master/settings.h"
 
-enum cli_action { CLI_RUN, CLI_COMMAND, CLI_TRUST, CLI_DOCTOR, CLI_ASK, CLI_HELP, CLI_VERSION, CLI_OPTIONS };
+enum cli_action { CLI_RUN, CLI_COMMAND, CLI_TRUST, CLI_DOCTOR, CLI_ASK, CLI_PS, CLI_HELP, CLI_VERSION, CLI_OPTIONS };
 
 struct cli {
 	enum cli_action action;
@@ -14,8 +14,9 @@ struct cli {
 	struct settings *settings;       /* freed with settings_free() */
 	const char *const *words;        /* CLI_ASK: "set" or "get", and what follows; of argv */
 	size_t word_count;
-	long pid;                        /* CLI_ASK: whom; 0: the only one that runs. CLI_TRUST: whose */
+	long pid;                        /* CLI_ASK, CLI_PS: whom; 0: the only one that runs. CLI_TRUST: whose */
 	bool undo;                       /* CLI_TRUST: --undo */
+	bool watch;                      /* CLI_PS: again and again */
 };
 
 /* Returns 0; -EINVAL or -ENOTSUP for what it does not understand, with a sentence; -ENOMEM. */

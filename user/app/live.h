@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Options shown and changed while the program runs, by control.h's requests "get" and "set". Thread: master. */
+/* What control.h's requests get, set and ps find and change while the program runs. Thread: master. */
 #pragma once
 
 #include "master/settings.h"

@@ -10,6 +10,7 @@
 #include "app/control.h"
 #include "app/doctor.h"
 #include "app/program.h"
+#include "app/ps.h"
 #include "app/run.h"
 #include "app/term_log.h"
 #include "app/trust_target.h"
@@ -76,6 +77,8 @@ static int run(const struct cli *cli, bool sigpipe_ignored)
 		return print(&text, status);
 	case CLI_ASK:
 		return ask(cli);
+	case CLI_PS:
+		return ps_run(cli->pid, cli->watch);
 	case CLI_RUN:
 	case CLI_COMMAND:
 	case CLI_TRUST:

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/* Answers "why do I see it, or not?" from /proc, the compiled policy and the kernel's table of what is inherited. */
+#include "steer/steer_list.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/mem.h"
+#include "steer/cgroup_list.h"
+#include "steer/containers.h"
+#include "steer/steer_state.h"
+
+#define SHORT_ID 12
+
+struct lister {
+	struct steer *s;
+	struct cgroup_list cgroups;
+	struct container_list containers;
+	uint64_t attached;                   /* id of the cgroup that steering is attached to */
+	/* of the process at hand */
+	uint64_t ids[STEER_CGROUP_LEVELS];
+	uint32_t id_count;
+	char cgroup[PATH_MAX];
+	char container[64];
+};
+
+/* The line of /proc/PID/FILE that begins with key, without that and its newline. */
+static bool read_line(uint32_t pid, const char *file, const char *key, char *line, int size)
+{
+	char path[64];
+	bool found = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%u/%s", pid, file);
+	f = fopen(path, "re");
+	while (f && !found && fgets(line, size, f))
+		found = strncmp(line, key, strlen(key)) == 0;
+	if (f)
+		fclose(f);
+	if (found) {
+		line[strcspn(line, "\n")] = 0;
+		memmove(line, line + strlen(key), strlen(line + strlen(key)) + 1);
+	}
+	return found;
+}
+
+static bool holds(const char *group, const char *path)
+{
+	size_t len = strlen(group);
+
+	return strncmp(group, path, len) == 0 && (path[len] == '/' || path[len] == 0);
+}
+
+/* Ids of the process's group and of all that hold it. */
+static void find_groups(struct lister *l, uint32_t pid)
+{
+	l->id_count = 0;
+	l->container[0] = 0;
+	if (!read_line(pid, "cgroup", "0::", l->cgroup, sizeof(l->cgroup)) || strcmp(l->cgroup, "/") == 0)
+		l->cgroup[0] = 0;
+	for (uint32_t i = 0; i < l->cgroups.count && l->id_count < STEER_CGROUP_LEVELS; i++)
+		if (holds(l->cgroups.entries[i].path, l->cgroup))
+			l->ids[l->id_count++] = l->cgroups.entries[i].id;
+}
+
+static void find_container(struct lister *l)
+{
+	for (uint32_t i = 0; i < l->containers.count; i++) {
+		const struct container *c = &l->containers.containers[i];
+
+		for (char *end = l->cgroup + strlen(l->cgroup); end > l->cgroup; end--) {
+			char kept = *end;
+			bool is;
+
+			if (kept && kept != '/')
+				continue;
+			*end = 0;
+			is = container_is_cgroup(c->id, l->cgroup);
+			*end = kept;
+			if (!is)
+				continue;
+			if (c->name)
+				snprintf(l->container, sizeof(l->container), "%s", c->name);
+			else
+				snprintf(l->container, sizeof(l->container), "%.*s", SHORT_ID, c->id);
+			return;
+		}
+	}
+}
+
+/* As selected() in bpf/policy.bpf.h, for the process's first thread. */
+static void judge(struct lister *l, struct steer_seen *seen)
+{
+	const struct process *p = seen->process;
+	const struct intercept_process facts = {
+		.pid = p->pid, .exe = str_of(p->exe), .comm = str_of(p->comm), .uid = seen->uid, .cgroups = l->ids,
+		.cgroup_count = l->id_count,
+	};
+	struct steer_tree tree = { 0 };
+	struct automaton_ranks ranks;
+	uint32_t own, above, rank;
+
+	automaton_ranks(&ranks, l->s->policy, &facts);
+	if (bpf_map_lookup_elem(steer_map(l->s->skel->maps.mb_tree), &p->pid, &tree) < 0 ||
+	    (tree.gen != l->s->skel->bss->policy_gen && !(tree.flags & STEER_TREE_PROXY)))
+		tree = (struct steer_tree){ 0 };
+	own = MAX(ranks.named, ranks.member);
+	own = MAX(own, ranks.tree);
+	above = ranks.named ? tree.branch : MAX(tree.branch, tree.rank);
+	rank = MAX(own, above);
+	seen->inherited = above > own;
+	if (rank)
+		seen->by = &l->s->spec->actions[(rank >> 1) - 1];
+	if (rank ? STEER_RANK_INCLUDES(rank) : l->s->policy->policy.selects_by_default)
+		seen->verdict = STEER_VERDICT_SELECTED;
+	if (tree.flags & STEER_TREE_PROXY || p->pid == l->s->self_tgid)
+		seen->verdict = STEER_VERDICT_OWN;
+}
+
+static bool in_attached(const struct lister *l)
+{
+	for (uint32_t i = 0; i < l->id_count; i++)
+		if (l->ids[i] == l->attached)
+			return true;
+	return false;
+}
+
+static bool look_at(struct lister *l, const struct process *p, bool (*see)(void *, const struct steer_seen *),
+		    void *owner)
+{
+	struct steer_seen seen = { .process = p, .verdict = STEER_VERDICT_NOT, .uid = INTERCEPT_UNKNOWN };
+	char line[128];
+
+	find_groups(l, p->pid);
+	find_container(l);
+	seen.cgroup = l->cgroup;
+	seen.container = l->container;
+	if (read_line(p->pid, "status", "Uid:", line, sizeof(line)) && sscanf(line, "%u", &seen.uid) != 1)
+		seen.uid = INTERCEPT_UNKNOWN;
+	judge(l, &seen);
+	if (seen.verdict != STEER_VERDICT_OWN && !in_attached(l)) {
+		seen.verdict = STEER_VERDICT_OUTSIDE;
+		seen.by = NULL;
+	}
+	return see(owner, &seen);
+}
+
+int steer_list(struct steer *s, uint32_t after, bool (*see)(void *owner, const struct steer_seen *seen), void *owner,
+	       struct err *e)
+{
+	struct lister *l = mem_zalloc(sizeof(*l));
+	struct process_list list = { 0 };
+	struct stat st;
+	bool more = true;
+	int ret = 0;
+
+	if (!l)
+		return err_set(e, -ENOMEM, "no memory for the list of processes");
+	l->s = s;
+	if (!s->policy || s->private_pids)
+		ret = err_set(e, -EINVAL, "processes can only be listed with a policy, in the host's pid namespace");
+	if (ret == 0 && fstat(s->cgroup_fd, &st) < 0)
+		ret = err_set(e, -errno, "cannot read the cgroup: %m");
+	if (ret == 0)
+		ret = cgroup_list_read(&l->cgroups, e);
+	if (ret == 0)
+		ret = containers_read(&l->containers, &l->cgroups, "", e);
+	if (ret == 0)
+		ret = processes_read(&list, e);
+	if (ret == 0)
+		l->attached = st.st_ino;
+	for (uint32_t i = 0; i < list.count && ret == 0 && more; i++)
+		if (list.processes[i].pid > after && list.processes[i].exe[0])
+			more = look_at(l, &list.processes[i], see, owner);
+	processes_fini(&list);
+	containers_fini(&l->containers);
+	cgroup_list_fini(&l->cgroups);
+	mem_free(l);
+	return ret;
+}
