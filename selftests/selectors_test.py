@@ -139,7 +139,8 @@ def test_container(w):
     storage = os.path.join(home, "someone/.local/share/containers/storage/overlay-containers")
     os.makedirs(storage)
     with open(os.path.join(storage, "containers.json"), "w", encoding="ascii") as f:
-        json.dump([{"id": ID, "names": ["web"]}, {"id": OTHER, "names": ["db"]}], f)
+        json.dump([{"id": ID, "names": ["web"]}, {"id": OTHER, "names": ["db"]},
+                   {"id": "ab" * 32, "names": ["idle"]}], f)
     c = Case(w)
     c.group(f"libpod-{ID}.scope")
     c.group(f"libpod-{ID}.scope/container")
@@ -156,6 +157,9 @@ def test_container(w):
     done = ask(w, c.proxy, "set", "mode=local:container:nosuch")
     check(done.status != 0, "an unknown container was taken")
     contains(done.err, 'no container is called "nosuch"; known are: web, db')
+    c.use("container:idle")
+    c.proxy.said("container:idle matches nothing now: that container does not run")
+    c.use("curl,!container:web")
     c.direct(group=f"libpod-{ID}.scope/container")
 
 

@@ -6,6 +6,7 @@
 
 #define NOBODY 65534
 #define CONTAINER "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define NEARLY "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdee"
 
 static char tool[64], other_tool[64];
 static int gate[4];                  /* a byte in the first pair lets a client go on; the other is for its answer */
@@ -233,6 +234,10 @@ static void test_units(struct world *w)
 	set_spec(w, "unit:mbtest.slice,!unit:mbtest-b");
 	ok(as_client(w, "plain", in_group, GROUP("mbtest.slice/mbtest-a.service", "steered")), "by slice");
 	ok(as_client(w, "plain", in_group, GROUP("mbtest.slice/mbtest-b.service", "direct")), "without a unit in it");
+	make_group(w, "_cpu.mbtest.service");
+	set_spec(w, "unit:cpu.mbtest");
+	ok(as_client(w, "plain", in_group, GROUP("_cpu.mbtest.service", "steered")), "a unit named as a file");
+	remove_group(w, "_cpu.mbtest.service");
 	set_spec(w, "unit:mbtest-c");
 	make_group(w, "mbtest-c.service");
 	ok(soon_steered(w, "mbtest-c.service"), "a unit that starts later");
@@ -270,6 +275,14 @@ static void test_containers(struct world *w)
 		remove_group(w, below);
 		remove_group(w, forms[i]);
 	}
+	make_group(w, "docker-" CONTAINER ".scope");
+	make_group(w, "docker-" NEARLY ".scope");
+	ok(strstr(said(w, "container:0123456789ab"), "2 containers have ids that begin"), "an id has to be unique");
+	set_spec(w, "container:" NEARLY);
+	ok(as_client(w, "plain", in_group, GROUP("docker-" NEARLY ".scope", "steered")), "the whole id is");
+	ok(as_client(w, "plain", in_group, GROUP("docker-" CONTAINER ".scope", "direct")), "and another's is not");
+	remove_group(w, "docker-" NEARLY ".scope");
+	remove_group(w, "docker-" CONTAINER ".scope");
 	make_group(w, "libpod-conmon-" CONTAINER ".scope");
 	ok(strstr(said(w, "container:0123456789ab"), "no container is called"), "a monitor is no container");
 	remove_group(w, "libpod-conmon-" CONTAINER ".scope");
