@@ -41,6 +41,7 @@ static const struct flag flags[] = {
 	{ 'v', "verbose", FLAG_VERBOSE, NULL },
 	{ 0, "intercept", FLAG_INTERCEPT, NULL },
 	{ 0, "cgroup", FLAG_CGROUP, "cgroup" },
+	{ 0, "reset-existing", FLAG_TRUE, "reset_existing" },
 	{ 'm', "mode", FLAG_LIST, "mode" },
 	{ 'p', "listen-port", FLAG_VALUE, "listen_port" },
 	{ 0, "listen-host", FLAG_VALUE, "listen_host" },
@@ -445,6 +446,7 @@ void cli_help(struct strbuf *out)
 "    unit:NAME              of that systemd unit    tree:PID     and all that descend from it\n"
 "    container:NAME|ID      of podman, docker, containerd or CRI-O\n"
 "  --cgroup PATH          only processes in this cgroup v2, named from its mount\n"
+"  --reset-existing       break their open connections, so that they dial again, through us\n"
 "  -m, --mode MODE        regular, local[:SPEC], transparent, socks5, upstream:URL or\n"
 "                         reverse:URL, with @[host:]port; can be repeated\n"
 "  -p, --listen-port N    port of modes that name none (8080)\n"

@@ -13,6 +13,7 @@
 #include "core/proxy_mode.h"
 #include "flow/http_url.h"
 #include "io/socket.h"
+#include "steer/reset_existing.h"
 #include "steer/steer.h"
 
 /* One mode. It stays in memory when it is stopped: sessions that came that way know it. */
@@ -30,6 +31,7 @@ struct servers {
 	int32_t port;                    /* listen_port */
 	struct intercept_spec *spec;     /* of local mode; NULL: there was none at the start */
 	struct steer *steer;
+	bool reset_existing, loopback;   /* options of steering */
 	struct worker *const *workers;   /* while the program runs */
 	uint32_t worker_count;
 };
@@ -193,6 +195,20 @@ static void say_started(const struct servers *s, const struct server *server)
 	strbuf_fini(&text);
 }
 
+/* They would stay direct for as long as they live; without them their programs dial again, through us. */
+static void reset_existing(struct servers *s)
+{
+	struct err e = { 0 };
+	uint32_t count;
+
+	if (!s->reset_existing)
+		return;
+	if (steer_reset_existing(s->steer, s->loopback, &count, &e) < 0)
+		log_line(LOG_WARN, "servers", "%s", e.text);
+	else
+		log_line(LOG_INFO, "servers", "Connections that were open already and have been reset: %u.", count);
+}
+
 static void say_stopped(const struct server *server)
 {
 	struct strbuf text = { 0 };
@@ -301,6 +317,8 @@ static int start(struct servers *s, struct server *server, struct err *e)
 	server->state = ret < 0 ? SERVER_FAILED : SERVER_RUNS;
 	if (ret == 0)
 		say_started(s, server);
+	if (ret == 0 && server->mode.kind == MODE_LOCAL)
+		reset_existing(s);
 	return ret;
 }
 
@@ -314,6 +332,7 @@ static void take_over(struct servers *s, struct server *fresh, struct server *ol
 	for (uint32_t i = 0; i < s->worker_count; i++)
 		worker_rename_listeners(s->workers[i], &old->mode, &fresh->mode);
 	say_started(s, fresh);
+	reset_existing(s);
 }
 
 /* Moves to wanted what runs already, in the place of what was parsed anew. */
@@ -412,6 +431,8 @@ int servers_new(struct servers **out, const struct settings *settings, struct er
 	list_init(&s->running);
 	list_init(&s->stopped);
 	s->host = mem_strndup(host, strlen(host));
+	s->reset_existing = settings_bool(settings, "reset_existing");
+	s->loopback = settings_bool(settings, "steer_loopback");
 	s->port = settings_given(settings, "listen_port") ? (int32_t)settings_int(settings, "listen_port") :
 							    MODE_PORT_NONE;
 	ret = s->host ? parse_all(&s->running, settings, &s->spec, e) : err_set(e, -ENOMEM, "out of memory");
@@ -442,6 +463,8 @@ int servers_run(struct servers *s, struct worker *const *workers, uint32_t count
 	}
 	list_for_each(&s->running, pos)
 		say_started(s, server_of(pos));
+	if (s->spec)
+		reset_existing(s);
 	return 0;
 }
 

@@ -79,6 +79,8 @@ const struct setting settings_table[] = {
 	  "Relay what is not recognised as another protocol as raw TCP; when off it is treated as HTTP." },
 	{ "request_client_cert", SETTING_BOOL, "false", 0, 0, NULL,
 	  "Ask clients for a certificate; any is taken, and none." },
+	{ "reset_existing", SETTING_BOOL, "false", 0, 0, NULL,
+	  "(ours) Local mode breaks TCP connections that are open when it begins: they are made anew, through us." },
 	{ "rfile", SETTING_TEXT_OR_NONE, NULL, 0, 0, NULL, "Flow file to read at the start; - is standard input." },
 	{ "save_stream_file", SETTING_TEXT_OR_NONE, NULL, 0, 0, NULL,
 	  "Write finished flows to this file; + in front appends; strftime codes start a new file." },
