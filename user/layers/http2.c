@@ -303,8 +303,8 @@ static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *fram
 	case NGHTTP2_PRIORITY_UPDATE:
 		update = frame->ext.payload;
 		spend(h2, PRICE_PRIORITY);
-		h2->role->priority(h2, update->stream_id,
-				   (struct str){ (char *)update->field_value, update->field_value_len });
+		h2->role->priority(h2, update->stream_id, update->field_value_len ?
+				   (struct str){ (char *)update->field_value, update->field_value_len } : STR(""));
 		break;
 	case NGHTTP2_GOAWAY:
 		h2->role->goaway(h2);
