@@ -312,6 +312,10 @@ static void on_head(struct reader *r)
 	r->no_body = x->head;
 	if (r->status < 200 && r->status != 101)
 		return;
+	if (reader_field(r, "X-Ours", id, sizeof(id))) {
+		client_take_ours(c, x, (uint32_t)atoi(id), r->status);
+		return;
+	}
 	if (!reader_field(r, "X-Id", id, sizeof(id))) {
 		x->page = true;
 		if (!is_page(c))
@@ -321,8 +325,42 @@ static void on_head(struct reader *r)
 					 r->status);
 		return;
 	}
-	if ((uint32_t)atoi(id) != x->id || r->status != x->status)
+	if ((uint32_t)atoi(id) != x->id || r->status != x->status || (x->answer && !x->answer_late))
 		universe_violate(c->u, "%u: another's answer: %s", x->id, r->head);
+}
+
+void client_take_ours(struct client *c, struct exchange *x, uint32_t id, int status)
+{
+	if (!x->answer || id != x->id || status != SCRIPT_ANSWER)
+		universe_violate(c->u, "%u: a hook's answer that is none: %u, %d", x->id, id, status);
+	x->ours = true;
+}
+
+void client_check_body(struct client *c, struct exchange *x, const uint8_t *bytes, size_t len)
+{
+	if (!x->ours)
+		bytes = script_unmark(x, false, bytes, &len);
+	if (x->ours ? !script_check_answer(x, x->down_got, bytes, len) :
+	    x->down_got + len > x->down || !script_check(x->id, false, x->down_got, bytes, len))
+		universe_violate(c->u, "%u: the body is not what %s sent, at %llu", x->id,
+				 x->ours ? "the hook" : "the origin", (unsigned long long)x->down_got);
+	x->down_got += len;
+}
+
+void client_check_end(struct client *c, struct exchange *x)
+{
+	uint8_t answer[512];
+	uint64_t all = !x->ours ? x->down : x->head ? 0 : script_answer(x, answer);
+
+	if (x->down_got != all &&
+	    !(x->down_framing == READER_EOF && x->fate == FATE_FIN && x->down_ended && x->down_got == x->down_sent))
+		universe_violate(c->u, "%u: %llu bytes of %llu passed off as the whole body", x->id,
+				 (unsigned long long)x->down_got, (unsigned long long)all);
+	if (!x->ours && !script_marks_came(x, false))
+		universe_violate(c->u, "%u: a hook has%s changed the response's body; %llu of its bytes came", x->id,
+				 x->changed[0] ? "" : " not", (unsigned long long)x->added[0]);
+	c->u->script->decided.answers += x->ours;
+	c->u->script->decided.bodies += x->changed[0];
 }
 
 static void on_body(struct reader *r, const uint8_t *bytes, size_t len)
@@ -330,12 +368,8 @@ static void on_body(struct reader *r, const uint8_t *bytes, size_t len)
 	struct client *c = r->owner;
 	struct exchange *x = client_exchange(c, c->answering);
 
-	if (c->state == TO_TUNNEL || !x || x->page)
-		return;
-	if (x->down_got + len > x->down || !script_check(x->id, false, x->down_got, bytes, len))
-		universe_violate(c->u, "%u: the body is not what the origin sent, at %llu", x->id,
-				 (unsigned long long)x->down_got);
-	x->down_got += len;
+	if (c->state != TO_TUNNEL && x && !x->page)
+		client_check_body(c, x, bytes, len);
 }
 
 static void tunnel_answered(struct client *c)
@@ -367,10 +401,8 @@ static void on_end(struct reader *r)
 		begin_websocket(c);
 	if (r->status < 200 || !x)
 		return;
-	if (!x->page && x->down_got != x->down &&
-	    !(r->framing == READER_EOF && x->fate == FATE_FIN && x->down_ended && x->down_got == x->down_sent))
-		universe_violate(c->u, "%u: %llu bytes of %llu passed off as the whole body", x->id,
-				 (unsigned long long)x->down_got, (unsigned long long)x->down);
+	if (!x->page)
+		client_check_end(c, x);
 	x->answered = true;
 	c->answering++;
 	if (!all_done(c))
@@ -384,13 +416,15 @@ static void tcp_received(struct client *c, const uint8_t *bytes, size_t len)
 {
 	struct exchange *x = client_exchange(c, 0);
 
+	bytes = script_unmark(x, false, bytes, &len);
 	while (x->server_first && !c->banner && len) {
 		c->banner = *bytes++ == '\n';
 		len--;
 		if (c->banner)
 			go_on(c);
 	}
-	if (x->down_got + len > x->down || !script_check(x->id, false, x->down_got, bytes, len))
+	if (x->down_got + len > x->down || !script_check(x->id, false, x->down_got, bytes, len) ||
+	    x->added[0] > x->put[0])
 		universe_violate(c->u, "%u: the origin's bytes are not what it sent, at %llu", x->id,
 				 (unsigned long long)x->down_got);
 	x->down_got += len;
@@ -712,6 +746,8 @@ size_t client_text(const struct client *c, char *out, size_t size)
 static bool is_whole(const struct talk *t, const struct exchange *x)
 {
 	/* Who has had its whole answer leaves; what windows still held back of its request goes with it. */
+	if (t->kind == SCRIPT_HTTP && x->ours)
+		return x->answered;
 	if (t->kind == SCRIPT_HTTP)
 		return x->answered && !x->page && (x->up_whole || (x->origin_h2 && x->fate == FATE_EARLY));
 	if (x->up_got != x->up || x->down_got != x->down)
@@ -732,6 +768,10 @@ static void judge_exchange(struct universe *u, const struct talk *t, uint32_t n)
 				 x->asked, (unsigned long long)x->up_got, (unsigned long long)x->up,
 				 x->up_whole || x->up_fin ? " ended" : "", (unsigned long long)x->down_got,
 				 (unsigned long long)x->down, x->answered || x->down_fin ? " ended" : "");
+	if (x->killed && x->killed_at == HOOK_REQUESTHEADERS && (x->answered || x->asked))
+		universe_violate(u, "%u: killed at its head, and %s", x->id, x->asked ? "asked" : "answered");
+	if (x->killed && x->killed_at == HOOK_RESPONSEHEADERS && x->answered)
+		universe_violate(u, "%u: answered, though its answer was killed", x->id);
 	if (t->kind != SCRIPT_TCP && x->answered && !x->page && x->flows != 1 && !relayed)
 		universe_violate(u, "%u: answered, and seen as %u flows", x->id, x->flows);
 }

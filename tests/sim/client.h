@@ -47,6 +47,12 @@ void client_think(struct client *c);
 /* "name:port" */
 void client_target(const struct client *c, char *out, size_t size);
 
+/* The body of the answer to x, whoever gave it. */
+void client_check_body(struct client *c, struct exchange *x, const uint8_t *bytes, size_t len);
+void client_check_end(struct client *c, struct exchange *x);
+/* What a hook has answered has come, as it says for that exchange. */
+void client_take_ours(struct client *c, struct exchange *x, uint32_t id, int status);
+
 /* client_h2.c */
 void client_h2_begin(struct client *c);
 void client_h2_go_on(struct client *c);

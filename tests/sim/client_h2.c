@@ -42,6 +42,8 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 		st->status = atoi(text);
 	else if (h2_is(name, name_len, "x-id"))
 		st->ours = (uint32_t)atoi(text) == st->x->id;
+	else if (h2_is(name, name_len, "x-ours"))
+		client_take_ours(client_of(owner), st->x, (uint32_t)atoi(text), st->status);
 	else if (h2_is(name, name_len, "server"))
 		st->page = strncmp(text, "mitm-bpf", 8) == 0;
 	return 0;
@@ -51,7 +53,7 @@ static void head_came(struct client *c, struct client_stream *st)
 {
 	struct exchange *x = st->x;
 
-	if (st->status < 200)
+	if (st->status < 200 || x->ours)
 		return;
 	if (!st->ours && !st->page) {
 		universe_violate(c->u, "%u: an answer of nobody: %d", x->id, st->status);
@@ -59,7 +61,7 @@ static void head_came(struct client *c, struct client_stream *st)
 		x->page = true;
 		if (script_must_work(c->u->script, c->t, (uint32_t)(st - c->streams)))
 			universe_violate(c->u, "%u: answered by the proxy's own page, %d", x->id, st->status);
-	} else if (st->status != x->status) {
+	} else if (st->status != x->status || (x->answer && !x->answer_late)) {
 		universe_violate(c->u, "%u: another's answer: %d", x->id, st->status);
 	}
 }
@@ -71,10 +73,7 @@ static void answer_ended(struct client *c, struct client_stream *st)
 	st->ended = true;
 	if (x->page)
 		return;
-	if (x->down_got != x->down &&
-	    !(x->down_framing == READER_EOF && x->fate == FATE_FIN && x->down_ended && x->down_got == x->down_sent))
-		universe_violate(c->u, "%u: %llu bytes of %llu passed off as the whole body", x->id,
-				 (unsigned long long)x->down_got, (unsigned long long)x->down);
+	client_check_end(c, x);
 	x->answered = true;
 }
 
@@ -100,10 +99,7 @@ static int on_data(nghttp2_session *session, uint8_t flags __unused, int32_t id,
 
 	if (!st || x->page)
 		return 0;
-	if (x->down_got + len > x->down || !script_check(x->id, false, x->down_got, bytes, len))
-		universe_violate(c->u, "%u: the body is not what the origin sent, at %llu", x->id,
-				 (unsigned long long)x->down_got);
-	x->down_got += len;
+	client_check_body(c, x, bytes, len);
 	if (x->cancels && x->down_got >= x->at)
 		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
 	return 0;

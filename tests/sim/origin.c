@@ -160,7 +160,7 @@ void origin_check_request(struct origin *o, struct exchange *x, const char *meth
 
 	if (strcmp(method, x->method) != 0)
 		universe_violate(o->u, "%u: asked with %s instead of %s", x->id, method, x->method);
-	if (t->host != o->host || script_port(o->u->script, t) != o->port)
+	if ((t->host != o->host && !(t->moved >> o->host & 1)) || script_port(o->u->script, t) != o->port)
 		universe_violate(o->u, "%u: asked of host %u:%u", x->id, o->host, o->port);
 	if (marked != x->marked)
 		universe_violate(o->u, "%u: asked %s the field that a hook %s", x->id, marked ? "with" : "without",
@@ -173,6 +173,7 @@ void origin_check_request(struct origin *o, struct exchange *x, const char *meth
 
 void origin_check_body(struct origin *o, struct exchange *x, const uint8_t *bytes, size_t len)
 {
+	bytes = script_unmark(x, true, bytes, &len);
 	if (x->up_got + len > x->up || !script_check(x->id, true, x->up_got, bytes, len))
 		universe_violate(o->u, "%u: the request's body is not what was sent, at %llu", x->id,
 				 (unsigned long long)x->up_got);
@@ -184,6 +185,10 @@ void origin_check_end(struct origin *o, struct exchange *x)
 	if (x->up_got != x->up && x->status != 101)
 		universe_violate(o->u, "%u: a request of %llu bytes passed off as whole, of %llu", x->id,
 				 (unsigned long long)x->up_got, (unsigned long long)x->up);
+	if (x->status != 101 && !script_marks_came(x, true))
+		universe_violate(o->u, "%u: a hook has%s changed the request's body; %llu of its bytes came", x->id,
+				 x->changed[1] ? "" : " not", (unsigned long long)x->added[1]);
+	o->u->script->decided.bodies += x->changed[1];
 	x->up_whole = true;
 }
 
@@ -249,7 +254,7 @@ static void on_head(struct reader *r)
 	}
 	reader_field(r, "X-Id", text, sizeof(text));
 	origin_check_request(o, o->x, r->method, text, reader_field(r, "X-Seen", seen, sizeof(seen)));
-	o->x->up_got = 0;
+	o->x->up_got = o->x->added[1] = 0;
 	o->request_over = false;
 	if (reader_field(r, "Expect", text, sizeof(text)))
 		far_send(o->far, "HTTP/1.1 100 Continue\r\n\r\n", 25);
@@ -345,6 +350,11 @@ static size_t first_line(struct origin *o, const uint8_t *bytes, size_t len)
 	size_t at = 0;
 
 	while (at < len && !o->x && !o->over) {
+		if (bytes[at] == SCRIPT_MARK) {
+			o->marks++;
+			at++;
+			continue;
+		}
 		o->line[o->line_len++] = (char)bytes[at++];
 		if (o->line_len == sizeof(o->line)) {
 			far_reset(o->far);       /* garbage that was relayed */
@@ -370,10 +380,15 @@ static void tcp_received(struct origin *o, const uint8_t *bytes, size_t len)
 
 	if (!x || o->over)
 		return;
-	if (x->up_got + len - at > x->up || !script_check(x->id, true, x->up_got, bytes + at, len - at))
+	bytes += at;
+	len -= at;
+	x->added[1] += o->marks;
+	o->marks = 0;
+	bytes = script_unmark(x, true, bytes, &len);
+	if (x->up_got + len > x->up || !script_check(x->id, true, x->up_got, bytes, len) || x->added[1] > x->put[1])
 		universe_violate(o->u, "%u: the client's bytes are not what it sent, at %llu", x->id,
 				 (unsigned long long)x->up_got);
-	x->up_got += len - at;
+	x->up_got += len;
 	if (fresh)
 		talk_more(o);
 }

@@ -30,7 +30,7 @@ struct origin {
 	struct ws_end ws;
 	/* TCP */
 	char line[64];
-	size_t line_len;
+	size_t line_len, marks;          /* what came before the exchange was known */
 	bool over;
 	struct timer resume;
 };

@@ -176,7 +176,7 @@ static void request_head(struct origin_stream *st)
 	o->x = st->x;
 	st->x->origin_h2 = true;
 	origin_check_request(o, st->x, st->method, st->x_id, st->marked);
-	st->x->up_got = 0;
+	st->x->up_got = st->x->added[1] = 0;
 	if (st->x->fate == FATE_EARLY)
 		answer(st);
 }

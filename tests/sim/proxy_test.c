@@ -86,6 +86,8 @@ struct job {
 		_Atomic uint64_t seed, wrong;
 		/* Exchanges that worked, by way, kind, the client's and the origin's version, TLS of both. */
 		_Atomic uint32_t worked[SCRIPT_VIAS][3][2][2][2][2];
+		/* Decisions that had their effect. */
+		_Atomic uint32_t kills, answers, bodies, messages, injected, refused, moved;
 	} *note;                         /* shared with the process */
 };
 
@@ -103,12 +105,26 @@ static void count_worked(struct note *note)
 	}
 }
 
+static void count_decided(struct note *note)
+{
+	const struct script_decided *d = &script.decided;
+
+	note->kills += d->kills;
+	note->answers += d->answers;
+	note->bodies += d->bodies;
+	note->messages += d->messages;
+	note->injected += d->injected;
+	note->refused += d->refused;
+	note->moved += d->moved;
+}
+
 static void play_range(struct job *j)
 {
 	for (uint64_t seed = j->next; seed < j->end; seed++) {
 		j->note->seed = seed;
 		j->note->wrong += !play(seed, false);
 		count_worked(j->note);
+		count_decided(j->note);
 	}
 }
 
@@ -174,6 +190,24 @@ static void check_reach(const struct note *notes, size_t count, bool enough)
 	}
 }
 
+static void check_decided(const struct note *notes, size_t count, bool enough)
+{
+	struct script_decided d = { 0 };
+
+	for (size_t i = 0; i < count; i++) {
+		d.kills += notes[i].kills;
+		d.answers += notes[i].answers;
+		d.bodies += notes[i].bodies;
+		d.messages += notes[i].messages;
+		d.injected += notes[i].injected;
+		d.refused += notes[i].refused;
+		d.moved += notes[i].moved;
+	}
+	print_message("decided: %u kills, %u answers, %u bodies and %u messages changed, %u injected, %u connections "
+		      "refused, %u moved\n", d.kills, d.answers, d.bodies, d.messages, d.injected, d.refused, d.moved);
+	assert_true(!enough || (d.kills && d.answers && d.bodies && d.messages && d.injected && d.refused && d.moved));
+}
+
 static void test_seeds(void **state)
 {
 	uint64_t one = number("SIM_SEED", 0), next = number("SIM_FIRST", 1), wrong = 0, running = 0;
@@ -209,6 +243,7 @@ static void test_seeds(void **state)
 	for (size_t i = 0; i < count; i++)
 		wrong += notes[i].wrong;
 	check_reach(notes, count, end - number("SIM_FIRST", 1) >= SEEDS);
+	check_decided(notes, count, end - number("SIM_FIRST", 1) >= SEEDS);
 	munmap(notes, sizeof(*notes) * JOBS_MAX);
 	assert_int_equal(wrong, 0);
 }

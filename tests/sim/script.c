@@ -34,6 +34,16 @@ bool script_chance(struct script *s, uint32_t permille)
 	return permille && script_below(s, 1000) < permille;
 }
 
+uint64_t script_decide_below(struct script *s, uint64_t n)
+{
+	return mix(s->decisions.state += 0x9e3779b97f4a7c15) % n;
+}
+
+bool script_decides(struct script *s, uint32_t permille)
+{
+	return permille && script_decide_below(s, 1000) < permille;
+}
+
 /* Small mostly, now and then past every buffer; little where the network is slow. */
 static uint64_t draw_size(struct script *s)
 {
@@ -230,6 +240,31 @@ static void draw_faults(struct script *s, uint64_t seed)
 	s->slow = f->latency_max_ns > 5 * MS || (f->window_max && f->window_max < 2048);
 }
 
+/* Where anything is decided, each question is mostly let go, too. */
+static void draw_decisions(struct script *s)
+{
+	struct script_decisions *d = &s->decisions;
+
+	d->state = mix(s->seed ^ 0x6a09e667f3bcc909);
+	if (!script_decides(s, 250))
+		return;
+	d->kill = script_decides(s, 500) ? 60 : 0;
+	d->intercept = script_decides(s, 300) ? 100 : 0;
+	d->refuse = script_decides(s, 200) ? 150 : 0;
+	d->move = script_decides(s, 300) ? 300 : 0;
+	d->orders = script_decides(s, 500) ? 1 + (uint32_t)script_decide_below(s, 12) : 0;
+	d->order_kill = script_decides(s, 500) ? 250 : 0;
+	for (int i = 0; i < HOOK_COUNT; i++)
+		s->block_hooks |= script_decides(s, 500) ? hook_bit((enum hook_id)i) : 0;
+	if (!s->hook_delay_ns)
+		s->hook_delay_ns = (int64_t)script_decide_below(s, 1000) * MS;
+	s->whole_hooks = script_decides(s, 700) ? s->block_hooks : 0;
+	if (s->fail_alloc)
+		return;                  /* what cannot be remembered is not changed, and nobody knows */
+	d->answer = script_decides(s, 500) ? 150 : 0;
+	d->change = script_decides(s, 600) ? 300 : 0;
+}
+
 void script_draw(struct script *s, uint64_t seed)
 {
 	uint64_t hooks = 0;
@@ -251,7 +286,7 @@ void script_draw(struct script *s, uint64_t seed)
 			hooks |= script_chance(s, 300) ? hook_bit((enum hook_id)i) : 0;
 		s->hook_delay_ns = (int64_t)script_below(s, 3000) * MS;
 	}
-	s->block_hooks = hooks;
+	s->block_hooks = s->whole_hooks = hooks;
 	if (script_chance(s, 150)) {
 		s->fail_alloc = 1 + script_below(s, script_chance(s, 500) ? 200 : 2000);
 		s->fail_again = script_chance(s, 300);
@@ -263,6 +298,7 @@ void script_draw(struct script *s, uint64_t seed)
 	s->talk_count = 1 + (uint32_t)script_below(s, 4);
 	for (uint32_t i = 0; i < s->talk_count; i++)
 		draw_talk(s, &s->talks[i]);
+	draw_decisions(s);
 }
 
 struct exchange *script_find(struct script *s, uint32_t id)
@@ -294,6 +330,8 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 {
 	const struct exchange *x = &s->exchanges[t->first];
 
+	if (t->harmed || x[n].killed)
+		return false;
 	if (s->breaking || s->fail_alloc || s->drain_ns || t->behind != BEHIND_FINE ||
 	    (t->leave != LEAVE_FINE && t->leave != LEAVE_WAITS))
 		return false;
@@ -369,7 +407,49 @@ const char *script_stack(const struct script *s, char *out, size_t size)
 
 static uint8_t body_byte(uint32_t id, bool up, uint64_t at)
 {
-	return (uint8_t)(((at ^ (at >> 8)) * 167 + (at >> 16) * 31 + id * 59u + (up ? 101 : 7)) & 0xff);
+	uint8_t byte = (uint8_t)(((at ^ (at >> 8)) * 167 + (at >> 16) * 31 + id * 59u + (up ? 101 : 7)) & 0xff);
+
+	return byte == SCRIPT_MARK ? 0 : byte;
+}
+
+const uint8_t *script_unmark(struct exchange *x, bool up, const uint8_t *bytes, size_t *len)
+{
+	static uint8_t out[1u << 20];
+	size_t kept = 0;
+
+	if (!memchr(bytes, SCRIPT_MARK, *len))
+		return bytes;
+	BUG_ON(*len > sizeof(out));
+	for (size_t i = 0; i < *len; i++) {
+		bool mark = bytes[i] == SCRIPT_MARK && (!x->method || (kept == 0 && !(up ? x->up_got : x->down_got)));
+
+		x->added[up] += mark;
+		out[kept] = bytes[i];
+		kept += !mark;
+	}
+	*len = kept;
+	return out;
+}
+
+bool script_marks_came(const struct exchange *x, bool up)
+{
+	return x->added[up] == (x->changed[up] ? SCRIPT_MARK_LEN : 0u);
+}
+
+size_t script_answer(const struct exchange *x, uint8_t out[512])
+{
+	size_t len = x->id * 37u % 512;
+
+	script_fill(x->id + 5000, false, 0, out, len);
+	return len;
+}
+
+bool script_check_answer(const struct exchange *x, uint64_t offset, const uint8_t *bytes, size_t len)
+{
+	uint8_t want[512];
+	size_t all = script_answer(x, want);
+
+	return offset + len <= all && memcmp(want + offset, bytes, len) == 0;
 }
 
 void script_fill(uint32_t id, bool up, uint64_t offset, uint8_t *out, size_t len)

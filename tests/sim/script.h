@@ -7,6 +7,7 @@
 #pragma once
 
 #include "io/sim.h"
+#include "mitm/hooks.h"
 #include "reader.h"
 
 #define SCRIPT_EXCHANGES_MAX 64
@@ -67,8 +68,15 @@ struct exchange {
 	uint32_t flows;                  /* handed over */
 	bool client_h2, origin_h2;       /* what they spoke */
 	bool marked;                     /* a hook has added the field X-Seen to the request */
-	uint64_t noted[2], dropped[2];   /* WebSocket, [1] from the client: messages that hooks saw; a bit for each that
-					  * one of them has dropped */
+	/* [1] from the client */
+	uint64_t noted[2], dropped[2];   /* WebSocket: messages that hooks saw; a bit for each that one of them has
+					  * dropped */
+	uint64_t altered[2];             /* and for each that one has put SCRIPT_ALTERED before */
+	bool changed[2];                 /* a hook has put a mark before the body */
+	uint64_t added[2], put[2];       /* bytes or messages that came from no peer: that arrived, that we made */
+	bool killed;
+	enum hook_id killed_at;          /* HOOK_COUNT: by an order */
+	bool answer, answer_late, ours;  /* a hook has answered it, maybe too late; the client read that */
 };
 
 /* One client connection. */
@@ -100,6 +108,8 @@ struct talk {
 	uint64_t leave_at;
 	bool leave_reading;
 	bool passed;                     /* what came of it: a hook let its TLS through, nothing of it was seen */
+	bool harmed;                     /* and: its connection was refused, or ended with what was killed */
+	uint32_t moved;                  /* and: a bit for each host that it was sent to instead of its own */
 	uint32_t slow_permille;          /* of pieces received: the client stops reading for a while */
 	uint32_t slow_origin_permille;   /* so does the origin */
 };
@@ -120,7 +130,7 @@ struct script {
 	uint32_t mark_permille, drop_permille, pass_permille;    /* what hooks change: requests, messages, TLS */
 	bool asks_h2;                    /* a hook has it offer HTTP/2 to servers, whatever the client offers */
 	uint64_t size_limit, stream_large;       /* 0: none */
-	uint64_t block_hooks;
+	uint64_t block_hooks, whole_hooks;
 	int64_t hook_delay_ns;
 	uint64_t fail_alloc;             /* 0: none fails */
 	bool fail_again;
@@ -128,6 +138,14 @@ struct script {
 	bool holds;
 	uint64_t capture_max;
 	uint64_t memory_max;                     /* what may be in a file is behind that; 0: nothing */
+	struct script_decisions {        /* what whoever is asked decides */
+		uint64_t state;          /* drawn apart: where nothing is decided all stays as it is */
+		uint32_t kill, answer, change, intercept, refuse, move;  /* permille of the questions */
+		uint32_t orders, order_kill;     /* how many come; permille of them */
+	} decisions;
+	struct script_decided {          /* what came of it */
+		uint32_t kills, answers, bodies, messages, injected, refused, moved;
+	} decided;
 	uint32_t refusals;               /* what came of it: streams that an origin had no room for yet */
 	uint64_t slabs_max;              /* what came of it: the most that the proxy held at once */
 };
@@ -159,6 +177,10 @@ void script_draw(struct script *s, uint64_t seed);
 uint64_t script_below(struct script *s, uint64_t n);
 bool script_chance(struct script *s, uint32_t permille);
 
+/* As these, of what is decided. */
+uint64_t script_decide_below(struct script *s, uint64_t n);
+bool script_decides(struct script *s, uint32_t permille);
+
 struct exchange *script_find(struct script *s, uint32_t id);
 /* Nothing that was drawn excuses the talk's n-th exchange from working. */
 bool script_must_work(const struct script *s, const struct talk *t, uint32_t n);
@@ -171,6 +193,24 @@ const char *script_stack(const struct script *s, char *out, size_t size);
 /* The bytes of exchange id's body: up is what the client sends. */
 void script_fill(uint32_t id, bool up, uint64_t offset, uint8_t *out, size_t len);
 bool script_check(uint32_t id, bool up, uint64_t offset, const uint8_t *bytes, size_t len);
+
+/* No byte of a body: what we put into one is made of it. */
+#define SCRIPT_MARK     0xff
+#define SCRIPT_MARK_LEN 8
+#define SCRIPT_ANSWER   418              /* a hook's own answer; X-Ours names the exchange */
+#define SCRIPT_ALTERED  "altered:"
+#define SCRIPT_INJECTED "injected into"
+
+/*
+ * Takes marks off bytes and counts them; in HTTP they come before the body. Returns what is left, which is valid until
+ * the next call; *len becomes its length.
+ */
+const uint8_t *script_unmark(struct exchange *x, bool up, const uint8_t *bytes, size_t *len);
+/* All marks that should have come have. */
+bool script_marks_came(const struct exchange *x, bool up);
+/* The body of the hook's answer to it. */
+size_t script_answer(const struct exchange *x, uint8_t out[512]);
+bool script_check_answer(const struct exchange *x, uint64_t offset, const uint8_t *bytes, size_t len);
 
 #define SCRIPT_MESSAGE_MAX 100000
 /* Message n of a WebSocket; out has room for SCRIPT_MESSAGE_MAX. Returns its length. */

@@ -18,6 +18,7 @@
 #define STARVED_NS  INT64_C(100000000)
 #define HOLD_NS     INT64_C(300000000)
 #define TIMERS_MAX  512
+#define INTERCEPT_NS INT64_C(5000000000)
 /* A CONNECT that worked is no flow of its own. */
 #define CONNECT_HOOKS \
 	(hook_bit(HOOK_HTTP_CONNECT) | hook_bit(HOOK_HTTP_CONNECTED) | hook_bit(HOOK_HTTP_CONNECT_UPSTREAM))
@@ -43,12 +44,7 @@ static void say(const struct universe *u, const char *fmt, ...) __printf(2, 3);
 /* --- flows and hooks
  * ------------------------------------------------------------------------------------------------- */
 
-static bool is_flow_hook(enum hook_id hook)
-{
-	return hook >= HOOK_HTTP_CONNECT;
-}
-
-static struct universe_flow *flow_find(struct universe *u, const struct flow *f)
+struct universe_flow *universe_flow(struct universe *u, const struct flow *f)
 {
 	struct universe_flow *known;
 
@@ -61,9 +57,33 @@ static struct universe_flow *flow_find(struct universe *u, const struct flow *f)
 	return known;
 }
 
-static void note_hook(struct universe *u, enum hook_id hook, const struct flow *f)
+static struct exchange *exchange_of(const struct universe *u, const struct flow *f)
 {
-	struct universe_flow *known = flow_find(u, f);
+	struct str path = f->http.request.path;
+
+	if (f->type != FLOW_HTTP || path.len < 4 || memcmp(path.ptr, "/x/", 3) != 0)
+		return NULL;
+	return script_find(u->script, (uint32_t)atoi(path.ptr + 3));
+}
+
+/* Whose flow it is, and whether TLS that was taken for something else may be in it. */
+static void know_flow(struct universe *u, struct universe_flow *known, const struct driver *d, const struct flow *f)
+{
+	const struct talk *t = client_talk(u, &d->client->peer);
+
+	known->talk = t;
+	known->x = f->type == FLOW_HTTP ? exchange_of(u, f) :
+		   t && t->kind == SCRIPT_TCP ? &u->script->exchanges[t->first] : NULL;
+	known->plain = f->type == FLOW_TCP && known->x && !t->passed && !t->tls && !t->client_tls &&
+		       t->leave != LEAVE_GARBAGE;
+}
+
+static void note_hook(struct universe *u, enum hook_id hook, const struct driver *d, const struct flow *f)
+{
+	struct universe_flow *known = universe_flow(u, f);
+
+	if (!known->hooks)
+		know_flow(u, known, d, f);
 
 	if (known->over)
 		universe_violate(u, "hook %s of a flow that was handed over", hook_name(hook));
@@ -84,15 +104,6 @@ static void ask_for_h2(const struct tls_hook *hook)
 		(*record)->alpn_offers.count = 0;
 }
 
-static struct exchange *exchange_of(const struct universe *u, const struct flow *f)
-{
-	struct str path = f->http.request.path;
-
-	if (f->type != FLOW_HTTP || path.len < 4 || memcmp(path.ptr, "/x/", 3) != 0)
-		return NULL;
-	return script_find(u->script, (uint32_t)atoi(path.ptr + 3));
-}
-
 static void mark_request(struct universe *u, struct flow *f)
 {
 	struct exchange *x = exchange_of(u, f);
@@ -109,7 +120,7 @@ static void drop_message(struct universe *u, const struct flow *f)
 	struct exchange *x = exchange_of(u, f);
 	uint64_t n;
 
-	if (!x)
+	if (!x || m->injected)
 		return;
 	n = x->noted[m->from_client]++;
 	m->dropped = n + 1 < (m->from_client ? x->up : x->down) && n < 64 && m->total <= u->script->capture_max &&
@@ -148,19 +159,36 @@ static void meddle(struct universe *u, const struct driver *d, enum hook_id hook
 static void world_notify(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg)
 {
 	say(universe_of(w), "%s hook %s", d->prefix, hook_name(hook));
-	if (is_flow_hook(hook))
-		note_hook(universe_of(w), hook, arg);
+	if (hook_has_flow(hook))
+		note_hook(universe_of(w), hook, d, arg);
 	meddle(universe_of(w), d, hook, arg);
+}
+
+static void set_answer(struct universe_ask *a, int64_t within_ns)
+{
+	BUG_ON(timer_arm(&a->u->io->timers, &a->timer, a->u->io->now_ns +
+			 (int64_t)script_below(a->u->script, (uint64_t)within_ns + 1)) < 0);
 }
 
 static void on_answer(struct timer *t)
 {
 	struct universe_ask *a = container_of(t, struct universe_ask, timer);
+	struct hook_question *q = a->question;
 	struct driver *d = a->driver;
-	uint64_t token = a->token;
+	uint64_t token = q->token;
 
+	if (a->intercepted) {
+		decide_late(a->u, q);
+	} else if (decide_intercepts(a->u, q)) {
+		a->intercepted = true;
+		set_answer(a, INTERCEPT_NS);
+		return;
+	} else {
+		decide(a->u, q);
+	}
 	a->driver = NULL;
-	driver_answer(d, token);
+	a->question = NULL;
+	question_answered(q);
 	if (script_chance(a->u->script, 200))
 		driver_answer(d, token);         /* an answer too many is nobody's */
 }
@@ -172,20 +200,20 @@ static bool world_ask(struct driver_world *w, struct driver *d, enum hook_id hoo
 	if (script_chance(u->script, 100))
 		return false;
 	for (uint32_t i = 0; i < UNIVERSE_ASKS_MAX; i++)
-		if (u->asks[i].driver && is_flow_hook(hook) && u->asks[i].arg == arg)
+		if (u->asks[i].driver && hook_has_flow(hook) && u->asks[i].flow == arg)
 			universe_violate(u, "hook %s while another of that flow waits", hook_name(hook));
 	for (uint32_t i = 0; i < UNIVERSE_ASKS_MAX; i++) {
 		struct universe_ask *a = &u->asks[i];
 
 		if (a->driver)
 			continue;
-		a->u = u;
+		*a = (struct universe_ask){ .u = u, .question = question_new(d, hook, arg, token) };
+		if (!a->question)
+			return false;
 		a->driver = d;
-		a->token = token;
-		a->arg = is_flow_hook(hook) ? arg : NULL;
+		a->flow = hook_has_flow(hook) ? arg : NULL;
 		a->timer.fire = on_answer;
-		BUG_ON(timer_arm(&u->io->timers, &a->timer, u->io->now_ns +
-				 (int64_t)script_below(u->script, (uint64_t)u->script->hook_delay_ns + 1)) < 0);
+		set_answer(a, u->script->hook_delay_ns);
 		return true;
 	}
 	return false;
@@ -210,20 +238,21 @@ static void check_rest(struct universe *u, const struct exchange *x, const struc
 
 static void check_body(struct universe *u, const struct exchange *x, const struct body *b, bool up, bool whole)
 {
-	uint64_t want = up ? x->up : x->down, at = 0;
+	uint64_t mark = x->changed[up] ? SCRIPT_MARK_LEN : 0, want = mark + (up ? x->up : x->down), at = 0;
 
 	if (whole && b->total != want && (up || x->down_framing != READER_EOF))
 		universe_violate(u, "%u: the flow's %s has %llu bytes of %llu", x->id, up ? "request" : "response",
 				 (unsigned long long)b->total, (unsigned long long)want);
-	if (body_kept(b) > b->total || body_kept(b) > u->options.body_capture_max)
+	if (body_kept(b) > b->total || body_kept(b) > u->options.body_capture_max + mark)
 		universe_violate(u, "%u: the flow keeps %llu bytes of %llu", x->id, (unsigned long long)body_kept(b),
 				 (unsigned long long)b->total);
 	for (uint32_t i = 0; i < b->data.count; i++) {
 		const struct slice *s = chain_see(&b->data, i);
 
-		if (!script_check(x->id, up, at, s->ptr, s->len))
+		if (s->len < mark || !script_check(x->id, up, at, s->ptr + mark, s->len - mark))
 			universe_violate(u, "%u: the flow's %s is not what passed", x->id, up ? "request" : "response");
-		at += s->len;
+		at += s->len - mark;
+		mark = 0;
 	}
 	check_rest(u, x, b, up);
 }
@@ -262,14 +291,21 @@ static void check_messages_rest(struct universe *u, const struct exchange *x, co
 
 static void check_messages(struct universe *u, const struct exchange *x, const struct websocket_flow *ws)
 {
-	static uint8_t want[SCRIPT_MESSAGE_MAX];
+	static uint8_t want[SCRIPT_MESSAGE_MAX + sizeof(SCRIPT_ALTERED)];
 	uint64_t count[2] = { 0 };
 	bool text, all;
 
 	for (uint32_t i = 0; i < ws->count; i++) {
 		const struct websocket_message *m = &ws->messages[i];
-		size_t len = script_message(x->id, m->from_client, count[m->from_client]++, &text, want), at = 0;
+		uint64_t n = count[m->from_client];
+		size_t before, len, at = 0;
 
+		if (m->injected)
+			continue;
+		count[m->from_client]++;
+		before = n < 64 && x->altered[m->from_client] >> n & 1 ? strlen(SCRIPT_ALTERED) : 0;
+		memcpy(want, SCRIPT_ALTERED, before);
+		len = before + script_message(x->id, m->from_client, n, &text, want + before);
 		if (m->text != text || m->total != len || m->data.len > len)
 			universe_violate(u, "%u: the flow has a message of %llu bytes that has %zu", x->id,
 					 (unsigned long long)m->total, len);
@@ -304,23 +340,36 @@ static void check_http(struct universe *u, enum hook_id last, const struct flow 
 	check_body(u, x, &f->http.request.base.body, true, last == HOOK_RESPONSE && x->up_whole);
 	if (f->http.has_response && f->http.response.status == x->status)
 		check_body(u, x, &f->http.response.base.body, false, last == HOOK_RESPONSE);
-	if (last == HOOK_RESPONSE && f->error.ptr)
+	if (last == HOOK_RESPONSE && f->error.ptr && !f->killed)
 		universe_violate(u, "%u: its flow has a response and an error", x->id);
+}
+
+/* What a kill ends is known here at the latest: an order may have come too late. */
+static void check_killed(struct universe *u, const struct universe_flow *known, const struct flow *f)
+{
+	if (known->killed && !f->killed)
+		universe_violate(u, "a flow was killed, and is not");
+	if (!f->killed)
+		return;
+	if (!str_eq(f->error, STR("Connection killed.")))
+		universe_violate(u, "a flow was killed, and its error is: %.*s", (int)f->error.len, f->error.ptr);
+	u->script->decided.kills++;
 }
 
 static void world_flow(struct driver_world *w, struct driver *d, enum hook_id last, struct flow *f)
 {
 	struct universe *u = universe_of(w);
-	struct universe_flow *known = flow_find(u, f);
+	struct universe_flow *known = universe_flow(u, f);
 
 	if (known->over)
 		universe_violate(u, "a flow was handed over twice");
 	known->over = true;
+	check_killed(u, known, f);
 	say(u, "%s flow ends at %s: %.*s %.*s", d->prefix, hook_name(last), (int)f->error.len,
 	    f->error.ptr ? f->error.ptr : "", f->type == FLOW_HTTP ? (int)f->http.request.path.len : 0,
 	    f->type == FLOW_HTTP ? f->http.request.path.ptr : "");
 	for (uint32_t i = 0; i < UNIVERSE_ASKS_MAX && !u->freeing; i++)
-		if (u->asks[i].driver && u->asks[i].arg == f)
+		if (u->asks[i].driver && u->asks[i].flow == f)
 			universe_violate(u, "a flow was handed over while a question about it waits");
 	if (f->type == FLOW_HTTP)
 		check_http(u, last, f);
@@ -371,6 +420,7 @@ static void free_session(struct universe *u, struct driver *d)
 		if (u->asks[i].driver != d)
 			continue;
 		u->asks[i].driver = NULL;
+		report_free(&u->asks[i].question->base);
 		timer_cancel(&u->io->timers, &u->asks[i].timer);
 	}
 	u->session_count--;
@@ -551,7 +601,7 @@ static void set_up_proxy(struct universe *u)
 		.options = &u->options,
 		.notify_hooks = UINT64_MAX,
 		.block_hooks = s->block_hooks,
-		.whole_hooks = s->block_hooks,
+		.whole_hooks = s->whole_hooks,
 		.now_ns = env_now,
 		.wall_ns = env_wall,
 		.random = env_random,
@@ -614,6 +664,7 @@ static void begin(struct universe *u)
 		BUG_ON(timer_arm(&u->io->timers, &u->drain, u->io->now_ns + s->drain_ns) < 0);
 	if (s->holds)
 		BUG_ON(timer_arm(&u->io->timers, &u->hold, u->io->now_ns + HOLD_NS) < 0);
+	decide_start(u);
 	for (uint32_t i = 0; i < s->talk_count; i++)
 		u->clients[i] = client_start(u, &s->talks[i]);
 	mem_fail_at(s->fail_alloc);
@@ -721,6 +772,7 @@ static void end(struct universe *u)
 	timer_cancel(&u->io->timers, &u->starved);
 	timer_cancel(&u->io->timers, &u->drain);
 	timer_cancel(&u->io->timers, &u->hold);
+	timer_cancel(&u->io->timers, &u->order);
 	for (uint32_t i = 0; i < u->origin_count; i++)
 		sim_peer_listener_close(u->origins[i]);
 	tls_env_free(u->env.tls);

@@ -11,6 +11,7 @@
 #include "core/proxy_mode.h"
 #include "far.h"
 #include "script.h"
+#include "worker/question.h"
 
 #define UNIVERSE_FLOWS_MAX  256
 #define UNIVERSE_ASKS_MAX   64
@@ -20,6 +21,10 @@ struct universe_flow {
 	uint8_t id[16];
 	uint64_t hooks;                  /* told so far */
 	bool over;
+	const struct talk *talk;
+	struct exchange *x;              /* NULL: none of the script's */
+	bool plain;                      /* TCP whose bytes the script knows */
+	bool killed;                     /* by whoever was asked */
 };
 
 /* A question that waits for its answer. */
@@ -27,8 +32,9 @@ struct universe_ask {
 	struct timer timer;
 	struct universe *u;
 	struct driver *driver;           /* NULL: free */
-	uint64_t token;
-	const void *arg;
+	struct hook_question *question;
+	const void *flow;                /* NULL: not about one */
+	bool intercepted;
 };
 
 struct client;
@@ -48,7 +54,7 @@ struct universe {
 	struct universe_flow flows[UNIVERSE_FLOWS_MAX];
 	uint32_t flow_count;
 	struct universe_ask asks[UNIVERSE_ASKS_MAX];
-	struct timer starved, drain, hold;
+	struct timer starved, drain, hold, order;
 	bool held, freeing, alloc_failed;
 	struct client *clients[SCRIPT_TALKS_MAX];
 	struct sim_peer_listener *origins[64];
@@ -63,6 +69,20 @@ const struct addr *universe_listener(const struct universe *u, enum script_via v
 
 /* Plays the script to its end. Returns NULL, or what went wrong (static text). digest: of all that happened. */
 const char *universe_run(struct script *s, uint64_t *digest);
+
+/* What somebody outside has heard of it; NULL: nothing. */
+struct universe_flow *universe_flow(struct universe *u, const struct flow *f);
+
+/* --- decide.c ---------------------------------------------------------------------------------------------------- */
+
+/* What whoever is asked decides, in the question itself. */
+void decide(struct universe *u, struct hook_question *q);
+/* The flow is to stay with them for a while. */
+bool decide_intercepts(struct universe *u, const struct hook_question *q);
+/* What somebody does to a flow that was intercepted. */
+void decide_late(struct universe *u, struct hook_question *q);
+/* Orders out of the blue: the first is on its way. */
+void decide_start(struct universe *u);
 
 /* --- origin.c, client.c ------------------------------------------------------------------------------------------ */
 

@@ -173,14 +173,25 @@ static void check_message(struct ws_end *w, const uint8_t *bytes, size_t len)
 {
 	static uint8_t want[MESSAGE_ROOM];
 	bool text;
-	size_t want_len;
+	size_t want_len, before = 0;
 
+	if (len >= strlen(SCRIPT_INJECTED) && memcmp(bytes, SCRIPT_INJECTED, strlen(SCRIPT_INJECTED)) == 0) {
+		if (w->x->added[!w->client]++ == w->x->put[!w->client])
+			universe_violate(w->u, "%u: what was injected for the %s came again", w->x->id, side(w));
+		w->u->script->decided.injected++;
+		return;
+	}
 	skip_dropped(w);
 	if (*got(w) >= (w->client ? w->x->down_sent : w->x->up_sent)) {
 		universe_violate(w->u, "%u: the %s got a message that nobody sent", w->x->id, side(w));
 		return;
 	}
-	want_len = script_message(w->x->id, !w->client, *got(w), &text, want);
+	if (*got(w) < 64 && w->x->altered[!w->client] >> *got(w) & 1) {
+		before = strlen(SCRIPT_ALTERED);
+		memcpy(want, SCRIPT_ALTERED, before);
+		w->u->script->decided.messages++;
+	}
+	want_len = before + script_message(w->x->id, !w->client, *got(w), &text, want + before);
 	if (text != w->text || want_len != len || memcmp(want, bytes, len) != 0)
 		universe_violate(w->u, "%u: message %llu to the %s is not what was sent: %zu bytes of %zu%s", w->x->id,
 				 (unsigned long long)*got(w), side(w), len, want_len,
