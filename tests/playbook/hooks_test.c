@@ -239,6 +239,36 @@ static void test_respond(void **state)
 	play_end(&p);
 }
 
+static void do_respond_304(void *arg)
+{
+	assert_int_equal(flow_respond(arg, 304, NULL, 0, "brewed", 6), 0);
+}
+
+static void test_respond_bodiless(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(begin(&p, hook_bit(HOOK_REQUEST)));
+	PLAYBOOK("an answer to HEAD says how long its body is, and has none", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "HEAD http://example.com/a HTTP/1.1\r\n\r\n"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .check = do_respond),
+		WANT(CMD_SEND, SIDE_CLIENT,
+		     .text = "HTTP/1.1 418 I'm a teapot\r\nX-Y: z\r\ncontent-length: 6\r\n\r\n"),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
+
+	assert_true(begin(&p, hook_bit(HOOK_REQUEST)));
+	PLAYBOOK("nor has one that is a 304", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .check = do_respond_304),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 304 Not Modified\r\ncontent-length: 6\r\n\r\n"),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
+}
+
 /* The response comes while the streamed request's hook has the flow: it is not read into it before that is answered. */
 static void test_response_meets_request(void **state)
 {
@@ -364,6 +394,7 @@ int main(void)
 		cmocka_unit_test(test_kill_response),
 		cmocka_unit_test(test_kill_in_transit),
 		cmocka_unit_test(test_respond),
+		cmocka_unit_test(test_respond_bodiless),
 		cmocka_unit_test(test_response_meets_request),
 		cmocka_unit_test(test_replaced_head),
 		cmocka_unit_test(test_trailers_with_streaming),

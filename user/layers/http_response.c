@@ -39,10 +39,20 @@ static bool note_websocket(struct http_stream *s)
 	return f->http.messages != NULL;
 }
 
+/* RFC 9110 6.4.1: whatever a hook has put into it, a body there would be read as the next response. */
+static bool has_no_body(const struct http_stream *s)
+{
+	uint16_t status = s->flow->http.response.status;
+
+	return str_eq(s->flow->http.request.method, STR("HEAD")) || status < 200 || status == 204 || status == 304;
+}
+
 /* The response hook was answered: what is left of the response leaves. */
 static void after_response(struct http_stream *s)
 {
 	if (s->response == MESSAGE_BUFFERING) {
+		if (has_no_body(s))
+			chain_clear(&s->response_body);
 		response_headers_down(s);
 		if (s->response_body.len)
 			stream_send_down(s, (struct http_event){ .type = HTTP_DATA, .data = &s->response_body });
