@@ -265,7 +265,9 @@ static void enqueue(struct http_stream *s, bool request, const struct http_event
 
 	if (!q) {
 		/* A gap ends what the flow keeps of this body. */
-		if (ev->data && s->flow && !s->lent)
+		if (ev->data && s->lent)
+			s->gaps[request] += ev->data->len;
+		else if (ev->data && s->flow)
 			(request ? &s->flow->http.request.base : &s->flow->http.response.base)->body.total +=
 				ev->data->len;
 		flow_free(ev->head);
