@@ -10,7 +10,7 @@
 #include "flow/flow_edit.h"
 #include "universe.h"
 
-#define ORDER_WITHIN_NS UINT64_C(1500000000)
+#define ORDER_WITHIN_NS UINT64_C(400000000)
 
 /* HTTP/1 and what is relayed end with the connection; of HTTP/2 it is one stream. */
 static void note_kill(struct universe *u, struct universe_flow *known, enum hook_id at)

@@ -246,13 +246,13 @@ static void draw_decisions(struct script *s)
 	struct script_decisions *d = &s->decisions;
 
 	d->state = mix(s->seed ^ 0x6a09e667f3bcc909);
-	if (!script_decides(s, 250))
+	if (!script_decides(s, 300))
 		return;
 	d->kill = script_decides(s, 500) ? 60 : 0;
 	d->intercept = script_decides(s, 300) ? 100 : 0;
 	d->refuse = script_decides(s, 200) ? 150 : 0;
-	d->move = script_decides(s, 300) ? 300 : 0;
-	d->orders = script_decides(s, 500) ? 1 + (uint32_t)script_decide_below(s, 12) : 0;
+	d->move = script_decides(s, 300) ? 400 : 0;
+	d->orders = script_decides(s, 600) ? 1 + (uint32_t)script_decide_below(s, 40) : 0;
 	d->order_kill = script_decides(s, 500) ? 250 : 0;
 	for (int i = 0; i < HOOK_COUNT; i++)
 		s->block_hooks |= script_decides(s, 500) ? hook_bit((enum hook_id)i) : 0;
@@ -261,8 +261,8 @@ static void draw_decisions(struct script *s)
 	s->whole_hooks = script_decides(s, 700) ? s->block_hooks : 0;
 	if (s->fail_alloc)
 		return;                  /* what cannot be remembered is not changed, and nobody knows */
-	d->answer = script_decides(s, 500) ? 150 : 0;
-	d->change = script_decides(s, 600) ? 300 : 0;
+	d->answer = script_decides(s, 500) ? 200 : 0;
+	d->change = script_decides(s, 600) ? 500 : 0;
 }
 
 void script_draw(struct script *s, uint64_t seed)
