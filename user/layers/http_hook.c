@@ -83,6 +83,16 @@ static int reframe(struct http_stream *s)
 	return ret;
 }
 
+/* A server's answer has come meanwhile, and waits: the flow is to hold that one alone. */
+static void forget_answer(struct http_stream *s)
+{
+	struct body *b = &s->flow->http.response.base.body;
+
+	s->flow->http.replaced = s->flow->http.has_response = false;
+	chain_clear(&b->data);
+	*b = (struct body){ 0 };
+}
+
 /* False: memory is out. */
 static bool apply(struct http_stream *s)
 {
@@ -97,6 +107,8 @@ static bool apply(struct http_stream *s)
 	case HOOK_REQUEST:
 		/* too late once a server has begun to answer */
 		s->answered |= h->replaced && s->response == MESSAGE_HEAD && !s->response_seen;
+		if (h->replaced && !s->answered && s->response == MESSAGE_HEAD)
+			forget_answer(s);
 		return !buffered || s->answered || stream_take_body(s, &h->request.base.body, &s->request_body);
 	case HOOK_RESPONSEHEADERS:
 		return s->answered || !h->replaced || reframe(s) == 0;
