@@ -32,13 +32,15 @@ static void update_pause(struct http_stream *s)
 	/* what a codec reads of a message that is not over goes into the flow: not while somebody else has that */
 	bool request = s->queued_request || s->upstream_over || s->request_behind ||
 		       (s->lent && s->asked != HOOK_REQUEST);
-	bool response = s->queued_response || s->client_over || s->response_behind ||
-			(s->lent && s->asked != HOOK_RESPONSE);
+	bool response;
 
 	if (request != s->request_paused && !s->ended) {
 		s->request_paused = request;
 		s->http->codec->ops->pause(s->http->codec, s, request);
 	}
+	/* only now: what the client's codec has just read may have lent the flow */
+	response = s->queued_response || s->client_over || s->response_behind ||
+		   (s->lent && s->asked != HOOK_RESPONSE);
 	if (response != s->response_paused && s->upstream && s->upstream->codec) {
 		s->response_paused = response;
 		s->upstream->codec->ops->pause(s->upstream->codec, s, response);
