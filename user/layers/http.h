@@ -182,7 +182,7 @@ struct http_stream {
 	bool lent;                       /* it is being answered: the flow is not ours */
 	bool stop;                       /* killed meanwhile */
 	void (*then)(struct http_stream *s);     /* what to do when it was answered */
-	uint64_t gaps[2];                /* bytes that were lost while the flow was lent; [1]: of the request */
+	bool lost[2];                    /* no memory for an event; what follows is dropped. [1]: of the request */
 	bool response_seen;              /* a response of the origin's is in the flow, or waits */
 	bool switching;                  /* it is a 101 */
 	struct str length, coding;       /* its framing, as it came */

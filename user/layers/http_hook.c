@@ -140,9 +140,6 @@ static void answered(struct http_stream *s)
 
 	s->lent = false;
 	s->then = NULL;
-	s->flow->http.request.base.body.total += s->gaps[1];
-	s->flow->http.response.base.body.total += s->gaps[0];
-	s->gaps[0] = s->gaps[1] = 0;
 	decide(s, then);
 }
 

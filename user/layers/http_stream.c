@@ -266,12 +266,8 @@ static void enqueue(struct http_stream *s, bool request, const struct http_event
 	struct queued_http *q = mem_zalloc(sizeof(*q));
 
 	if (!q) {
-		/* A gap ends what the flow keeps of this body. */
-		if (ev->data && s->lent)
-			s->gaps[request] += ev->data->len;
-		else if (ev->data && s->flow)
-			(request ? &s->flow->http.request.base : &s->flow->http.response.base)->body.total +=
-				ev->data->len;
+		/* a gap in a body is nobody's to see: the client is told by a reset */
+		s->lost[request] = true;
 		flow_free(ev->head);
 		layer_reset(&s->base, s->http->client);
 		return;
@@ -295,7 +291,7 @@ static void enqueue(struct http_stream *s, bool request, const struct http_event
 /* What a server says to a request that somebody else has answered is of no interest. */
 static void dispatch(struct http_stream *s, bool request, const struct http_event *ev)
 {
-	if (!request && s->answered)
+	if ((!request && s->answered) || (s->lost[request] && ev->type != HTTP_ERROR))
 		return;
 	if (ev->head)
 		stream_take_head(s, request, ev);
