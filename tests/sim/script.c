@@ -259,14 +259,10 @@ static void draw_decisions(struct script *s)
 	if (!s->hook_delay_ns)
 		s->hook_delay_ns = (int64_t)script_decide_below(s, 1000) * MS;
 	s->whole_hooks = script_decides(s, 700) ? s->block_hooks : 0;
-	if (d->orders)
-		s->memory_max = 0;       /* files are checked for what the peers have said alone */
 	if (s->fail_alloc)
 		return;                  /* what cannot be remembered is not changed, and nobody knows */
 	d->answer = script_decides(s, 500) ? 200 : 0;
 	d->change = script_decides(s, 600) ? 500 : 0;
-	if (d->change)
-		s->memory_max = 0;
 }
 
 void script_draw(struct script *s, uint64_t seed)

@@ -257,11 +257,20 @@ static void check_body(struct universe *u, const struct exchange *x, const struc
 	check_rest(u, x, b, up);
 }
 
+/* As it is sent on. */
+static size_t want_message(const struct exchange *x, bool from_client, uint64_t n, bool *text, uint8_t *out)
+{
+	size_t before = n < 64 && x->altered[from_client] >> n & 1 ? strlen(SCRIPT_ALTERED) : 0;
+
+	memcpy(out, SCRIPT_ALTERED, before);
+	return before + script_message(x->id, from_client, n, text, out + before);
+}
+
 /* Those that are not in memory: in a file they have the form of a flow file. cut: bytes of some were not kept. */
 static void check_messages_rest(struct universe *u, const struct exchange *x, const struct rest *r, uint64_t count[2],
 				bool cut)
 {
-	static uint8_t want[SCRIPT_MESSAGE_MAX];
+	static uint8_t want[SCRIPT_MESSAGE_MAX + sizeof(SCRIPT_ALTERED)];
 	size_t size = (size_t)rest_len(r), got = 0;
 	char *bytes = malloc(size + 1);
 	struct str items = { bytes, size };
@@ -280,7 +289,9 @@ static void check_messages_rest(struct universe *u, const struct exchange *x, co
 		}
 		is_text = str_eq(part[0].payload, STR("1"));
 		from_client = tnet_bool(&part[1]);
-		len = script_message(x->id, from_client, count[from_client]++, &text, want);
+		if (str_eq(part[2].payload, STR(SCRIPT_INJECTED)))
+			continue;
+		len = want_message(x, from_client, count[from_client]++, &text, want);
 		if (part[2].payload.len != len && !cut)
 			universe_violate(u, "%u: the file's message is not whole", x->id);
 		if (is_text != text || !str_starts((struct str){ (char *)want, len }, part[2].payload))
@@ -297,15 +308,11 @@ static void check_messages(struct universe *u, const struct exchange *x, const s
 
 	for (uint32_t i = 0; i < ws->count; i++) {
 		const struct websocket_message *m = &ws->messages[i];
-		uint64_t n = count[m->from_client];
-		size_t before, len, at = 0;
+		size_t len, at = 0;
 
 		if (m->injected)
 			continue;
-		count[m->from_client]++;
-		before = n < 64 && x->altered[m->from_client] >> n & 1 ? strlen(SCRIPT_ALTERED) : 0;
-		memcpy(want, SCRIPT_ALTERED, before);
-		len = before + script_message(x->id, m->from_client, n, &text, want + before);
+		len = want_message(x, m->from_client, count[m->from_client]++, &text, want);
 		if (m->text != text || m->total != len || m->data.len > len)
 			universe_violate(u, "%u: the flow has a message of %llu bytes that has %zu", x->id,
 					 (unsigned long long)m->total, len);
