@@ -25,6 +25,17 @@ static void note_kill(struct universe *u, struct universe_flow *known, enum hook
 		u->script->talks[known->talk - u->script->talks].harmed = true;
 }
 
+void decide_flow_over(struct universe *u, const struct universe_flow *known, const struct flow *f)
+{
+	if (known->killed && !f->killed)
+		universe_violate(u, "a flow was killed, and is not");
+	if (!f->killed)
+		return;
+	if (!str_eq(f->error, STR("Connection killed.")))
+		universe_violate(u, "a flow was killed, and its error is: %.*s", (int)f->error.len, f->error.ptr);
+	u->script->decided.kills++;
+}
+
 static bool may_kill(enum hook_id hook)
 {
 	static const uint64_t hooks =

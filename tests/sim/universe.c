@@ -351,18 +351,6 @@ static void check_http(struct universe *u, enum hook_id last, const struct flow 
 		universe_violate(u, "%u: its flow has a response and an error", x->id);
 }
 
-/* What a kill ends is known here at the latest: an order may have come too late. */
-static void check_killed(struct universe *u, const struct universe_flow *known, const struct flow *f)
-{
-	if (known->killed && !f->killed)
-		universe_violate(u, "a flow was killed, and is not");
-	if (!f->killed)
-		return;
-	if (!str_eq(f->error, STR("Connection killed.")))
-		universe_violate(u, "a flow was killed, and its error is: %.*s", (int)f->error.len, f->error.ptr);
-	u->script->decided.kills++;
-}
-
 static void world_flow(struct driver_world *w, struct driver *d, enum hook_id last, struct flow *f)
 {
 	struct universe *u = universe_of(w);
@@ -371,7 +359,7 @@ static void world_flow(struct driver_world *w, struct driver *d, enum hook_id la
 	if (known->over)
 		universe_violate(u, "a flow was handed over twice");
 	known->over = true;
-	check_killed(u, known, f);
+	decide_flow_over(u, known, f);
 	say(u, "%s flow ends at %s: %.*s %.*s", d->prefix, hook_name(last), (int)f->error.len,
 	    f->error.ptr ? f->error.ptr : "", f->type == FLOW_HTTP ? (int)f->http.request.path.len : 0,
 	    f->type == FLOW_HTTP ? f->http.request.path.ptr : "");

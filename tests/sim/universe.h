@@ -81,6 +81,8 @@ void decide(struct universe *u, struct hook_question *q);
 bool decide_intercepts(struct universe *u, const struct hook_question *q);
 /* What somebody does to a flow that was intercepted. */
 void decide_late(struct universe *u, struct hook_question *q);
+/* It is handed over: killed as it should be? An order may have come too late. */
+void decide_flow_over(struct universe *u, const struct universe_flow *known, const struct flow *f);
 /* Orders out of the blue: the first is on its way. */
 void decide_start(struct universe *u);
 
