@@ -330,6 +330,9 @@ static void tcp_handle(struct layer *l, const struct event *ev)
 			started(t);
 		return;
 	case EV_OPENED:
+		/* it may have been killed meanwhile */
+		if (t->state != TCP_OPENING)
+			return;
 		if (ev->error)
 			failed(t, ev->error);
 		else
