@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The flow file on disk. The flows that come together are one write(2), so whatever ends the program the file holds
- * whole flows, unless the last one's bodies are not in memory: those are copied a piece at a time, and whoever appends
- * later cuts off what is not whole. A write that the disk cut short is taken back to the last whole flow. Nothing goes
+ * The flow file on disk. The flows that come together are one write(2), so the file holds whole flows, but for the
+ * last one: SIGKILL ends a write between two pages, and bodies that are not in memory are copied a piece at a time.
+ * Whoever appends later cuts off what is not whole. A write that the disk cut short is taken back to the last whole flow. Nothing goes
  * on unrecorded: a flow that cannot be written ends the program.
  */
 #include "addons/save.h"
