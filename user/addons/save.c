@@ -2,8 +2,8 @@
 /*
  * The flow file on disk. The flows that come together are one write(2), so the file holds whole flows, but for the
  * last one: SIGKILL ends a write between two pages, and bodies that are not in memory are copied a piece at a time.
- * Whoever appends later cuts off what is not whole. A write that the disk cut short is taken back to the last whole flow. Nothing goes
- * on unrecorded: a flow that cannot be written ends the program.
+ * Whoever appends later cuts off what is not whole. A write that the disk cut short is taken back to the last whole
+ * flow. Nothing goes on unrecorded: a flow that cannot be written ends the program.
  */
 #include "addons/save.h"
 
