@@ -72,6 +72,7 @@ def main(names):
     tests = [test for name, test in names.items() if name.startswith("test_")]
     wanted = sys.argv[1:]
     failed = 0
+    plain_signals()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with contextlib.ExitStack() as stack:
         world = World(stack)
@@ -80,6 +81,14 @@ def main(names):
             failed += not run_one(number, test, world)
     print(f"1..{len(done)}", flush=True)
     sys.exit(1 if failed else 0)
+
+
+def plain_signals():
+    """Background jobs, nohup and many CI systems start us with signals ignored; all that we start would inherit it."""
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def run_one(number, test, world):

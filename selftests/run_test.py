@@ -551,6 +551,32 @@ def test_signal_before_start(w):
     same(groups(w), [], "cgroups that are left")
 
 
+def ignoring(number):
+    """How a background job of a script (SIGINT) or nohup (SIGHUP) starts what it starts."""
+    return {"preexec_fn": lambda: signal.signal(number, signal.SIG_IGN)}
+
+
+def test_signals_ignored(w):
+    """signals that were ignored before us stay so: for the command, and for us before it and after it"""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        process = Run(w).start("sh", "-c", "echo ready; read x; echo $x; exit 4", env=environment(),
+                               stdin=subprocess.PIPE, **ignoring(number))
+        same(process.stdout.readline(), b"ready\n", "the command's word")
+        process.send_signal(number)
+        out, err = process.communicate(b"still here\n", 20)
+        same((out, process.returncode), (b"still here\n", 4), f"what it did after {number!r}: {err}")
+        fifo = os.path.join(w.tmp, f"fifo-{int(number)}")
+        os.mkfifo(fifo)
+        process = Run(w).start("echo", "run all the same", env=environment(SSLKEYLOGFILE=fifo), **ignoring(number))
+        time.sleep(0.7)
+        check(process.poll() is None, "it does not wait for the proxy")
+        process.send_signal(number)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        same(wait_status(process), 0, f"the status, {number!r} before the command: {process.stderr.read()}")
+        os.close(reader)
+        same(process.stdout.read(), b"run all the same\n", "standard output")
+
+
 class Terminal:
     """A shell with job control on a terminal of its own."""
 

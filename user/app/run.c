@@ -39,6 +39,7 @@ struct run {
 	char cgroup[PATH_MAX];           /* "": none */
 	pid_t command, proxy;            /* 0: gone */
 	int go_fd, ready_fd, signal_fd;  /* -1: closed */
+	sigset_t ignored;                /* by whoever started us: nohup, a script's background job */
 	struct strbuf told;              /* by the proxy; see run_command.h */
 	bool started;                    /* the command was let go */
 	int status;                      /* of the command, as waitpid() says */
@@ -165,8 +166,14 @@ static int hold_signals(struct run *r, struct err *e)
 	sigset_t set;
 
 	sigemptyset(&set);
-	for (size_t i = 0; i < ARRAY_SIZE(watched); i++)
+	sigemptyset(&r->ignored);
+	for (size_t i = 0; i < ARRAY_SIZE(watched); i++) {
+		struct sigaction now;
+
 		sigaddset(&set, watched[i]);
+		if (sigaction(watched[i], NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+			sigaddset(&r->ignored, watched[i]);
+	}
 	/* Who ignores SIGCHLD is never told how his children ended. */
 	signal(SIGCHLD, SIG_DFL);
 	sigprocmask(SIG_BLOCK, &set, &r->c.signals);
@@ -326,7 +333,17 @@ static void reap(struct run *r)
 	}
 }
 
-/* The terminal signals the whole group; only what was meant for us alone is passed on. */
+/* Whether it means that we shall end. */
+static bool is_end(const struct run *r, int number)
+{
+	return (number == SIGINT || number == SIGTERM || number == SIGQUIT || number == SIGHUP) &&
+	       sigismember(&r->ignored, number) == 0;
+}
+
+/*
+ * The terminal signals the whole group; only what was meant for us alone is passed on, also what we were started to
+ * ignore: the command inherited that, and may have thought better of it.
+ */
 static void on_signal(struct run *r, const struct signalfd_siginfo *info)
 {
 	int number = (int)info->ssi_signo;
@@ -336,11 +353,11 @@ static void on_signal(struct run *r, const struct signalfd_siginfo *info)
 		return;
 	}
 	if (!r->command) {
-		if (r->proxy && (number == SIGINT || number == SIGTERM || number == SIGQUIT || number == SIGHUP))
+		if (r->proxy && is_end(r, number))
 			kill(r->proxy, SIGTERM);
 		return;
 	}
-	if (!r->started && (number == SIGINT || number == SIGTERM || number == SIGQUIT || number == SIGHUP)) {
+	if (!r->started && is_end(r, number)) {
 		/* The command waits, with these blocked, for a proxy that may never come. */
 		r->given_up = number;
 		kill(r->command, SIGKILL);
