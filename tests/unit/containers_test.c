@@ -17,6 +17,10 @@
 #define DOCKER "bbbb000000000000000000000000000000000000000000000000000000000003"
 #define POD "cccc000000000000000000000000000000000000000000000000000000000004"
 #define CRIO "dddd000000000000000000000000000000000000000000000000000000000005"
+#define ELSEWHERE "ffff000000000000000000000000000000000000000000000000000000000007"
+#define ROOTLESS "ffff000000000000000000000000000000000000000000000000000000000008"
+#define K3S "ffff000000000000000000000000000000000000000000000000000000000009"
+#define ALICES "ffff00000000000000000000000000000000000000000000000000000000000a"
 #define BARE "eeee000000000000000000000000000000000000000000000000000000000006"
 
 struct found {
@@ -34,8 +38,9 @@ static void on_match(void *owner, const char *id)
 
 static void read_all(struct container_list *list)
 {
-	char paths[][128] = { "", "/machine.slice/libpod-" WEB ".scope", "/docker/" BARE, "/user.slice",
-			      "/machine.slice/libpod-conmon-" POD ".scope" };
+	char paths[][160] = { "", "/machine.slice/libpod-" WEB ".scope", "/docker/" BARE, "/user.slice",
+			      "/machine.slice/libpod-conmon-" POD ".scope",
+			      "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" ROOTLESS ".scope" };
 	struct cgroup_entry entries[ARRAY_SIZE(paths)];
 	struct cgroup_list cgroups = { entries, ARRAY_SIZE(paths), ARRAY_SIZE(paths) };
 
@@ -54,7 +59,9 @@ static void test_find(void **state)
 		{ "web", 1, WEB }, { "web-alias", 1, WEB }, { "db", 1, DB }, { "shop", 1, DOCKER }, { "/shop", 0, "" },
 		{ "sidecar", 1, POD }, { "cache", 1, CRIO }, { BARE, 1, BARE }, { "eeee00", 1, BARE }, { "eee", 0, "" },
 		{ "aaaa", 2, NULL }, { WEB, 1, WEB }, { "we", 0, "" }, { "", 0, "" }, { "cccc0", 1, POD },
-		{ WEB "0", 0, "" },
+		{ WEB "0", 0, "" }, { "elsewhere", 1, ELSEWHERE }, { "rootless", 1, ROOTLESS }, { "not-his", 0, "" },
+		{ "not-a-monitor", 0, "" }, { "after-the-end", 0, "" }, { "wrong", 0, "" },
+		{ "traefik", 1, K3S }, { "alices", 1, ALICES },
 	};
 	struct container_list list;
 
@@ -80,7 +87,7 @@ static void test_known(void **state)
 	read_all(&list);
 	containers_write(&list, &out);
 	for (const char *const *name = (const char *const[]){ "web", "web-alias", "db", "shop", "sidecar", "cache",
-							      "eeee00000000", NULL }; *name; name++)
+							      "eeee00000000", "elsewhere", NULL }; *name; name++)
 		if (!strstr(out.ptr, *name))
 			fail_msg("%s is not in \"%s\"", *name, out.ptr);
 	assert_null(strstr(out.ptr, "aaaa0000"));       /* has a name */

@@ -259,6 +259,11 @@ static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv,
 			i++;
 			continue;
 		}
+		if (cli->action == CLI_TRUST && !cli->container && str_starts(str_of(argv[i]), STR("container:")) &&
+		    argv[i][10]) {
+			cli->container = argv[i++] + 10;
+			continue;
+		}
 		if (argv[i][0] != '-' || !argv[i][1])
 			return err_set(e, -ENOTSUP, "unexpected argument: %s (filter expressions are not implemented "
 				       "yet)", argv[i]);
@@ -402,8 +407,8 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct err *e)
 		ret = err_set(e, -EINVAL, "--user belongs to `mitm-bpf run`");
 	if (ret == 0 && cli->undo && cli->action != CLI_TRUST && cli->action != CLI_HELP)
 		ret = err_set(e, -EINVAL, "--undo belongs to `mitm-bpf trust`");
-	if (ret == 0 && cli->action == CLI_TRUST && !cli->pid)
-		ret = err_set(e, -EINVAL, "mitm-bpf trust: expected a process id");
+	if (ret == 0 && cli->action == CLI_TRUST && !cli->pid == !cli->container)
+		ret = err_set(e, -EINVAL, "mitm-bpf trust: expected a process id or container:NAME");
 	if (ret == 0 && cli->action == CLI_COMMAND && (!cli->command || !cli->command[0]))
 		ret = err_set(e, -EINVAL, "mitm-bpf run: expected a command, for example mitm-bpf run -- "
 			      "curl https://example.com");
@@ -425,7 +430,7 @@ void cli_help(struct strbuf *out)
 	strbuf_addf(out, "%s",
 "usage: mitm-bpf [OPTIONS]           intercept and print traffic\n"
 "       mitm-bpf run [OPTIONS] [--] COMMAND...   run a command, and intercept it and all that it starts\n"
-"       mitm-bpf trust PID [--undo]  let a running process of a container trust the CA\n"
+"       mitm-bpf trust PID|container:NAME [--undo]   let what runs in a container trust the CA\n"
 "       mitm-bpf doctor [--json]     what this machine can do, and what is missing\n"
 "       mitm-bpf set [--pid PID] NAME=VALUE...   change one that runs: mode=..., mode+=socks5@1080,\n"
 "                                    mode-=regular, mode=local:firefox, server=false\n"

@@ -88,8 +88,11 @@ static int run(const struct cli *cli, bool sigpipe_ignored)
 	if (cli->action == CLI_COMMAND)
 		return run_tree(&(struct run_config){ .settings = cli->settings, .words = cli->command,
 						      .user = cli->user, .sigpipe_ignored = sigpipe_ignored });
-	status = cli->action == CLI_TRUST ? trust_target(cli->settings, (pid_t)cli->pid, cli->undo) :
-					    program_run(cli->settings, NULL);
+	if (cli->action == CLI_TRUST)
+		status = cli->container ? trust_container(cli->settings, cli->container, cli->undo) :
+					  trust_target(cli->settings, (pid_t)cli->pid, cli->undo);
+	else
+		status = program_run(cli->settings, NULL);
 	term_log_flush();
 	return status;
 }

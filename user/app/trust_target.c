@@ -14,21 +14,24 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "app/run_folder.h"
+#include "app/term_log.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "master/ca_files.h"
 #include "master/client_trust.h"
 #include "master/flow_input.h"
+#include "steer/container_processes.h"
 #include "steer/mounts.h"
 
 struct target {
 	pid_t pid;
 	int namespace, root;             /* the target's */
-	int home;                        /* our own namespace */
+	int home, home_root;             /* our own namespace, and our root in it */
 	int folder;                      /* of copies; opened there */
 	const struct client_trust_cover *covers;
 	size_t count;
@@ -71,12 +74,14 @@ static int go_there(const struct target *t, struct err *e)
 
 static int go_home(const struct target *t, struct err *e)
 {
-	return setns(t->home, CLONE_NEWNS) < 0 ? err_set(e, -errno, "cannot return from a mount namespace: %m") : 0;
+	if (setns(t->home, CLONE_NEWNS) < 0 || fchdir(t->home_root) < 0 || chroot(".") < 0)
+		return err_set(e, -errno, "cannot return from a mount namespace: %m");
+	return 0;
 }
 
 static int open_target(struct target *t, pid_t pid, struct err *e)
 {
-	*t = (struct target){ .pid = pid, .root = -1, .home = -1, .folder = -1 };
+	*t = (struct target){ .pid = pid, .root = -1, .home = -1, .home_root = -1, .folder = -1 };
 	t->namespace = open_of(pid, "ns/mnt", O_RDONLY, e);
 	if (t->namespace < 0)
 		return t->namespace;
@@ -89,7 +94,7 @@ static int open_target(struct target *t, pid_t pid, struct err *e)
 
 static void close_target(struct target *t)
 {
-	const int fds[] = { t->namespace, t->root, t->home, t->folder };
+	const int fds[] = { t->namespace, t->root, t->home, t->home_root, t->folder };
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
@@ -220,6 +225,9 @@ static int make_home(struct target *t, const char *folder, struct err *e)
 		ret = mounts_memory(folder, e);
 	if (ret < 0)
 		return ret;
+	t->home_root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (t->home_root < 0)
+		return err_set(e, -errno, "cannot open the root folder: %m");
 	t->home = open_of(getpid(), "ns/mnt", O_RDONLY, e);
 	if (t->home < 0)
 		return t->home;
@@ -349,4 +357,103 @@ int trust_target(const struct settings *s, pid_t pid, bool undo)
 		mem_free(placed.paths[i]);
 	close_target(&t);
 	return ret < 0 ? 1 : 0;
+}
+
+/* --- containers ------------------------------------------------------------------------------------------------- */
+
+static void count(void *owner, const char *path __unused)
+{
+	*(uint32_t *)owner += 1;
+}
+
+static ino_t namespace_of(pid_t pid)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)pid);
+	return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+/* Going there changes a process for good, so that each is done in one of its own. */
+static int trust_apart(const struct settings *s, pid_t pid, bool undo)
+{
+	int status;
+	pid_t child;
+
+	fflush(stdout);
+	term_log_flush();
+	child = fork();
+	if (child < 0) {
+		log_line(LOG_ERROR, "trust", "cannot start a process: %m");
+		return 1;
+	}
+	if (child == 0) {
+		status = trust_target(s, pid, undo);
+		fflush(stdout);
+		term_log_flush();
+		_exit(status);
+	}
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+struct progress {
+	const struct settings *settings;
+	bool undo;
+	uint32_t own, done;              /* namespaces that are not the system's; those of them that it was done in */
+	int status;
+};
+
+static void trust_one_of(struct progress *p, pid_t pid)
+{
+	ino_t namespace = namespace_of(pid);
+	uint32_t placed = 0;
+
+	if (namespace == namespace_of(getpid()) || namespace == namespace_of(1))
+		return;
+	p->own++;
+	if (mounts_find(pid, count, &placed, NULL) < 0 || p->undo != (placed > 0))
+		return;
+	p->done++;
+	p->status |= trust_apart(p->settings, pid, p->undo);
+}
+
+/* The first process of each namespace stands for it: in a container that is the one with its root. */
+static void trust_all(struct progress *p, const struct container_processes *list)
+{
+	for (uint32_t i = 0; i < list->count; i++) {
+		bool seen = !namespace_of(list->pids[i]);        /* or has gone meanwhile */
+
+		for (uint32_t k = 0; k < i && !seen; k++)
+			seen = namespace_of(list->pids[k]) == namespace_of(list->pids[i]);
+		if (!seen)
+			trust_one_of(p, list->pids[i]);
+	}
+}
+
+int trust_container(const struct settings *s, const char *container, bool undo)
+{
+	struct progress p = { .settings = s, .undo = undo };
+	struct container_processes list;
+	struct err e = { 0 };
+
+	if (container_processes_read(&list, str_of(container), &e) < 0) {
+		log_line(LOG_ERROR, "trust", "%s", e.text);
+		return 1;
+	}
+	trust_all(&p, &list);
+	container_processes_fini(&list);
+	if (p.done)
+		return p.status;
+	if (!p.own)
+		log_line(LOG_ERROR, "trust", "The processes of container %s share their files with the rest of the "
+			 "system, which would trust the CA as well.", container);
+	else if (undo)
+		log_line(LOG_ERROR, "trust", "There is nothing to undo for container %s.", container);
+	else
+		log_line(LOG_ERROR, "trust", "The processes of container %s see copies with a CA in them already; "
+			 "`mitm-bpf trust --undo container:%s` takes them away.", container, container);
+	return 1;
 }

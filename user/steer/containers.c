@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Each runtime has its own place and form; what is common is that an id ends the name of the container's cgroup. */
+/*
+ * Each runtime has its own place and form; what is common is that an id ends the name of the container's cgroup. Files
+ * know all containers, but may be anywhere (`podman --root`); monitors know those that run.
+ */
 #include "steer/containers.h"
 
 #include <ctype.h>
@@ -11,6 +14,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "steer/container_monitors.h"
 
 #define ID_DIGITS_MIN 4
 #define SHORT_ID 12
@@ -122,7 +126,9 @@ static const struct {
 	{ "/var/lib/containers/storage/*-containers/*/userdata/config.json", read_userdata },
 	{ "/run/containers/storage/*-containers/*/userdata/config.json", read_userdata },
 	{ "/var/lib/docker/containers/*/config.v2.json", read_docker },
+	{ "/home/*/.local/share/docker/containers/*/config.v2.json", read_docker },
 	{ "/run/containerd/io.containerd.runtime.v2.task/*/*/config.json", read_task },
+	{ "/run/k3s/containerd/io.containerd.runtime.v2.task/*/*/config.json", read_task },
 };
 
 static int read_place(struct container_list *list, size_t place, const char *root)
@@ -183,13 +189,46 @@ static int add_cgroup(struct container_list *list, const char *path)
 	return add(list, id, NULL);
 }
 
+/* --- monitors --------------------------------------------------------------------------------------------------- */
+
+struct reader {
+	struct container_list *list;
+	const struct cgroup_list *cgroups;
+};
+
+/* systemd keeps what is a user's in a slice of his. */
+static bool is_users(const struct cgroup_list *cgroups, const char *id, uint32_t uid)
+{
+	char slice[40];
+
+	snprintf(slice, sizeof(slice), "/user-%u.slice/", uid);
+	for (uint32_t i = 0; i < cgroups->count; i++)
+		if (container_is_cgroup(id, cgroups->entries[i].path) && strstr(cgroups->entries[i].path, slice))
+			return true;
+	return false;
+}
+
+/* A user can give a process any command line: he may name his own containers, and no one else's. */
+static int add_monitor(void *owner, const struct container_monitor *m)
+{
+	const struct reader *r = owner;
+
+	if (strlen(m->id) != CONTAINER_ID_LEN || strspn(m->id, "0123456789abcdef") != CONTAINER_ID_LEN ||
+	    (m->uid != 0 && !is_users(r->cgroups, m->id, m->uid)))
+		return 0;
+	return add(r->list, m->id, m->name);
+}
+
 int containers_read(struct container_list *list, const struct cgroup_list *cgroups, const char *root, struct err *e)
 {
+	struct reader r = { list, cgroups };
 	int ret = 0;
 
 	*list = (struct container_list){ 0 };
 	for (size_t i = 0; i < ARRAY_SIZE(places) && ret == 0; i++)
 		ret = read_place(list, i, root);
+	if (ret == 0)
+		ret = container_monitors_read(root, add_monitor, &r);
 	for (uint32_t i = 0; i < cgroups->count && ret == 0; i++)
 		ret = add_cgroup(list, cgroups->entries[i].path);
 	if (ret == 0)

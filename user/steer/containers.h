@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Containers by name and id, from the files in which their runtimes keep them (no daemon is asked) and from the names
- * of cgroups: podman, docker, containerd and CRI-O. Thread: any.
+ * Containers by name and id, from the files in which their runtimes keep them (no daemon is asked), from the processes
+ * that watch over them, and from the names of cgroups: podman, docker, containerd and CRI-O. Thread: any.
  */
 #pragma once
 

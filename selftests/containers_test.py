@@ -1,0 +1,302 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Containers that podman and runc really run: found by name, id and cgroup from outside, taken, and given the CA.
+
+They have a root folder instead of an image, which is made here, and all state of podman's in the test's folder.
+"""
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+
+import e2e
+from e2e import LIBC, MITM_BPF, Skipped, check, contains, same, wait_for
+from run_test import environment, folders, sums
+
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
+
+# ---- a root folder
+
+def libraries(program):
+    """Those that a program is linked with, and its loader."""
+    said = subprocess.run(["ldd", program], capture_output=True, check=True, text=True).stdout
+    return re.findall(r"(?:=> |^\s*)(/\S+)", said, re.M)
+
+
+def make_root(folder):
+    for name in ("bin", "proc", "sys", "dev", "tmp", "etc/ssl/certs", "root"):
+        os.makedirs(os.path.join(folder, name))
+    shutil.copy(shutil.which("busybox"), folder + "/bin/busybox")
+    for name in ("sh", "sleep", "cat", "mount", "unshare", "grep", "head", "touch", "test", "ls"):
+        os.symlink("busybox", f"{folder}/bin/{name}")
+    curl = shutil.which("curl")
+    shutil.copy(curl, folder + "/bin/curl")
+    for library in libraries(curl):
+        os.makedirs(folder + os.path.dirname(library), exist_ok=True)
+        shutil.copy(library, folder + library)
+    shutil.copy(CA_BUNDLE, folder + CA_BUNDLE)
+
+
+# ---- podman
+
+def unify(w):
+    """On a hybrid host the runtime would make groups in every old hierarchy, too: here, only the v2 tree is seen."""
+    with open("/proc/self/mounts", encoding="utf-8") as mounts:
+        old = [line.split()[1] for line in mounts if line.split()[2] == "cgroup"]
+    if not old:
+        return
+    subprocess.run(["umount", "-R", "/sys/fs/cgroup"], check=True)
+    subprocess.run(["mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True)
+    w.cgroup = "/sys/fs/cgroup/" + w.cgroup_name
+
+
+class Podman:
+    """podman with all its state in a folder of its own, and containers below the test's cgroup."""
+
+    def __init__(self, w, runtime="runc"):
+        for program in ("podman", runtime, "busybox"):
+            if not shutil.which(program):
+                raise Skipped(f"needs {program}")
+        said = subprocess.run(["ldd", shutil.which("busybox")], capture_output=True, check=False, text=True)
+        if said.returncode == 0:
+            raise Skipped("needs a busybox that is linked statically (Debian: busybox-static)")
+        if not os.path.exists(CA_BUNDLE):
+            raise Skipped(f"needs {CA_BUNDLE}")
+        self.w, self.folder = w, os.path.join(w.tmp, "podman")
+        if not os.path.isdir(self.folder):
+            unify(w)
+            os.makedirs(self.folder)
+            make_root(self.folder + "/rootfs")
+            w.whole.callback(self.unmount)
+        self.words = ["podman", "--root", self.folder + "/root", "--runroot", self.folder + "/run", "--tmpdir",
+                      self.folder + "/tmp", "--cgroup-manager", "cgroupfs", "--runtime", runtime, "--events-backend",
+                      "none"]
+
+    def unmount(self):
+        """What podman keeps mounted in its folders."""
+        with open("/proc/self/mounts", encoding="utf-8") as mounts:
+            for line in reversed(mounts.read().splitlines()):
+                if line.split()[1].startswith(self.folder):
+                    LIBC.umount2(line.split()[1].encode(), 2)
+
+    def __call__(self, *words, **options):
+        options.setdefault("env", environment())
+        return self.w.run(*self.words, *words, inside=False, timeout=60, **options)
+
+    def options(self, name):
+        """A hard limit above our own cannot be had without CAP_SYS_RESOURCE; nor pids.max where v1 has it."""
+        self.w.stack.callback(self, "rm", "--force", "--time", "0", "--ignore", name)
+        return ["--name", name, "--cgroup-parent", "/" + self.w.cgroup_name, "--ulimit", "nofile=1024:1024",
+                "--ulimit", "nproc=1024:1024", "--pids-limit", "0", "--cap-add", "SYS_ADMIN"]
+
+    def container(self, name, *options, network="host", command=("/bin/sleep", "1000"), how=("run", "--detach")):
+        done = self(*how, *self.options(name), "--network", network, *options, "--rootfs", self.folder + "/rootfs",
+                    *command)
+        return Container(self, name, done.well().strip().splitlines()[-1])
+
+
+class Container:
+    def __init__(self, podman, name, full_id):
+        self.podman, self.w, self.name, self.id = podman, podman.w, name, full_id
+        check(re.fullmatch("[0-9a-f]{64}", full_id), f"an odd id: {full_id}")
+
+    def exec(self, *words):
+        return self.podman("exec", self.name, *words)
+
+    def curl(self, url, *words):
+        return self.exec("/bin/curl", "--silent", "--show-error", "--max-time", "10", *words, url)
+
+    def group(self):
+        with open(f"/proc/{self.pid()}/cgroup", encoding="ascii") as f:
+            return re.search(r"^0::(.*)$", f.read(), re.M).group(1)
+
+    def pid(self):
+        return int(self.podman("inspect", "--format", "{{.State.Pid}}", self.name).well())
+
+
+class Case:
+    """Requests of containers, each with a path of its own."""
+
+    def __init__(self, w, spec):
+        self.w, self.origin, self.number, self.left = w, w.origin(), 0, []
+        self.proxy = w.proxy(intercept=spec)
+
+    def ask(self, container):
+        self.number += 1
+        path = f"/{self.number}"
+        done = container.curl(self.origin.url(path), "--insecure")
+        contains(done.well(), "the origin's answer to " + path)
+        return path
+
+    def seen(self, path):
+        return [f for f in self.proxy.flows() if f["type"] == "http" and f["request"]["path"] == path.encode()]
+
+    def taken(self, container):
+        own = self.proxy.flow(self.ask(container))["metadata"]
+        contains(own["mitm_bpf.cgroup"], container.id, "the flow's cgroup")
+        return own
+
+    def direct(self, container):
+        """What end() looks for: all flows are in the file then."""
+        self.left.append(self.ask(container))
+
+    def end(self):
+        same(self.proxy.stop(), 0, "the exit status")
+        for path in self.left:
+            same(self.seen(path), [], f"flows of {path}")
+
+    def use(self, spec):
+        self.w.run(MITM_BPF, "set", "--pid", str(self.proxy.pid), "mode=local:" + spec, inside=False).well()
+
+
+# ---- who is taken
+
+def test_names(w):
+    """container:NAME, container:ID and cgroup:PATH are the podman container that runs, and no other"""
+    podman = Podman(w)
+    web, db = podman.container("web"), podman.container("db")
+    c = Case(w, "container:web")
+    own = c.taken(web)
+    contains(own["mitm_bpf.exe"], "curl")
+    c.direct(db)
+    listed = w.run(MITM_BPF, "ps", "--pid", str(c.proxy.pid), inside=False).well()
+    contains(listed, " container:web ")
+    contains(listed, " container:db ")
+    for spec in ("container:" + db.id, "container:" + db.id[:8], "cgroup:" + db.group(), "!container:web"):
+        c.use(spec)
+        c.taken(db)
+        c.direct(web)
+    done = w.run(MITM_BPF, "set", "--pid", str(c.proxy.pid), "mode=local:container:nosuch", inside=False)
+    check(done.status != 0, "an unknown container was taken")
+    contains(done.err, "web")
+    contains(done.err, "db")
+    c.end()
+
+
+def made_again(w, runtime):
+    podman = Podman(w, runtime)
+    first = podman.container("again")
+    c = Case(w, "container:again")
+    c.taken(first)
+    podman("rm", "--force", "--time", "0", "again").well()
+    second = podman.container("again")
+    check(second.id != first.id, "the same id")
+    wait_for(15, "the new container of that name is taken", lambda: c.seen(c.ask(second)))
+    c.taken(second)
+    c.end()
+
+
+def test_made_again(w):
+    """a container that was removed and made again under its name"""
+    made_again(w, "runc")
+
+
+def test_crun(w):
+    """the same of a container that crun runs"""
+    try:
+        made_again(w, "crun")
+    except e2e.Failed as e:
+        if "setrlimit (RLIM_MEMLOCK): Operation not permitted" in str(e):
+            raise Skipped("crun wants to raise its limit of locked memory, which needs CAP_SYS_RESOURCE") from None
+        raise
+
+
+def test_own_files(w):
+    """a container that does not run yet, from podman's own files; it is taken when it is started"""
+    podman = Podman(w)
+    if not os.path.isdir("/home"):
+        raise Skipped("no /home to put something over")
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/home"], check=True)
+    w.stack.callback(subprocess.run, ["umount", "/home"], check=True)
+    os.makedirs("/home/someone/.local/share/containers")
+    os.symlink(podman.folder + "/root", "/home/someone/.local/share/containers/storage")
+    idle = podman.container("idle", how=("create",))
+    c = Case(w, "container:idle")
+    c.proxy.said("container:idle matches nothing now: that container does not run; it is taken when it starts")
+    podman("start", "idle").well()
+    wait_for(15, "it is taken", lambda: c.seen(c.ask(idle)))
+    c.end()
+
+
+# ---- trust
+
+def trust(w, *words):
+    return w.run(MITM_BPF, "trust", "--confdir", w.confdir, *words, inside=False)
+
+
+def distrusts(container, url):
+    """60: the peer's certificate could not be verified."""
+    same(container.curl(url).status, 60, "curl's exit status")
+
+
+def test_trust(w):
+    """trust container:NAME: it verifies our certificates by its own bundle; no other container, and not the host"""
+    podman = Podman(w)
+    web, db = podman.container("web"), podman.container("db")
+    o, before = w.origin(), sums()
+    proxy = w.proxy("--cgroup", w.cgroup)
+    distrusts(web, o.url("/before"))
+    podman("exec", "--detach", "web", "/bin/curl", "--insecure", "--silent", o.url("/slow/100/1")).well()
+    wait_for(10, "curl runs", lambda: any(path.startswith("/slow") for _, path, _, _ in o.requests))
+    done = trust(w, "container:web")
+    contains(done.well(), CA_BUNDLE)
+    contains(done.out, f"  {web.pid()} sleep: has no TLS library loaded")
+    check(re.search(r"\n  \d+ curl: has lib\w+ loaded; what it trusts it may have read already: restart it", done.out),
+          done.out)
+    contains(web.curl(o.url("/trusted")).well(), "the origin's answer to /trusted")
+    contains(proxy.flow("/trusted")["metadata"]["mitm_bpf.cgroup"], web.id)
+    distrusts(db, o.url("/other"))
+    same(sums(), before, "the system's stores")
+    same(folders(), set(), "folders that are left")
+    with open(podman.folder + "/rootfs" + CA_BUNDLE, "rb") as f, open(CA_BUNDLE, "rb") as ours:
+        same(f.read() == ours.read(), True, "the image's own bundle")
+    done = trust(w, "container:web")
+    same(done.status, 1, "the status of a second time")
+    contains(done.err, "trust --undo container:web")
+    trust(w, "--undo", "container:" + web.id[:12]).well()
+    distrusts(web, o.url("/after"))
+    done = trust(w, "--undo", "container:web")
+    same(done.status, 1, "the status of a second undo")
+    contains(done.err, "nothing to undo for container web")
+
+
+def test_trust_all_namespaces(w):
+    """trust container:NAME: also in mount namespaces that its processes made for themselves"""
+    podman = Podman(w)
+    web = podman.container("web", command=("/bin/unshare", "-m", "/bin/sh", "-c", "touch /tmp/inner; sleep 1000 & "
+                                           "exec unshare -m sh -c 'touch /tmp/ready; exec sleep 1000'"))
+    wait_for(10, "the inner namespace is there", lambda: web.exec("/bin/test", "-e", "/tmp/ready").status == 0)
+    with open(f"/sys/fs/cgroup{web.group()}/cgroup.procs", encoding="ascii") as f:
+        pids = f.read().split()
+    spaces = {os.stat(f"/proc/{pid}/ns/mnt").st_ino for pid in pids}
+    same(len(spaces), 2, f"mount namespaces of {pids}")
+    w.proxy(intercept="nobody").stop()
+    done = trust(w, "container:web")
+    same(done.well().count(" now sees copies with the CA"), 2, "where it was done: " + done.out)
+    for pid in pids:
+        with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as f:
+            check(re.search(r" /etc/ssl/certs\S* .* tmpfs mitm-bpf ", f.read()), f"{pid} sees no copies")
+    same(trust(w, "container:web", "--undo").well().count("originals again"), 2, "where it was undone")
+    for pid in pids:
+        with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as f:
+            check("mitm-bpf" not in f.read().replace("mitm-bpf-test", ""), f"{pid} sees copies")
+
+
+def test_trust_refused(w):
+    """trust container:NAME: unknown ones, such that do not run, and beginnings of several ids are said"""
+    podman = Podman(w)
+    podman.container("web")
+    for words, text in ((["container:nosuch"], 'no container is called "nosuch"; known are: '),
+                        (["container:nosuch", "--undo"], "no container is called"),
+                        (["container:we"], "no container is called")):
+        done = trust(w, *words)
+        same(done.status, 1, f"the status of {words}")
+        contains(done.err, text)
+    for words in (["container:"], ["container:web", "1"], ["container:web", "container:db"]):
+        same(trust(w, *words).status, 2, f"the status of {words}")
+
+
+if __name__ == "__main__":
+    e2e.main(globals())
