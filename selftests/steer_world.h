@@ -508,11 +508,22 @@ static __unused void world_stop(struct world *w)
 		usleep(20000);
 }
 
+/* Of a socket that is connected; 0. */
+static int read_line(int fd, char *line)
+{
+	ssize_t len, got = 0;
+
+	while ((len = read(fd, line + got, (size_t)(LINE_MAX_LEN - 1 - got))) > 0)
+		got += len;
+	line[got] = 0;
+	line[strcspn(line, "\n")] = 0;
+	return 0;
+}
+
 /* Connects fd (any options set) and reads one line into line; 0 or -errno. */
 static int finish(int fd, const struct sockaddr *to, socklen_t to_len, char *line)
 {
 	struct timeval limit = { .tv_sec = 3 };
-	ssize_t len, got = 0;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
@@ -529,11 +540,7 @@ static int finish(int fd, const struct sockaddr *to, socklen_t to_len, char *lin
 			return -error;
 		fcntl(fd, F_SETFL, 0);
 	}
-	while ((len = read(fd, line + got, (size_t)(LINE_MAX_LEN - 1 - got))) > 0)
-		got += len;
-	line[got] = 0;
-	line[strcspn(line, "\n")] = 0;
-	return 0;
+	return read_line(fd, line);
 }
 
 static socklen_t address_of(struct sockaddr_storage *a, const char *ip, uint16_t port)
