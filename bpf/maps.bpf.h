@@ -13,12 +13,16 @@
 /* Set before load. */
 const volatile bool steer_loopback;
 const volatile __u32 steer_own_mark;
+const volatile bool steer_fail_closed;
 
 /* Written by user space at any time; the low bit of policy_gen selects the bank of mb_policy. */
 __u32 self_tgid;
 __u32 policy_gen;
 __u16 own_ports[STEER_OWN_PORTS_MAX];
 __u32 own_ports_count;
+__u32 bypass_count;                     /* entries of mb_bypass */
+__u32 spared_count;                     /* 0: mb_spared never had an entry */
+__u64 lease_until_ns = ~0ull;           /* CLOCK_MONOTONIC; after it the proxy is taken to stand still */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -69,6 +73,21 @@ struct {
 	__type(key, struct steer_route_key);
 	__type(value, struct steer_route);
 } mb_route SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, STEER_BYPASS_MAX);
+	__type(key, struct steer_bypass_key);
+	__type(value, __u8);
+} mb_bypass SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, STEER_SPARED_MAX);
+	__type(key, struct steer_spared_key);
+	__type(value, struct steer_spared);
+} mb_spared SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

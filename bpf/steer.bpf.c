@@ -14,6 +14,7 @@
 #include "maps.bpf.h"
 #include "policy.bpf.h"
 #include "tree.bpf.h"
+#include "guard.bpf.h"
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -136,15 +137,20 @@ static __always_inline __u32 decide(struct bpf_sock_addr *ctx, struct bpf_sock *
 		return STEER_DIRECT_MARK;
 	ep = bpf_map_lookup_elem(&mb_ep, &netns);
 	*ep_port = !ep ? 0 : orig->family == AF_INET ? ep->tcp4 : ep->tcp6;
-	if (!ep || !*ep_port)
+	if (!*ep_port && !steer_fail_closed)
 		return STEER_DIRECT_NO_ENDPOINT;
 	if (scope != SCOPE_GLOBAL) {
 		orig->flags |= STEER_ORIG_LOOPBACK;
-		if (is_own_port(ep, orig->port))
+		if (ep && is_own_port(ep, orig->port))
 			return STEER_DIRECT_OWN_PORT;
 	}
 	if (!selected(task, orig->tgid))
 		return STEER_DIRECT_UNSELECTED;
+	reason = guard_decide(orig, task);
+	if (reason != STEER_STEERED)
+		return reason;
+	if (!ep || !*ep_port)
+		return STEER_DIRECT_NO_ENDPOINT;
 	if (scope == SCOPE_GLOBAL) {
 		reason = decide_route(sk, orig, netns, ep);
 		if (reason != STEER_STEERED)
@@ -194,9 +200,9 @@ static __always_inline void forget(struct bpf_sock_addr *ctx, struct bpf_sock *s
 	bpf_sk_storage_delete(&mb_skorig, sk);
 }
 
-/* The listener's port in network order, when the connection is to go there; else 0. */
-static __always_inline __u16 steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct steer_orig *orig,
-				   enum scope scope)
+/* The listener's port in network order, when the connection is to go there; 0: it goes on; negative: it is refused. */
+static __always_inline int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct steer_orig *orig,
+				 enum scope scope)
 {
 	struct steer_orig *before = bpf_sk_storage_get(&mb_skorig, sk, 0, 0);
 	__u16 port = 0;
@@ -216,7 +222,10 @@ static __always_inline __u16 steer(struct bpf_sock_addr *ctx, struct bpf_sock *s
 	if (reason == STEER_STEERED)
 		return port;
 	forget(ctx, sk, before);
-	return 0;
+	if (!guard_refuses(reason))
+		return 0;
+	count(STEER_REFUSED);
+	return -1;
 }
 
 static __always_inline bool is_tcp(const struct bpf_sock_addr *ctx)
@@ -231,7 +240,7 @@ int mb_connect4(struct bpf_sock_addr *ctx)
 	struct bpf_sock *sk = ctx->sk;
 	__u32 ip = ctx->user_ip4;
 	enum scope scope = scope4(ip);
-	__u16 port;
+	int port;
 
 	if (!sk || !is_tcp(ctx))
 		return 1;
@@ -240,11 +249,11 @@ int mb_connect4(struct bpf_sock_addr *ctx)
 	orig.port = ctx->user_port;
 	__builtin_memcpy(orig.dst, &ip, sizeof(ip));
 	port = steer(ctx, sk, &orig, scope);
-	if (port) {
+	if (port > 0) {
 		ctx->user_ip4 = LOOPBACK4;
 		ctx->user_port = port;
 	}
-	return 1;
+	return port >= 0;
 }
 
 SEC("cgroup/connect6")
@@ -255,7 +264,7 @@ int mb_connect6(struct bpf_sock_addr *ctx)
 	__u32 ip[4] = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] };
 	bool mapped = !ip[0] && !ip[1] && ip[2] == MAPPED_PREFIX;
 	enum scope scope;
-	__u16 port;
+	int port;
 
 	if (!sk || !is_tcp(ctx))
 		return 1;
@@ -270,8 +279,8 @@ int mb_connect6(struct bpf_sock_addr *ctx)
 		__builtin_memcpy(orig.dst, ip, sizeof(ip));
 	}
 	port = steer(ctx, sk, &orig, scope);
-	if (!port)
-		return 1;
+	if (port <= 0)
+		return port == 0;
 	if (mapped) {
 		ctx->user_ip6[3] = LOOPBACK4;
 	} else {

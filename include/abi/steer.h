@@ -26,6 +26,8 @@
 #define STEER_TREE_MAX 65536
 #define STEER_ROUTE_MAX 8192
 #define STEER_ENDPOINT_MAX 1024
+#define STEER_BYPASS_MAX 4096
+#define STEER_SPARED_MAX 16384
 
 /*
  * A rank is an action's place in the spec and what it says: (1 + index) * 2, plus 1 for an include; 0 = none. Folding
@@ -125,6 +127,29 @@ struct steer_route {
 	__u8 src[16];                        /* the source address the kernel would choose; zero: unknown */
 };
 
+/* Destinations that are left alone whoever asks for them. port 0: any; prefix_len counts the bits after itself. */
+#define STEER_BYPASS_PREFIX(address_bits) (32u + (address_bits))
+
+struct steer_bypass_key {
+	__u32 prefix_len;
+	__u16 family;
+	__u16 port;
+	__u8 ip[16];
+};
+
+/* One destination of one process that is left alone for a while, because of what was learned about it. */
+struct steer_spared_key {
+	__u32 tgid;
+	__u16 family;
+	__u16 port;
+	__u8 ip[16];
+};
+
+struct steer_spared {
+	__u64 start;                         /* of the process, as in steer_proc */
+	__u64 until_ns;                      /* CLOCK_MONOTONIC */
+};
+
 #define STEER_ORIG_BOUND 1           /* bound_if was cleared on the socket */
 #define STEER_ORIG_LOOPBACK 2        /* the destination is a loopback address */
 
@@ -174,6 +199,10 @@ enum steer_reason {
 	STEER_EVALUATE_BUSY,                 /* and could not be: no scratch space */
 	STEER_TREE_FULL,                     /* a child will not follow its parent */
 	STEER_CONN_LOST,                     /* a steered connection that the worker will not recognise */
+	STEER_DIRECT_BYPASS,                 /* a destination that is to be left alone */
+	STEER_DIRECT_SPARED,                 /* by what was learned of this process and destination */
+	STEER_DIRECT_STALLED,                /* the proxy stands still */
+	STEER_REFUSED,                       /* what would have gone direct, had it not been asked to fail closed */
 	STEER_REASONS
 };
 
@@ -183,4 +212,6 @@ _Static_assert(sizeof(struct steer_exe_key) == 260, "steer_exe_key is kernel/use
 _Static_assert(sizeof(struct steer_orig) == 112, "steer_orig is kernel/user ABI");
 _Static_assert(sizeof(struct steer_tuple) == 32, "steer_tuple is kernel/user ABI");
 _Static_assert(sizeof(struct steer_route_key) == 32, "steer_route_key is kernel/user ABI");
+_Static_assert(sizeof(struct steer_bypass_key) == 24, "steer_bypass_key is kernel/user ABI");
+_Static_assert(sizeof(struct steer_spared_key) == 24, "steer_spared_key is kernel/user ABI");
 _Static_assert(sizeof(struct steer_route) == 24, "steer_route is kernel/user ABI");

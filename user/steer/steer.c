@@ -105,6 +105,7 @@ int steer_open(struct steer **out, const struct steer_options *options, struct e
 	}
 	s->skel->rodata->steer_loopback = options && options->loopback;
 	s->skel->rodata->steer_own_mark = OWN_MARK;
+	s->skel->rodata->steer_fail_closed = options && options->fail_closed;
 	ret = load(s, e);
 	if (ret == 0)
 		ret = open_poll(s, e);
@@ -119,9 +120,12 @@ out:
 static void detach(struct steer *s, enum steer_link first, enum steer_link end)
 {
 	for (int i = end - 1; i >= (int)first; i--) {
+		steer_unpin(s, i);
 		bpf_link__destroy(s->links[i]);
 		s->links[i] = NULL;
 	}
+	if (first == 0)
+		steer_unpin_all(s);
 }
 
 void steer_free(struct steer *s)
@@ -262,7 +266,7 @@ void steer_poll(struct steer *s)
 	steer_policy_poll(s);
 }
 
-static struct bpf_program *program_of(const struct steer *s, enum steer_link link)
+struct bpf_program *steer_program(const struct steer *s, enum steer_link link)
 {
 	struct bpf_program *const programs[LINKS] = {
 		[LINK_FORK] = s->skel->progs.mb_fork,
@@ -283,7 +287,7 @@ static struct bpf_program *program_of(const struct steer *s, enum steer_link lin
 /* Returns 0, or -errno and no sentence. */
 static int attach_one(struct steer *s, enum steer_link link)
 {
-	struct bpf_program *program = program_of(s, link);
+	struct bpf_program *program = steer_program(s, link);
 
 	s->links[link] = link <= LINK_EXIT ? bpf_program__attach(program) :
 					     bpf_program__attach_cgroup(program, s->cgroup_fd);
@@ -296,7 +300,7 @@ int steer_attach(struct steer *s, struct err *e)
 	int ret = 0;
 
 	for (int i = LINK_FORK; i <= LINK_EXIT && ret == 0; i++)
-		ret = attach_one(s, i);
+		ret = s->links[i] ? 0 : attach_one(s, i);
 	s->following = ret == 0;
 	if (ret == 0)
 		ret = steer_policy_walk(s, &why);
@@ -305,14 +309,19 @@ int steer_attach(struct steer *s, struct err *e)
 	if (ret < 0)
 		log_line(LOG_WARN, "steer", "children of selected processes are not followed: %s", why.text);
 	for (int i = LINK_PEERNAME4; i < LINKS; i++) {
-		ret = attach_one(s, i);
+		if (i == LINK_CONNECT4)
+			steer_take_over(s);
+		ret = s->links[i] ? 0 : attach_one(s, i);
 		if (ret == 0)
 			continue;
 		detach(s, 0, LINKS);
 		s->following = false;
-		return hook_owner_explain(s->cgroup_fd, s->cgroup, program_of(s, i), ret, e);
+		return hook_owner_explain(s->cgroup_fd, s->cgroup, steer_program(s, i), ret, e);
 	}
-	return 0;
+	ret = steer_pin(s, e);
+	if (ret < 0)
+		detach(s, 0, LINKS);
+	return ret;
 }
 
 void steer_detach_new(struct steer *s)
@@ -414,6 +423,10 @@ const char *steer_reason_name(enum steer_reason reason)
 		[STEER_EVALUATE_BUSY] = "evaluate-busy",
 		[STEER_TREE_FULL] = "tree-full",
 		[STEER_CONN_LOST] = "connection-lost",
+		[STEER_DIRECT_BYPASS] = "direct-ignored",
+		[STEER_DIRECT_SPARED] = "direct-spared",
+		[STEER_DIRECT_STALLED] = "direct-stalled",
+		[STEER_REFUSED] = "refused",
 	};
 
 	return names[reason];

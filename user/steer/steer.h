@@ -2,7 +2,7 @@
 /*
  * Steering of local TCP connections: loads the BPF programs, turns an intercept spec into kernel policy, and tells for
  * an accepted connection where it wanted to go. Everything hangs on file descriptors of this process: when it dies,
- * however it dies, new connections go direct.
+ * however it dies, new connections go direct; with fail_closed, those of whom is selected are refused.
  *
  * Order: steer_open(), create the listeners, steer_set_endpoint(), steer_set_spec(), steer_attach().
  * Thread: one owner for everything, except steer_take_origin() and steer_stats(), which any thread may call between
@@ -23,6 +23,7 @@ struct steer;
 struct steer_options {
 	const char *cgroup;          /* whose sockets; NULL = all (the v2 root). See cgroup_open() for the forms */
 	bool loopback;               /* steer connections to loopback destinations too */
+	bool fail_closed;            /* what cannot be taken is refused, also when this process is killed: see pins.h */
 };
 
 /* Where an accepted connection wanted to go, and who made it. */
@@ -84,7 +85,10 @@ int steer_exclude_tree(struct steer *s, pid_t pid, struct err *e) __must_check;
  */
 int steer_set_spec(struct steer *s, const struct intercept_spec *spec, struct err *e) __must_check;
 
-/* Attaches to the cgroup, connect last. Returns 0; -EBUSY when another program owns a hook; other -errno. */
+/*
+ * Attaches to the cgroup, connect last. What a killed process left there by fail_closed is taken over, with no
+ * connection going direct in between. Returns 0; -EBUSY when another program owns a hook; other -errno; with a sentence.
+ */
 int steer_attach(struct steer *s, struct err *e) __must_check;
 
 /* New connections go direct from here on; what was steered keeps getpeername and friends until steer_free(). */

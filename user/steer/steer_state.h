@@ -22,9 +22,12 @@ enum steer_link {
 	LINKS
 };
 
+struct pins;
+
 struct steer {
 	struct steer_bpf *skel;
 	struct bpf_link *links[LINKS];
+	struct pins *pins;           /* fail_closed, while attached; else NULL */
 	int cgroup_fd;
 	char *cgroup;                /* as the user gave it; NULL = the root */
 	bool following;              /* fork, exec and exit are watched */
@@ -44,6 +47,16 @@ static inline int steer_map(const struct bpf_map *map)
 {
 	return bpf_map__fd(map);
 }
+
+struct bpf_program *steer_program(const struct steer *s, enum steer_link link);
+
+/* steer_pin.c */
+/* Puts our programs in the place of those that a killed process left pinned on the same cgroup. */
+void steer_take_over(struct steer *s);
+/* All is attached: with fail_closed it is pinned; and leftovers that are in force no more are taken away. */
+int steer_pin(struct steer *s, struct err *e) __must_check;
+void steer_unpin(struct steer *s, enum steer_link link);
+void steer_unpin_all(struct steer *s);
 
 /* Lets children of processes that were there already follow them. Call after the tracepoints are attached. */
 int steer_policy_walk(struct steer *s, struct err *e) __must_check;
