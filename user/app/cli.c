@@ -42,6 +42,7 @@ static const struct flag flags[] = {
 	{ 0, "intercept", FLAG_INTERCEPT, NULL },
 	{ 0, "cgroup", FLAG_CGROUP, "cgroup" },
 	{ 0, "reset-existing", FLAG_TRUE, "reset_existing" },
+	{ 0, "fail-closed", FLAG_TRUE, "fail_closed" },
 	{ 'm', "mode", FLAG_LIST, "mode" },
 	{ 'p', "listen-port", FLAG_VALUE, "listen_port" },
 	{ 0, "listen-host", FLAG_VALUE, "listen_host" },
@@ -235,6 +236,9 @@ static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv,
 		return parse_ask(cli, argc, argv, e);
 	if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
 		cli->action = CLI_DOCTOR;
+		i++;
+	} else if (argc > 1 && strcmp(argv[1], "release") == 0) {
+		cli->action = CLI_RELEASE;
 		i++;
 	} else if (argc > 1 && strcmp(argv[1], "run") == 0) {
 		cli->action = CLI_COMMAND;
@@ -435,6 +439,7 @@ void cli_help(struct strbuf *out)
 "       mitm-bpf set [--pid PID] NAME=VALUE...   change one that runs: mode=..., mode+=socks5@1080,\n"
 "                                    mode-=regular, mode=local:firefox, server=false\n"
 "       mitm-bpf get [--pid PID] [NAME...]       its options\n"
+"       mitm-bpf release             let those connect again whom a killed --fail-closed run still keeps off\n"
 "       mitm-bpf ps [--pid PID] [--watch]        whom it takes, whom not, and by which rule\n"
 "\n"
 "  sudo mitm-bpf run -- curl https://example.com  this command, which trusts the CA by itself\n"
@@ -451,6 +456,7 @@ void cli_help(struct strbuf *out)
 "    unit:NAME              of that systemd unit    tree:PID     and all that descend from it\n"
 "    container:NAME|ID      of podman, docker, containerd or CRI-O\n"
 "  --cgroup PATH          only processes in this cgroup v2, named from its mount\n"
+"  --fail-closed          refuse what cannot be taken, also when mitm-bpf is killed (see release)\n"
 "  --reset-existing       break their open connections, so that they dial again, through us\n"
 "  -m, --mode MODE        regular, local[:SPEC], transparent, socks5, upstream:URL or\n"
 "                         reverse:URL, with @[host:]port; can be repeated\n"

@@ -11,6 +11,7 @@
 #include "app/doctor.h"
 #include "app/program.h"
 #include "app/ps.h"
+#include "app/release.h"
 #include "app/run.h"
 #include "app/term_log.h"
 #include "app/trust_target.h"
@@ -79,6 +80,9 @@ static int run(const struct cli *cli, bool sigpipe_ignored)
 		return ask(cli);
 	case CLI_PS:
 		return ps_run(cli->pid, cli->watch);
+	case CLI_RELEASE:
+		status = release_run(&text);
+		return print(&text, status);
 	case CLI_RUN:
 	case CLI_COMMAND:
 	case CLI_TRUST:

@@ -25,6 +25,7 @@
 #include "app/live.h"
 #include "app/servers.h"
 #include "app/term_log.h"
+#include "app/watchdog.h"
 #include "base/mem.h"
 #include "crypto/proxy_auth.h"
 #include "master/ca_files.h"
@@ -51,6 +52,7 @@ struct program {
 	int poll_fd;                     /* epoll: control's, and steering's */
 	struct servers *servers;
 	struct steer *steer;             /* of servers; NULL: nobody is intercepted */
+	struct watchdog *watchdog;
 	struct addon *addons[ADDONS];
 	struct master *master;
 	struct ca_files ca;
@@ -70,6 +72,7 @@ static void world_drain(void *owner)
 {
 	struct program *p = owner;
 
+	watchdog_stop(&p->watchdog);
 	if (p->steer)
 		steer_detach_new(p->steer);
 	for (uint32_t i = 0; i < p->worker_count; i++)
@@ -90,6 +93,7 @@ static void world_stop(void *owner)
 {
 	struct program *p = owner;
 
+	watchdog_stop(&p->watchdog);
 	if (p->steer)
 		steer_detach_new(p->steer);
 	for (uint32_t i = 0; i < p->worker_count; i++)
@@ -430,6 +434,9 @@ static int program_up(struct program *p, struct err *e)
 		ret = open_spills(p, e);
 	if (ret == 0)
 		ret = start_workers(p, e);
+	if (ret == 0 && p->steer)
+		ret = watchdog_start(&p->watchdog, p->steer, p->workers, p->worker_count,
+				     settings_bool(p->settings, "fail_closed"), e);
 	if (ret == 0)
 		ret = servers_run(p->servers, p->workers, p->worker_count, e);
 	if (ret == 0 && p->host)
@@ -439,6 +446,7 @@ static int program_up(struct program *p, struct err *e)
 
 static void program_down(struct program *p)
 {
+	watchdog_stop(&p->watchdog);
 	for (uint32_t i = 0; i < p->worker_count; i++)
 		worker_free(p->workers[i]);
 	control_close(p->control);

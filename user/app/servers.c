@@ -255,7 +255,8 @@ static int steer_know(struct servers *s, const struct server *server, struct err
 static int open_steering(struct servers *s, const struct settings *settings, struct err *e)
 {
 	const struct steer_options options = { .cgroup = settings_text(settings, "cgroup"),
-					       .loopback = settings_bool(settings, "steer_loopback") };
+					       .loopback = settings_bool(settings, "steer_loopback"),
+					       .fail_closed = settings_bool(settings, "fail_closed") };
 	int ret;
 
 	if (!s->spec)

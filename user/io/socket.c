@@ -243,6 +243,16 @@ int socket_for_dial(const struct io_dial *dial, int flags, int *home)
 	return ret;
 }
 
+bool socket_queue_full(int fd)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	/* of a listener: how many wait, and how many may */
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_state == TCP_LISTEN &&
+	       info.tcpi_unacked >= info.tcpi_sacked;
+}
+
 void socket_reset(int fd)
 {
 	struct linger now = { .l_onoff = 1, .l_linger = 0 };

@@ -41,6 +41,9 @@ int socket_original(int fd, const struct addr *at, struct addr *out) __must_chec
  */
 int socket_for_dial(const struct io_dial *dial, int flags, int *home) __must_check;
 
+/* Whether a listening socket's queue has no room: the kernel then drops further connections until they try again. */
+bool socket_queue_full(int fd);
+
 /* Closes so that the peer sees a reset. */
 void socket_reset(int fd);
 

@@ -46,6 +46,9 @@ const struct setting settings_table[] = {
 	  "eager: open the upstream connection as soon as its address is known; lazy: when data must be sent." },
 	{ "content_view_lines_cutoff", SETTING_INT, "512", 1, INT32_MAX, NULL,
 	  "Lines of a body shown at flow_detail 3." },
+	{ "fail_closed", SETTING_BOOL, "false", 0, 0, NULL,
+	  "(ours) Local mode refuses what it cannot take, also when it is killed, until it runs again or "
+	  "`mitm-bpf release`; off: it goes direct." },
 	{ "flow_detail", SETTING_INT, "1", 0, 0, NULL,
 	  "0 nothing, 1 one line per message, 2 with headers, 3 with bodies, 4 with whole bodies." },
 	{ "flow_memory_max", SETTING_SIZE, "256m", 0, 0, NULL,

@@ -247,6 +247,17 @@ void worker_accept_resume(struct worker *w)
 	pause_listeners(w, false);
 }
 
+bool worker_queues_full(const struct worker *w)
+{
+	list_for_each(&w->listeners, pos) {
+		const struct worker_listener *at = &list_entry(pos, struct worker_accept, link)->at;
+
+		if (at->mode->kind == MODE_LOCAL && socket_queue_full(at->fd))
+			return true;
+	}
+	return false;
+}
+
 static void on_starved_timer(struct timer *t)
 {
 	worker_accept_resume(container_of(t, struct worker, starved_timer));

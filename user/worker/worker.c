@@ -504,6 +504,9 @@ static void publish(struct worker *w)
 	w->stats.bytes_in = w->io->stats.bytes_in;
 	w->stats.bytes_out = w->io->stats.bytes_out;
 	atomic_store_explicit(&w->public_done, w->closed && w->stats.sessions == 0, memory_order_relaxed);
+	atomic_store_explicit(&w->pulse, !w->starved ? WORKER_ACCEPTS : worker_queues_full(w) ? WORKER_FULL :
+			      WORKER_WAITS, memory_order_relaxed);
+	atomic_fetch_add_explicit(&w->beats, 1, memory_order_relaxed);
 	pthread_mutex_lock(&w->stats_lock);
 	w->public_stats = w->stats;
 	pthread_mutex_unlock(&w->stats_lock);
@@ -645,6 +648,16 @@ bool worker_exited(struct worker *w)
 	exited = w->exited;
 	pthread_mutex_unlock(&w->stats_lock);
 	return exited;
+}
+
+uint32_t worker_beats(const struct worker *w)
+{
+	return atomic_load_explicit(&w->beats, memory_order_relaxed);
+}
+
+enum worker_pulse worker_pulse(const struct worker *w)
+{
+	return atomic_load_explicit(&w->pulse, memory_order_relaxed);
 }
 
 struct worker_link *worker_link(struct worker *w)

@@ -78,6 +78,19 @@ bool worker_exited(struct worker *w);
 /* After worker_stop(), once every report came back: joins and frees. */
 void worker_free(struct worker *w);
 
+enum worker_pulse {
+	WORKER_ACCEPTS,
+	WORKER_WAITS,                    /* it accepts nothing, because too much is open */
+	WORKER_FULL                      /* and the queue of a listener has no room left: connect(2) would hang */
+};
+
+/*
+ * How often its loop went round, at least once in a second unless it hangs, and what it is up to. Thread: any, between
+ * worker_start() and worker_stop().
+ */
+uint32_t worker_beats(const struct worker *w);
+enum worker_pulse worker_pulse(const struct worker *w);
+
 struct worker_stats {
 	uint64_t accepted, sessions, bytes_in, bytes_out;
 	uint64_t unknown;                /* connections to a steering port that were not steered */

@@ -67,6 +67,8 @@ struct worker {
 
 	uint64_t sessions_peak;          /* since memory was last given back */
 	struct worker_stats stats;       /* the thread's own */
+	_Atomic uint32_t beats;
+	_Atomic enum worker_pulse pulse;
 	_Atomic bool public_done;        /* closed, and no session is left */
 	pthread_mutex_t stats_lock;
 	struct worker_stats public_stats;
@@ -84,5 +86,7 @@ int worker_listen(struct worker *w, const struct worker_listener *at, uint32_t c
 /* mode NULL: all of them. */
 void worker_unlisten(struct worker *w, const struct proxy_mode *mode);
 void worker_accept_resume(struct worker *w);
+/* While it is starved: whether steered connections find no room in a listener's queue any more. */
+bool worker_queues_full(const struct worker *w);
 /* worker.c */
 void worker_log(struct worker *w, enum log_level level, const char *text);
