@@ -83,16 +83,17 @@ static int find_mount(char at[PATH_MAX], struct err *e)
 	return 0;
 }
 
-/* What is ours goes when it is empty; while somebody has a folder open there, it is busy. */
+/*
+ * What is ours goes when it is empty; while somebody has a folder open there, it is busy. The mount point stays: to
+ * remove it would also undo what others, in other mount namespaces, mounted on it.
+ */
 static void drop_mount(const char *at)
 {
 	char shared[PATH_MAX + 16];
 
 	snprintf(shared, sizeof(shared), "%s/" SHARED, at);
-	if (rmdir(shared) < 0 || strcmp(at, OWN_MOUNT) != 0 || umount2(at, 0) < 0)
-		return;
-	rmdir(OWN_MOUNT);
-	rmdir(OWN_FOLDER);
+	if (rmdir(shared) == 0 && strcmp(at, OWN_MOUNT) == 0)
+		umount2(at, 0);
 }
 
 /* --- folders ---------------------------------------------------------------------------------------------------- */
