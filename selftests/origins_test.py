@@ -425,7 +425,7 @@ async def ask(i, gate):
     async with gate:
         r, w = await asyncio.wait_for(asyncio.open_connection(host, port), 20)
         w.write(b"GET /crowd?%d HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n" % i)
-        text = await asyncio.wait_for(r.read(), 20)
+        text = await asyncio.wait_for(r.readuntil(b"/crowd?%d\\n" % i), 20)
         w.close()
         return text.endswith(b"/crowd?%d\\n" % i)
 async def run():

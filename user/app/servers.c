@@ -13,7 +13,9 @@
 #include "core/proxy_mode.h"
 #include "flow/http_url.h"
 #include "io/socket.h"
+#include "steer/bypass_rules.h"
 #include "steer/reset_existing.h"
+#include "steer/steer_guard.h"
 #include "steer/steer.h"
 
 /* One mode. It stays in memory when it is stopped: sessions that came that way know it. */
@@ -252,6 +254,27 @@ static int steer_know(struct servers *s, const struct server *server, struct err
 	return steer_exclude_port(s->steer, at->at[0].port, e);
 }
 
+/* What is never looked at, nor shown, need not come here, as far as the kernel can tell. */
+static int leave_alone(struct servers *s, const struct settings *settings, struct err *e)
+{
+	const char *const *texts;
+	size_t count = settings_texts(settings, "ignore_hosts", &texts);
+	struct steer_bypass_key *keys;
+	uint32_t used = 0;
+	int ret;
+
+	if (count == 0 || settings_bool(settings, "show_ignored_hosts"))
+		return 0;
+	keys = mem_alloc(count * BYPASS_RULES_MAX * sizeof(*keys));
+	if (!keys)
+		return err_set(e, -ENOMEM, "out of memory");
+	for (size_t i = 0; i < count && used + BYPASS_RULES_MAX <= STEER_BYPASS_MAX; i++)
+		used += bypass_rules_parse(str_of(texts[i]), keys + used);
+	ret = steer_bypass(s->steer, keys, used, e);
+	mem_free(keys);
+	return ret;
+}
+
 static int open_steering(struct servers *s, const struct settings *settings, struct err *e)
 {
 	const struct steer_options options = { .cgroup = settings_text(settings, "cgroup"),
@@ -269,6 +292,8 @@ static int open_steering(struct servers *s, const struct settings *settings, str
 	list_for_each(&s->running, pos)
 		if (ret == 0)
 			ret = steer_know(s, server_of(pos), e);
+	if (ret == 0)
+		ret = leave_alone(s, settings, e);
 	return ret < 0 ? ret : set_spec(s, s->spec, e);
 }
 

@@ -27,13 +27,15 @@ struct watchdog {
 	struct watchdog_view views[];
 };
 
-bool watchdog_see(struct watchdog_view *view, uint32_t beats, bool accepts, bool full)
+bool watchdog_see(struct watchdog_view *view, uint32_t beats, uint32_t accepted, bool starved, bool full)
 {
+	bool accepts = !starved || accepted != view->accepted;
 	enum watchdog_verdict before = view->verdict;
 
 	view->still = beats == view->beats ? view->still + 1 : 0;
 	view->crowded = accepts ? 0 : view->crowded + 1;
 	view->beats = beats;
+	view->accepted = accepted;
 	if (view->still > WATCHDOG_STILL_MAX)
 		view->verdict = WATCHDOG_STILL;
 	else if (full || view->crowded > WATCHDOG_STILL_MAX)
@@ -68,8 +70,8 @@ static bool all_well(struct watchdog *w)
 	for (uint32_t i = 0; i < w->count; i++) {
 		enum worker_pulse pulse = worker_pulse(w->workers[i]);
 
-		if (watchdog_see(&w->views[i], worker_beats(w->workers[i]), pulse == WORKER_ACCEPTS,
-				 pulse == WORKER_FULL))
+		if (watchdog_see(&w->views[i], worker_beats(w->workers[i]), worker_accepted(w->workers[i]),
+				 pulse != WORKER_ACCEPTS, pulse == WORKER_FULL))
 			say(w, i, w->views[i].verdict);
 		well &= w->views[i].verdict == WATCHDOG_WELL;
 	}

@@ -29,14 +29,14 @@ enum watchdog_verdict { WATCHDOG_WELL, WATCHDOG_STILL, WATCHDOG_CROWDED };
 
 /* One worker, from tick to tick. Zeroed at first. */
 struct watchdog_view {
-	uint32_t beats;                  /* as last seen */
+	uint32_t beats, accepted;        /* as last seen */
 	uint32_t still, crowded;         /* ticks in a row */
 	enum watchdog_verdict verdict;
 };
 
 /*
- * One tick: beats as they are now; accepts: nothing keeps it from accepting; full: nobody can even queue. Returns
- * whether the verdict is another than before. Counts ticks and not time, so that a process that was stopped for an hour
+ * One tick: beats and accepted connections as they are now; starved: something keeps it from accepting; full: nobody
+ * can even queue. Returns whether the verdict is another than before. Counts ticks and not time, so that a process that was stopped for an hour
  * does not find, when it goes on, that its workers slept.
  */
-bool watchdog_see(struct watchdog_view *view, uint32_t beats, bool accepts, bool full);
+bool watchdog_see(struct watchdog_view *view, uint32_t beats, uint32_t accepted, bool starved, bool full);

@@ -23,13 +23,19 @@ struct tls_env_config {
 	EVP_PKEY *dhparam;               /* borrowed; for clients that know DHE only; NULL: OpenSSL's */
 	struct tls_refusal_source *refusals;     /* borrowed; NULL: nobody is remembered */
 	/*
+	 * A connection that is relayed untouched, because of what was learned about its program and host: others like it
+	 * need not come here at all until until_ns, in the clock of env. NULL: they do.
+	 */
+	void (*spare)(void *owner, const struct conn_record *client, const struct conn_record *server,
+		      int64_t until_ns);
+	/*
 	 * Verifies a server's chain in place of X509_verify_cert(), for instance from a cache: 1 = good; 0 = not, with
 	 * ctx's error set. NULL: X509_verify_cert().
 	 */
 	int (*verify)(void *owner, X509_STORE_CTX *ctx);
 	/* One line in NSS format, without newline. NULL: no key log. */
 	void (*keylog)(void *owner, const char *line);
-	void *owner;                     /* of the two above */
+	void *owner;                     /* of the three above */
 	/* The same in all workers, so that a client can come back to another one. Secret, random, of this process. */
 	uint8_t ticket_keys[TLS_TICKET_KEYS_SIZE];
 };

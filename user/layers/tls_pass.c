@@ -12,6 +12,8 @@
 #include "layers/tls.h"
 #include "layers/tls_env.h"
 
+#define SPARE_NS INT64_C(60000000000)
+
 /* Who the client is, as closely as is known. */
 static struct str program_of(const struct conn_record *client)
 {
@@ -36,6 +38,20 @@ static bool make_key(const struct tls_layer *t, struct strbuf *out)
 	return !out->failed;
 }
 
+/*
+ * Others of this program to the same address may go by without us, but not for long: the address may be many hosts', and
+ * now and then a flow shows that there still is something.
+ */
+static void spare(struct tls_layer *t)
+{
+	const struct tls_env_config *config = &t->env->config;
+	struct env *env = t->base.env;
+
+	if (config->spare && !env->options->show_ignored_hosts)
+		config->spare(config->owner, t->client->record, t->server->record, env->now_ns(env) +
+			      MIN(env->options->tls_passthrough_ns, SPARE_NS));
+}
+
 struct str tls_pass_known(struct tls_layer *t, struct arena *a)
 {
 	struct tls_refusal_source *s = t->env->config.refusals;
@@ -49,6 +65,8 @@ struct str tls_pass_known(struct tls_layer *t, struct arena *a)
 	if (tls_is_server(t->base.parent) && make_key(t, &key) && t->server->record->tls_setup.kind == STAMP_NONE &&
 	    s->find(s, (struct str){ key.ptr, key.len }, env->now_ns(env), why))
 		known = arena_copy(a, str_of(why));
+	if (known.ptr)
+		spare(t);
 	strbuf_fini(&key);
 	return known;
 }

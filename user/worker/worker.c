@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/socket.h"
+#include "steer/steer_guard.h"
 #include "worker/question.h"
 #include "worker/worker_impl.h"
 
@@ -327,6 +329,22 @@ static void keylog(void *owner, const char *line)
 		(void)!write(w->config.keylog_fd, text, (size_t)len);
 }
 
+/* Only who was steered, and goes where it wanted to, comes to the same place without us. */
+static void spare(void *owner, const struct conn_record *client, const struct conn_record *server, int64_t until_ns)
+{
+	const struct endpoint *wanted = &client->sockname;
+	struct worker *w = owner;
+	struct sockaddr_storage dst;
+	struct addr to;
+
+	if (!w->config.steer || !client->process.pid || !addr_parse(&to, wanted->host) ||
+	    !str_eq(wanted->host, server->address.host) || wanted->port != server->address.port)
+		return;
+	to.port = wanted->port;
+	socket_addr_write(&to, &dst);
+	(void)!steer_spare(w->config.steer, client->process.pid, (struct sockaddr *)&dst, (uint64_t)until_ns);
+}
+
 static int verify_server(void *owner, X509_STORE_CTX *ctx)
 {
 	struct worker *w = owner;
@@ -369,6 +387,7 @@ static int make_env(struct worker *w, struct err *e)
 		.client_certs = w->config.client_certs,
 		.dhparam = w->config.dhparam,
 		.refusals = w->config.refusals,
+		.spare = spare,
 		.keylog = w->config.keylog_fd >= 0 ? keylog : NULL,
 		.owner = w,
 	};
@@ -506,6 +525,7 @@ static void publish(struct worker *w)
 	atomic_store_explicit(&w->public_done, w->closed && w->stats.sessions == 0, memory_order_relaxed);
 	atomic_store_explicit(&w->pulse, !w->starved ? WORKER_ACCEPTS : worker_queues_full(w) ? WORKER_FULL :
 			      WORKER_WAITS, memory_order_relaxed);
+	atomic_store_explicit(&w->accepted, (uint32_t)w->stats.accepted, memory_order_relaxed);
 	atomic_fetch_add_explicit(&w->beats, 1, memory_order_relaxed);
 	pthread_mutex_lock(&w->stats_lock);
 	w->public_stats = w->stats;
@@ -653,6 +673,11 @@ bool worker_exited(struct worker *w)
 uint32_t worker_beats(const struct worker *w)
 {
 	return atomic_load_explicit(&w->beats, memory_order_relaxed);
+}
+
+uint32_t worker_accepted(const struct worker *w)
+{
+	return atomic_load_explicit(&w->accepted, memory_order_relaxed);
 }
 
 enum worker_pulse worker_pulse(const struct worker *w)

@@ -85,10 +85,11 @@ enum worker_pulse {
 };
 
 /*
- * How often its loop went round, at least once in a second unless it hangs, and what it is up to. Thread: any, between
- * worker_start() and worker_stop().
+ * How often its loop went round, at least once in a second unless it hangs; how many connections it accepted; what it is
+ * up to. Counts wrap. Thread: any, between worker_start() and worker_stop().
  */
 uint32_t worker_beats(const struct worker *w);
+uint32_t worker_accepted(const struct worker *w);
 enum worker_pulse worker_pulse(const struct worker *w);
 
 struct worker_stats {

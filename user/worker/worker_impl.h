@@ -67,7 +67,7 @@ struct worker {
 
 	uint64_t sessions_peak;          /* since memory was last given back */
 	struct worker_stats stats;       /* the thread's own */
-	_Atomic uint32_t beats;
+	_Atomic uint32_t beats, accepted;
 	_Atomic enum worker_pulse pulse;
 	_Atomic bool public_done;        /* closed, and no session is left */
 	pthread_mutex_t stats_lock;
