@@ -291,5 +291,66 @@ def test_fail_closed_hangs(w):
     same(proxy.stop(), 0, "the exit status")
 
 
+# ---- left alone in the kernel
+
+def test_ignored_address(w):
+    """ignore_hosts with an address: such connections never enter the proxy, others do"""
+    origin, other = w.origin(tls=None), w.origin(tls=None)
+    proxy = w.proxy("--ignore-hosts", rf"^10\.77\.0\.2:{origin.port}$|^fd77::2:{origin.port}$", intercept="python")
+    same(who(w, origin), "direct", "who serves what is ignored")
+    same(who(w, origin, host=origin.host6), "direct", "who serves what is ignored, over IPv6")
+    same(who(w, origin, host="::ffff:" + origin.host4), "direct", "who serves it from an IPv6 socket")
+    check("client connect" not in proxy.log(), "nothing came to the proxy")
+    same(who(w, other), "taken", "who serves the same address's other port")
+    same(proxy.stop(), 0, "the exit status")
+
+
+def test_ignored_shown(w):
+    """show_ignored_hosts: what is ignored passes through the proxy, and is shown"""
+    origin = w.origin(tls=None)
+    proxy = w.proxy("--ignore-hosts", r"^10\.77\.", "--show-ignored-hosts", intercept="python")
+    same(who(w, origin), "taken", "who serves")
+    same(proxy.flows(1)[0]["type"], "tcp", "the flow's type")
+
+
+# Connects again and again from one process; trusts the origin's own authority alone.
+PINNED = """
+import socket, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[3])
+for _ in range(int(sys.argv[4])):
+    try:
+        with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as raw:
+            with context.wrap_socket(raw, server_hostname="origin.test") as s:
+                s.sendall(b"GET /peer HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+                text = b""
+                while b"\\r\\n\\r\\n" not in text or not text.endswith(b"\\n"):
+                    text += s.recv(4096) or b"\\r\\n\\r\\n?\\n"
+                print("direct" if int(text.split()[-1]) == s.getsockname()[1] else "taken")
+    except ssl.SSLCertVerificationError:
+        print("refused")
+"""
+
+
+def pinned_client(w, origin, count):
+    return w.run("/usr/bin/python3", "-c", PINNED, origin.host4, origin.port, w.certificates.ca, count).well().split()
+
+
+def test_learned(w):
+    """tls_passthrough_failed: who refused our certificate is relayed once more, and then left alone in the kernel"""
+    origin, other = w.origin(), w.origin()
+    proxy = w.proxy("--set", "tls_passthrough_failed=true", intercept="python")
+    same(pinned_client(w, origin, 4), ["refused", "taken", "direct", "direct"], "what its connections meet")
+    same(pinned_client(w, origin, 3), ["taken", "direct", "direct"], "what those of another process meet")
+    same(pinned_client(w, other, 3), ["refused", "taken", "direct"], "what those to another port meet")
+    same(proxy.stop(), 0, "the exit status")
+
+
+def test_learned_shown(w):
+    """show_ignored_hosts: what was learned is relayed, and shown"""
+    origin = w.origin()
+    w.proxy("--set", "tls_passthrough_failed=true", "--show-ignored-hosts", intercept="python")
+    same(pinned_client(w, origin, 4), ["refused", "taken", "taken", "taken"], "what its connections meet")
+
+
 if __name__ == "__main__":
     e2e.main(globals())
