@@ -11,6 +11,33 @@
 
 #define GUARD_ECONNREFUSED 111
 
+/*
+ * With steer_loopback, what another mitm-bpf has taken looks like any connection to loopback. Listeners for such
+ * connections have our mark, whoever's they are.
+ */
+static __always_inline bool guard_is_taken(struct bpf_sock_addr *ctx, const struct steer_orig *orig)
+{
+	struct bpf_sock_tuple tuple = { 0 };
+	struct bpf_sock *sk;
+	__u32 size = sizeof(tuple.ipv4);
+	bool taken;
+
+	if (orig->family == 2) {
+		__builtin_memcpy(&tuple.ipv4.daddr, orig->dst, sizeof(tuple.ipv4.daddr));
+		tuple.ipv4.dport = orig->port;
+	} else {
+		__builtin_memcpy(tuple.ipv6.daddr, orig->dst, sizeof(tuple.ipv6.daddr));
+		tuple.ipv6.dport = orig->port;
+		size = sizeof(tuple.ipv6);
+	}
+	sk = bpf_sk_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return false;
+	taken = sk->mark == steer_own_mark;
+	bpf_sk_release(sk);
+	return taken;
+}
+
 /* By mb_bypass: for this port, or for any. */
 static __always_inline bool guard_bypassed(const struct steer_orig *orig)
 {

@@ -146,6 +146,8 @@ static __always_inline __u32 decide(struct bpf_sock_addr *ctx, struct bpf_sock *
 	}
 	if (!selected(task, orig->tgid))
 		return STEER_DIRECT_UNSELECTED;
+	if (scope != SCOPE_GLOBAL && guard_is_taken(ctx, orig))
+		return STEER_DIRECT_OWN_PORT;
 	reason = guard_decide(orig, task);
 	if (reason != STEER_STEERED)
 		return reason;

@@ -352,5 +352,70 @@ def test_learned_shown(w):
     same(pinned_client(w, origin, 4), ["refused", "taken", "taken", "taken"], "what its connections meet")
 
 
+# ---- two at once
+
+def takes(proxy):
+    return proxy.log().count("client connect")
+
+
+def test_two(w):
+    """two on one cgroup: the first takes what both select, once, and the second is told; it takes over when that ends"""
+    origin, near = w.origin(tls=None), w.origin(tls=None, where="loopback")
+    first = w.proxy(intercept="python")
+    second = w.proxy(intercept="python3,!node")
+    second.said(f"The mitm-bpf with the process id {first.pid} also selects python", 10)
+    second.said("was there first, so that it takes them")
+    for one, address in ((origin, origin.host4), (origin, origin.host6), (near, "127.0.0.1"), (near, "::1")):
+        before = takes(first)
+        same(who(w, one, host=address), "taken", f"who serves {address}")
+        same((takes(first) - before, takes(second)), (1, 0), "how often the first and the second took it")
+    same(first.stop(), 0, "the exit status of the first")
+    same(who(w, origin), "taken", "who serves then")
+    same(takes(second), 1, "how often the second took it")
+
+
+def test_two_nested(w):
+    """one on a cgroup within the other's: the inner one takes what both select, once, and whoever is second is told"""
+    origin, near = w.origin(tls=None), w.origin(tls=None, where="loopback")
+    outer_group, w.cgroup = w.cgroup, os.path.join(w.cgroup, "inner")
+    os.mkdir(w.cgroup)
+    w.stack.callback(setattr, w, "cgroup", outer_group)
+    w.stack.callback(os.rmdir, w.cgroup)
+    loopback = ("--set", "steer_loopback=true")
+    outer = w.proxy("--intercept", "python", "--cgroup", outer_group, *loopback)
+    inner = w.proxy(intercept="python")
+    inner.said("on a cgroup that holds ours, so that they are taken here", 10)
+    for one, address in ((origin, origin.host4), (near, "127.0.0.1"), (near, "::1")):
+        before = takes(inner)
+        same(who(w, one, host=address), "taken", f"who serves {address}")
+        same((takes(inner) - before, takes(outer)), (1, 0), "how often the inner and the outer one took it")
+    same(outer.stop(), 0, "the exit status of the outer one")
+    outer = w.proxy("--intercept", "python", "--cgroup", outer_group, *loopback)
+    outer.said("on a cgroup within ours, so that it takes them", 10)
+
+
+def test_two_apart(w):
+    """two with different selections: each takes its own, nothing is said; until one is changed so that they meet"""
+    origin = w.origin(tls=None)
+    first = w.proxy(intercept="python,!curl")
+    second = w.proxy(intercept="curl")
+    same(who(w, origin), "taken", "who serves a python")
+    contains(w.curl(origin.url("/curl")).well(), "the origin's answer")
+    same((takes(first), takes(second)), (1, 1), "how often each took something")
+    check("also selects" not in first.log() + second.log(), "nobody was told anything")
+    client = w.start("/usr/bin/python3", "-c", "import time; time.sleep(1000)")
+    wait_for(10, "the client runs", lambda: "python" in os.readlink(f"/proc/{client.pid}/exe"))
+    exe = os.readlink(f"/proc/{client.pid}/exe")
+    w.run(MITM_BPF, "set", "--pid", second.pid, f"mode=local:exe:{exe}").well()
+    second.said(f"also selects process {client.pid} (python3)", 10)
+
+
+def test_two_with_itself(w):
+    """a selection in other words that mean everybody is told as such"""
+    first = w.proxy(intercept="!curl")
+    second = w.proxy(intercept="!wget,!node")
+    second.said(f"process id {first.pid} also selects everybody whom neither excludes", 10)
+
+
 if __name__ == "__main__":
     e2e.main(globals())

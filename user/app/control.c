@@ -18,7 +18,6 @@
 #define CLIENTS_MAX 16
 #define PACKET_MAX 65536
 #define WORDS_MAX 256
-#define ANSWER_SECONDS 30
 
 struct control {
 	int epoll_fd, listen_fd;
@@ -195,9 +194,9 @@ static int find_running(long *pid)
 	return found;
 }
 
-static int reach(long pid, int fd, struct err *e)
+static int reach(long pid, int fd, int seconds, struct err *e)
 {
-	const struct timeval limit = { .tv_sec = ANSWER_SECONDS };
+	const struct timeval limit = { .tv_sec = seconds };
 	struct sockaddr_un at;
 	socklen_t len = address(&at, pid);
 	pid_t peer = 0;
@@ -228,7 +227,7 @@ static int talk(int fd, const struct strbuf *packet, struct strbuf *reply, struc
 	return reply->failed ? err_set(e, -ENOMEM, "out of memory") : 0;
 }
 
-int control_ask(long pid, const char *const *words, size_t count, struct strbuf *reply, struct err *e)
+int control_ask(long pid, const char *const *words, size_t count, int seconds, struct strbuf *reply, struct err *e)
 {
 	int running = pid ? 1 : find_running(&pid), fd, ret;
 	struct strbuf packet = { 0 };
@@ -242,7 +241,7 @@ int control_ask(long pid, const char *const *words, size_t count, struct strbuf 
 		return err_set(e, -errno, "no socket: %m");
 	for (size_t i = 0; i < count; i++)
 		strbuf_add(&packet, words[i], strlen(words[i]) + 1);
-	ret = packet.failed ? err_set(e, -ENOMEM, "out of memory") : reach(pid, fd, e);
+	ret = packet.failed ? err_set(e, -ENOMEM, "out of memory") : reach(pid, fd, seconds, e);
 	if (ret == 0)
 		ret = talk(fd, &packet, reply, e);
 	strbuf_fini(&packet);

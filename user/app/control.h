@@ -9,6 +9,8 @@
 #include "base/err.h"
 #include "base/str.h"
 
+#define CONTROL_SECONDS 30               /* as long as a person waits */
+
 struct control;
 
 /* words: at least one. What is put into reply is printed; when the answer is < 0, e is. */
@@ -23,7 +25,8 @@ int control_fd(const struct control *c);
 void control_poll(struct control *c);
 
 /*
- * The other side. pid 0: the only one that runs. Puts its answer into reply and returns 0, or returns -errno with its
+ * The other side. pid 0: the only one that runs. Waits at most seconds for its answer. Puts its answer into reply and returns 0, or returns -errno with its
  * sentence, or with one of our own: nobody runs, or more than one.
  */
-int control_ask(long pid, const char *const *words, size_t count, struct strbuf *reply, struct err *e) __must_check;
+int control_ask(long pid, const char *const *words, size_t count, int seconds, struct strbuf *reply, struct err *e)
+	__must_check;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "app/overlap.h"
 #include "app/ps.h"
 #include "app/servers.h"
 
@@ -105,6 +106,8 @@ int live_serve(void *owner, const char *const *words, size_t count, struct strbu
 		return show(l, words + 1, count - 1, reply, e);
 	if (strcmp(words[0], "ps") == 0)
 		return ps_serve(servers_steer(l->servers), words, count, reply, e);
+	if (strcmp(words[0], "spec") == 0)
+		return overlap_serve(servers_spec(l->servers), reply, e);
 	if (strcmp(words[0], "set") == 0)
 		return change(l, words + 1, count - 1, e);
 	return err_set(e, -EINVAL, "This mitm-bpf does not know the request %s.", words[0]);

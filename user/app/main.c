@@ -51,7 +51,7 @@ static int ask(const struct cli *cli)
 	struct strbuf text = { 0 };
 	struct err e = { 0 };
 
-	if (control_ask(cli->pid, cli->words, cli->word_count, &text, &e) == 0)
+	if (control_ask(cli->pid, cli->words, cli->word_count, CONTROL_SECONDS, &text, &e) == 0)
 		return print(&text, 0);
 	fprintf(stderr, "mitm-bpf: %s\n", e.text);
 	strbuf_fini(&text);

@@ -141,7 +141,7 @@ static int ask_all(long pid, struct strbuf *out, struct err *e)
 		struct strbuf reply = { 0 };
 		struct str rest;
 
-		ret = control_ask(pid, words, ARRAY_SIZE(words), &reply, e);
+		ret = control_ask(pid, words, ARRAY_SIZE(words), CONTROL_SECONDS, &reply, e);
 		rest = (struct str){ reply.ptr, reply.len };
 		if (ret == 0)
 			for (struct str line = str_cut(&rest, '\n'); line.len; line = str_cut(&rest, '\n')) {

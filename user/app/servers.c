@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "app/listen.h"
+#include "app/overlap.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -135,6 +136,9 @@ static int open_sockets(const struct server *server, struct worker_listener *out
 			.mode = &server->mode,
 			.at = server->plan.at[count],
 		};
+		/* So that another mitm-bpf knows whose it is; else it would take what was taken already. */
+		if (server->mode.kind == MODE_LOCAL)
+			(void)!steer_mark_listener(fd);
 		/* Without the privilege, REDIRECT rules still work. */
 		if (server->mode.kind == MODE_TRANSPARENT)
 			ret = socket_set_transparent(fd);
@@ -302,6 +306,11 @@ struct steer *servers_steer(const struct servers *s)
 	return s->steer;
 }
 
+const struct intercept_spec *servers_spec(const struct servers *s)
+{
+	return s->spec;
+}
+
 uint16_t servers_port(const struct servers *s)
 {
 	struct list *first = list_first(&s->running);
@@ -441,7 +450,10 @@ int servers_update(struct servers *s, const struct settings *fresh, struct err *
 		intercept_spec_free(s->spec);
 		s->spec = spec;
 	}
-	return run_wanted(s, &wanted, e);
+	ret = run_wanted(s, &wanted, e);
+	if (spec)
+		overlap_tell(s->steer, spec);
+	return ret;
 }
 
 /* --- from the start to the end ---------------------------------------------------------------------------------- */
@@ -489,8 +501,10 @@ int servers_run(struct servers *s, struct worker *const *workers, uint32_t count
 	}
 	list_for_each(&s->running, pos)
 		say_started(s, server_of(pos));
-	if (s->spec)
+	if (s->spec) {
+		overlap_tell(s->steer, s->spec);
 		reset_existing(s);
+	}
 	return 0;
 }
 

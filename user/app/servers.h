@@ -10,6 +10,7 @@
 
 #define SERVERS_MAX 16
 
+struct intercept_spec;
 struct steer;
 struct servers;
 
@@ -21,6 +22,9 @@ void servers_free(struct servers *s);
 
 /* NULL: no mode intercepts. */
 struct steer *servers_steer(const struct servers *s);
+
+/* Who is intercepted; NULL: nobody. */
+const struct intercept_spec *servers_spec(const struct servers *s);
 
 /* Where the first mode listens; 0: no mode does. */
 uint16_t servers_port(const struct servers *s);

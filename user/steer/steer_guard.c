@@ -24,6 +24,13 @@ int steer_bypass(struct steer *s, const struct steer_bypass_key *keys, uint32_t 
 	return 0;
 }
 
+int steer_mark_listener(int fd)
+{
+	uint32_t mark = steer_mark();
+
+	return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 ? -errno : 0;
+}
+
 bool steer_spare(struct steer *s, uint32_t pid, const struct sockaddr *dst, uint64_t until_ns)
 {
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)dst;

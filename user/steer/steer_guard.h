@@ -19,6 +19,9 @@ void steer_lease(struct steer *s, uint64_t until_ns);
 /* Leaves count destinations alone, whoever connects. Once, before steer_attach(). 0 or -errno with a sentence. */
 int steer_bypass(struct steer *s, const struct steer_bypass_key *keys, uint32_t count, struct err *e) __must_check;
 
+/* Marks a listener that takes steered connections as such: no mitm-bpf steers connections to it. 0 or -errno. */
+int steer_mark_listener(int fd) __must_check;
+
 /* Leaves one destination of one process (as in steer_origin) alone until until_ns, CLOCK_MONOTONIC. False: it could not
  * be noted, or that process is not known any more. */
 bool steer_spare(struct steer *s, uint32_t pid, const struct sockaddr *dst, uint64_t until_ns);
