@@ -352,6 +352,43 @@ def test_learned_shown(w):
     same(pinned_client(w, origin, 4), ["refused", "taken", "taken", "taken"], "what its connections meet")
 
 
+# ---- the cgroup goes
+
+# Leaves its cgroup with a socket that was made in it, and connects when it is told to.
+LEAVES = ASK.replace("try:", """
+s = socket.socket()
+open(sys.argv[4], "w").write("0")
+print("left", flush=True)
+sys.stdin.readline()
+try:""").replace("s = socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))", """s.settimeout(float(sys.argv[3]))
+    s.connect((sys.argv[1], int(sys.argv[2])))""")
+
+
+def test_cgroup_removed(w):
+    """a cgroup that is removed: it is said, its sockets are still taken, and the next one of that name is taken again"""
+    origin = w.origin(tls=None)
+    outer = w.cgroup
+    w.cgroup = os.path.join(outer, "service")
+    os.mkdir(w.cgroup)
+    w.stack.callback(lambda: os.path.exists(os.path.join(outer, "service")) and os.rmdir(os.path.join(outer, "service")))
+    w.stack.callback(setattr, w, "cgroup", outer)
+    proxy = w.proxy(intercept="python")
+    same(who(w, origin), "taken", "who serves before")
+    client = w.start("/usr/bin/python3", "-c", LEAVES, origin.host4, origin.port, 20,
+                     os.path.join(outer, "cgroup.procs"), stdin=-1)
+    same(client.stdout.readline(), b"left\n", "the client")
+    wait_for(10, "the group is empty", lambda: not open(os.path.join(w.cgroup, "cgroup.procs"), encoding="ascii").read())
+    os.rmdir(w.cgroup)
+    proxy.said(f"the cgroup {w.cgroup} was removed: nobody is intercepted", 10)
+    client.stdin.write(b"\n")
+    client.stdin.flush()
+    same(client.stdout.readline().strip(), b"taken", "who serves a socket that was made in it, and lives on")
+    os.mkdir(w.cgroup)
+    proxy.said(f"the cgroup {w.cgroup} is there again, and intercepted", 10)
+    same(who(w, origin), "taken", "who serves then")
+    same(proxy.stop(), 0, "the exit status")
+
+
 # ---- two at once
 
 def takes(proxy):

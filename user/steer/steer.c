@@ -257,12 +257,42 @@ int steer_fd(const struct steer *s)
 	return s->poll_fd;
 }
 
+/*
+ * Groups of services are removed when they stop, and made anew when they start: whoever named one means that, too. Until
+ * then the programs stay where they are, for sockets that were made in the old group and live on.
+ */
+static void look_after_cgroup(struct steer *s)
+{
+	struct err e = { 0 };
+	int fd;
+
+	if (s->cgroup && !s->cgroup_lost && s->links[LINK_CONNECT4] &&
+	    faccessat(s->cgroup_fd, "cgroup.procs", F_OK, 0) < 0) {
+		log_line(LOG_WARN, "steer", "the cgroup %s was removed: nobody is intercepted until there is one of that "
+			 "name again", s->cgroup);
+		s->cgroup_lost = true;
+	}
+	fd = s->cgroup_lost ? cgroup_open(s->cgroup, &e) : -1;
+	if (fd < 0)
+		return;
+	detach(s, 0, LINKS);
+	close(s->cgroup_fd);
+	s->cgroup_fd = fd;
+	if (steer_attach(s, &e) < 0) {
+		log_line(LOG_WARN, "steer", "%s", e.text);
+		return;
+	}
+	s->cgroup_lost = false;
+	log_line(LOG_WARN, "steer", "the cgroup %s is there again, and intercepted", s->cgroup);
+}
+
 void steer_poll(struct steer *s)
 {
 	struct err e;
 
 	if (s->route_fd >= 0 && route_monitor_drain(s->route_fd) && update_routes(s, &e) < 0)
 		log_line(LOG_WARN, "steer", "reachability may be out of date: %s", e.text);
+	look_after_cgroup(s);
 	steer_policy_poll(s);
 }
 
@@ -326,6 +356,7 @@ int steer_attach(struct steer *s, struct err *e)
 
 void steer_detach_new(struct steer *s)
 {
+	s->cgroup_lost = false;
 	detach(s, LINK_CONNECT4, LINKS);
 }
 

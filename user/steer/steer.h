@@ -94,7 +94,10 @@ int steer_attach(struct steer *s, struct err *e) __must_check;
 /* New connections go direct from here on; what was steered keeps getpeername and friends until steer_free(). */
 void steer_detach_new(struct steer *s);
 
-/* A descriptor that becomes readable when routes or the spec's meaning may have changed; then call steer_poll(). */
+/*
+ * A descriptor that becomes readable when routes, the spec's meaning or the cgroup may have changed; then call
+ * steer_poll(). A cgroup that is removed loses its programs: that is logged, and the next one of its name is taken.
+ */
 int steer_fd(const struct steer *s);
 void steer_poll(struct steer *s);
 

@@ -218,12 +218,12 @@ static void say_notes(const struct strbuf *notes)
 	}
 }
 
-/* Units and containers come and go: whoever is meant by the same words has to be looked up again. */
+/* Units and containers come and go: whoever is meant by the same words has to be looked up again; and our own group. */
 static void watch(const struct steer *s)
 {
 	struct itimerspec when = { 0 };
 
-	if (selectors_can_change(s->spec))
+	if (selectors_can_change(s->spec) || s->cgroup)
 		when.it_value.tv_sec = when.it_interval.tv_sec = LOOK_AGAIN_S;
 	if (timerfd_settime(s->timer_fd, 0, &when, NULL) < 0)
 		log_line(LOG_WARN, "steer", "cgroups that appear later are not taken: %s", strerror(errno));
@@ -257,7 +257,7 @@ void steer_policy_poll(struct steer *s)
 	uint64_t times;
 	int ret;
 
-	if (read(s->timer_fd, &times, sizeof(times)) != sizeof(times) || !s->spec)
+	if (read(s->timer_fd, &times, sizeof(times)) != sizeof(times) || !s->spec || !selectors_can_change(s->spec))
 		return;
 	ret = intercept_spec_copy(&now, s->spec, &e);
 	if (ret == 0)

@@ -30,6 +30,7 @@ struct steer {
 	struct pins *pins;           /* fail_closed, while attached; else NULL */
 	int cgroup_fd;
 	char *cgroup;                /* as the user gave it; NULL = the root */
+	bool cgroup_lost;            /* it was removed: waiting for another of that name */
 	bool following;              /* fork, exec and exit are watched */
 	bool private_pids;           /* /proc does not show the pids that the programs see */
 	uint32_t self_tgid;
