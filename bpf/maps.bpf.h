@@ -23,6 +23,9 @@ __u32 own_ports_count;
 __u32 bypass_count;                     /* entries of mb_bypass */
 __u32 spared_count;                     /* 0: mb_spared never had an entry */
 __u64 lease_until_ns = ~0ull;           /* CLOCK_MONOTONIC; after it the proxy is taken to stand still */
+__u64 home_netns;                    /* cookie of the proxy's network namespace, where own_ports are */
+bool steering;                       /* connections are taken: endpoints may be asked for */
+bool groups_matter;                  /* a cgroup that is made may be one that the spec means */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -65,6 +68,27 @@ struct {
 	__type(key, __u64);
 	__type(value, struct steer_endpoint);
 } mb_ep SEC(".maps");
+
+/* When an endpoint in a namespace was last asked for. User space deletes an entry to be asked again at once. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, STEER_ENDPOINT_MAX);
+	__type(key, __u64);
+	__type(value, __u64);
+} mb_asked SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, STEER_EVENT_BYTES);
+} mb_ev SEC(".maps");
+
+/* The cgroup that the programs are attached to. */
+struct {
+	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} mb_cgroup SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
  * Is this process to be steered? Decided from the process itself: the names of its leader and of the calling thread,
- * the path of its executable, its pid, its user and cgroup, and what it has from its ancestors.
+ * the path of its executable, its pid, its user, cgroup and network namespace, and what it has from its ancestors.
  * user/steer/intercept_spec.c says the same in plain C, and the tests compare.
  *
- * Names and pids go down to children, until one is named itself. User, cgroup and tree are facts that each process has
- * of its own: they neither replace what a name says nor are replaced; of the two, the later action decides.
+ * Names and pids go down to children, until one is named itself. User, cgroup, namespace and tree are facts that each
+ * process has of its own: they neither replace what a name says nor are replaced; of the two, the later action decides.
  */
 #pragma once
 
@@ -157,6 +157,12 @@ static __always_inline __u64 start_of(struct task_struct *leader)
 	return BPF_CORE_READ(leader, start_boottime);
 }
 
+/* 0 for a thread that is on its way out. */
+static __always_inline __u32 netns_of(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
+}
+
 /* What the children of a process will have from it. */
 static __always_inline void tree_remember(__u32 tgid, const struct steer_tree *tree)
 {
@@ -275,6 +281,7 @@ __noinline __u64 mb_evaluate(__u32 tgid, __u32 gen)
 	scratch->proc.gen = gen;
 	scratch->proc.uid = uid;
 	scratch->proc.cgroup_id = bpf_get_current_cgroup_id();
+	scratch->proc.netns = netns_of(task);
 	bpf_probe_read_kernel(comm, sizeof(comm), &leader_of(task)->comm);
 	__builtin_memcpy(scratch->proc.comm, comm, sizeof(comm));
 	path_of_exe(scratch, slot, task);
@@ -288,6 +295,7 @@ __noinline __u64 mb_evaluate(__u32 tgid, __u32 gen)
 	own_tree = number_rank(policy, gen, STEER_FACT_TREE, tgid);
 	member = max_rank(own_tree, number_rank(policy, gen, STEER_FACT_UID, uid));
 	member = max_rank(member, mb_cgroup_rank(gen));
+	member = max_rank(member, number_rank(policy, gen, STEER_FACT_NETNS, scratch->proc.netns));
 	scratch->proc.rank = rank;
 	scratch->proc.member = member;
 	bpf_map_update_elem(&mb_proc, &tgid, &scratch->proc, BPF_ANY);
@@ -296,9 +304,12 @@ __noinline __u64 mb_evaluate(__u32 tgid, __u32 gen)
 	return RANKS(rank, member);
 }
 
-/* Who changed its user or its cgroup may be somebody else to the policy. */
-static __always_inline bool same_member(const struct steer_policy *policy, const struct steer_proc *proc)
+/* Who changed its user, its cgroup or its network namespace may be somebody else to the policy. */
+static __always_inline bool same_member(const struct steer_policy *policy, struct task_struct *task,
+					const struct steer_proc *proc)
 {
+	if (policy->facts[STEER_FACT_NETNS] && proc->netns != netns_of(task))
+		return false;
 	if (policy->facts[STEER_FACT_UID] && proc->uid != (__u32)bpf_get_current_uid_gid())
 		return false;
 	return !policy->facts[STEER_FACT_CGROUP] || proc->cgroup_id == bpf_get_current_cgroup_id();
@@ -314,7 +325,7 @@ static __always_inline __u64 process_ranks(const struct steer_policy *policy, st
 	__u64 known[STEER_COMM_SIZE / 8];
 
 	if (proc && proc->gen == gen && proc->exec_id == task->self_exec_id &&
-	    proc->start == start_of(leader) && same_member(policy, proc)) {
+	    proc->start == start_of(leader) && same_member(policy, task, proc)) {
 		bpf_probe_read_kernel(comm, sizeof(comm), &leader->comm);
 		__builtin_memcpy(known, proc->comm, sizeof(known));
 		if (comm[0] == known[0] && comm[1] == known[1])

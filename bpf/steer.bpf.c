@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "maps.bpf.h"
+#include "netns.bpf.h"
 #include "policy.bpf.h"
 #include "tree.bpf.h"
 #include "guard.bpf.h"
@@ -57,10 +58,12 @@ static __always_inline enum scope scope6(const __u32 *ip)
 	return SCOPE_GLOBAL;
 }
 
-static __always_inline bool is_own_port(const struct steer_endpoint *ep, __u16 port)
+static __always_inline bool is_own_port(const struct steer_endpoint *ep, __u64 netns, __u16 port)
 {
 	if (port == ep->tcp4 || port == ep->tcp6)
 		return true;
+	if (netns != home_netns)
+		return false;
 	for (__u32 i = 0; i < STEER_OWN_PORTS_MAX; i++)
 		if (i < own_ports_count && own_ports[i] == port)
 			return true;
@@ -109,7 +112,7 @@ static __always_inline __u32 decide_route(struct bpf_sock *sk, struct steer_orig
 
 	if (!route || !route->reachable)
 		return STEER_DIRECT_NO_ROUTE;
-	if (route->local && is_own_port(ep, orig->port))
+	if (route->local && is_own_port(ep, netns, orig->port))
 		return STEER_DIRECT_OWN_PORT;
 	if (!source_fits(sk, netns, orig->family))
 		return STEER_DIRECT_FOREIGN;
@@ -137,11 +140,11 @@ static __always_inline __u32 decide(struct bpf_sock_addr *ctx, struct bpf_sock *
 		return STEER_DIRECT_MARK;
 	ep = bpf_map_lookup_elem(&mb_ep, &netns);
 	*ep_port = !ep ? 0 : orig->family == AF_INET ? ep->tcp4 : ep->tcp6;
-	if (!*ep_port && !steer_fail_closed)
+	if (ep && !*ep_port && !steer_fail_closed)
 		return STEER_DIRECT_NO_ENDPOINT;
 	if (scope != SCOPE_GLOBAL) {
 		orig->flags |= STEER_ORIG_LOOPBACK;
-		if (ep && is_own_port(ep, orig->port))
+		if (ep && is_own_port(ep, netns, orig->port))
 			return STEER_DIRECT_OWN_PORT;
 	}
 	if (!selected(task, orig->tgid))
@@ -151,6 +154,8 @@ static __always_inline __u32 decide(struct bpf_sock_addr *ctx, struct bpf_sock *
 	reason = guard_decide(orig, task);
 	if (reason != STEER_STEERED)
 		return reason;
+	if (!ep)
+		ask_endpoint(netns, orig->tgid, task->pid);
 	if (!ep || !*ep_port)
 		return STEER_DIRECT_NO_ENDPOINT;
 	if (scope == SCOPE_GLOBAL) {

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "netns.bpf.h"
 #include "policy.bpf.h"
 
 #include <bpf/bpf_tracing.h>
@@ -37,6 +38,7 @@ int BPF_PROG(mb_fork, struct task_struct *parent, struct task_struct *child)
 	if (ranks != RANKS_UNKNOWN && by_thread > RANKS_NAMED(ranks))
 		tree.rank = STEER_RANK_INCLUDES(by_thread) ? by_thread : 0;
 	tree_remember(child_tgid, &tree);
+	foresee(child);
 	return 0;
 }
 
@@ -50,6 +52,7 @@ int BPF_PROG(mb_exec, struct task_struct *task)
 	if (!policy || tgid == self_tgid || is_proxys(tgid))
 		return 0;
 	process_ranks(policy, bpf_get_current_task_btf(), tgid, gen);
+	foresee(bpf_get_current_task_btf());
 	return 0;
 }
 

@@ -129,6 +129,23 @@ def test_unit(w):
     wait_for(5, "the unit that started later is taken", lambda: both("mbtest-later.service"))
 
 
+def test_appears(w):
+    """A unit that starts later is looked up when its cgroup is made, not only once a second"""
+    c, times = Case(w, "unit:mbtest-appears.service"), 20
+    both = w.certificates.path("both-appears.pem")
+    with open(both, "w", encoding="ascii") as out:
+        for ca in (w.ca, w.certificates.ca):
+            with open(ca, encoding="ascii") as part:
+                out.write(part.read())
+    for number in range(times):
+        c.group(f"round-{number}")
+        c.curl(both, group=c.group(f"round-{number}/mbtest-appears.service"))[0].well()
+    time.sleep(0.5)
+    taken = len(c.proxy.flows())
+    e2e.diag(f"{taken} of {times} programs that connect at once in a new unit are taken with that")
+    check(taken >= times / 4, "looking once a second would do as well")      # one in twenty, by that
+
+
 def test_container(w):
     """container:NAME and container:ID of docker and podman, from their files; unknown ones are said"""
     home = "/home"

@@ -195,7 +195,7 @@ static void serve_steered(struct steer *s, int listener)
 
 	if (fd < 0)
 		return;
-	if (steer_take_origin(s, (struct sockaddr *)&peer, &origin))
+	if (steer_take_origin(s, 0, (struct sockaddr *)&peer, &origin))
 		snprintf(line, sizeof(line), "steered %s pid=%u comm=%s exe=%s uid=%u if=%u\n",
 			 address_text(&origin.dst, text, sizeof(text)), origin.pid, origin.comm, origin.exe, origin.uid,
 			 origin.bound_if);

@@ -24,8 +24,11 @@
 #define STEER_CONN_MAX 65536
 #define STEER_PROC_MAX 16384
 #define STEER_TREE_MAX 65536
-#define STEER_ROUTE_MAX 8192
-#define STEER_ENDPOINT_MAX 1024
+#define STEER_ROUTE_MAX 65536        /* of all network namespaces */
+#define STEER_ROUTE_EACH_MAX 4096    /* of one */
+#define STEER_ENDPOINT_MAX 1024      /* network namespaces that are steered in */
+#define STEER_EVENT_BYTES 65536      /* of mb_ev */
+#define STEER_ASK_NS 250000000       /* an endpoint in one namespace is asked for that often */
 #define STEER_BYPASS_MAX 4096
 #define STEER_SPARED_MAX 16384
 
@@ -43,6 +46,7 @@ enum steer_fact {
 	STEER_FACT_UID,
 	STEER_FACT_CGROUP,                   /* its v2 cgroup, or one of those that hold that */
 	STEER_FACT_COMM,                     /* the whole name of its first thread, or of the calling one */
+	STEER_FACT_NETNS,                    /* inode number of the calling thread's network namespace */
 	STEER_FACTS
 };
 
@@ -75,7 +79,7 @@ struct steer_exe_key {
 
 /*
  * Facts of a process, valid while start, exec_id, gen and comm are those of the running one, and where the policy asks
- * for them, uid and cgroup.
+ * for them, uid, cgroup and network namespace.
  */
 struct steer_proc {
 	__u64 start;                         /* nanoseconds since boot at which the process began */
@@ -84,10 +88,10 @@ struct steer_proc {
 	__u32 rank;                          /* of path, leader's comm and pid, without the thread's comm */
 	__u64 cgroup_id;
 	__u32 uid;
-	__u32 member;                        /* rank of uid, cgroup, and tree as far as it is this very process */
+	__u32 member;                        /* rank of uid, cgroup, netns, and tree as far as it is this very process */
 	char comm[STEER_COMM_SIZE];          /* the leader's */
 	__u32 path_len;
-	__u32 pad;
+	__u32 netns;                         /* inode number */
 	char path[STEER_PATH_SIZE];
 };
 
@@ -108,6 +112,13 @@ struct steer_endpoint {
 	__u32 pad;
 };
 
+/* What mb_ev tells user space: a selected process is in a network namespace without an endpoint; all 0: there is a new
+ * cgroup. */
+struct steer_event {
+	__u64 netns;                         /* cookie */
+	__u32 tgid, tid;                     /* of a thread that is in it */
+};
+
 /* A destination that can be reached without us; longest prefix wins. prefix_len counts the bits after itself. */
 #define STEER_ROUTE_PREFIX(family_bits) (72u + (family_bits))
 
@@ -120,10 +131,8 @@ struct steer_route_key {
 };
 
 struct steer_route {
-	__u32 serial;                        /* of the dump that saw it */
-	__u8 reachable;
-	__u8 local;                          /* an address of this machine */
-	__u8 pad[2];
+	__u32 reachable;                     /* 0 or 1 */
+	__u32 local;                         /* 0 or 1: an address of this machine */
 	__u8 src[16];                        /* the source address the kernel would choose; zero: unknown */
 };
 
@@ -203,6 +212,7 @@ enum steer_reason {
 	STEER_DIRECT_SPARED,                 /* by what was learned of this process and destination */
 	STEER_DIRECT_STALLED,                /* the proxy stands still */
 	STEER_REFUSED,                       /* what would have gone direct, had it not been asked to fail closed */
+	STEER_EVENT_LOST,                    /* user space was not told: it does not read */
 	STEER_REASONS
 };
 
@@ -214,4 +224,5 @@ _Static_assert(sizeof(struct steer_tuple) == 32, "steer_tuple is kernel/user ABI
 _Static_assert(sizeof(struct steer_route_key) == 32, "steer_route_key is kernel/user ABI");
 _Static_assert(sizeof(struct steer_bypass_key) == 24, "steer_bypass_key is kernel/user ABI");
 _Static_assert(sizeof(struct steer_spared_key) == 24, "steer_spared_key is kernel/user ABI");
+_Static_assert(sizeof(struct steer_event) == 16, "steer_event is kernel/user ABI");
 _Static_assert(sizeof(struct steer_route) == 24, "steer_route is kernel/user ABI");

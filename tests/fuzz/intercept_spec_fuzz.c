@@ -45,7 +45,7 @@ static void resolve(const struct intercept_spec *spec)
 	for (uint32_t i = 0; i < spec->count; i++) {
 		struct intercept_action *a = &spec->actions[i];
 
-		if (a->kind == INTERCEPT_USER)
+		if (a->kind == INTERCEPT_USER || a->kind == INTERCEPT_NETNS)
 			a->number = (uint32_t)a->name.len;
 		if (a->kind != INTERCEPT_CGROUP && a->kind != INTERCEPT_UNIT && a->kind != INTERCEPT_CONTAINER)
 			continue;
@@ -67,6 +67,7 @@ static void check_verdict(const struct intercept_spec *spec, struct automaton *p
 	struct intercept_process p = {
 		.pid = name.len ? (uint8_t)name.ptr[0] : 0,
 		.uid = (uint32_t)name.len,
+		.netns = (uint32_t)name.len,
 		.exe = cut,
 		.comm = { name.ptr, MIN(cut.len, (size_t)15) },
 		.cgroups = cgroups,

@@ -389,7 +389,7 @@ static void world_log(struct driver_world *w, enum log_level level __unused, con
 	say(universe_of(w), "log %s", text);
 }
 
-static bool world_is_self(struct driver_world *w, const struct endpoint *to)
+static bool world_is_self(struct driver_world *w, const struct endpoint *to, uint64_t netns __unused)
 {
 	struct universe *u = universe_of(w);
 	struct addr ip;

@@ -121,7 +121,7 @@ static void world_log(struct driver_world *w __unused, enum log_level level __un
 {
 }
 
-static bool world_is_self(struct driver_world *w, const struct endpoint *to)
+static bool world_is_self(struct driver_world *w, const struct endpoint *to, uint64_t netns __unused)
 {
 	return to->port == stage_of(w)->proxy.port;
 }

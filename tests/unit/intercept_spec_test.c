@@ -157,6 +157,8 @@ static void test_words(void **state)
 		{ "exe:/usr/bin/curl", "Include processes running \"/usr/bin/curl\"." },
 		{ "comm:Socket Thread", "Include processes named \"Socket Thread\"." },
 		{ "!tree:12", "Exclude PID 12 and its descendants." },
+		{ "netns:blue", "Include processes in network namespace \"blue\"." },
+		{ "!netns:[4026532001]", "Exclude processes in network namespace \"[4026532001]\"." },
 		{ "curl,!user:0,7",
 		  "Include processes matching \"curl\". Exclude processes of user \"0\". Include PID 7." },
 		/* neither word nor colon, or not at the beginning: names as ever */
@@ -200,6 +202,7 @@ static void test_wrong_words(void **state)
 		{ "tree:4294967296", "tree: wants" },
 		{ "container:", "container: wants" },
 		{ "comm:", "comm: wants" },
+		{ "netns: ", "netns: wants a name in /run/netns" },
 		{ "cgroup:", "cgroup: wants" },
 	};
 	char path[300];
@@ -239,11 +242,12 @@ static void test_word_verdicts(void **state)
 		{ "tree:10", 0 }, { "tree:20", 0 }, { "tree:30", 0 }, { "tree:31", -1 },
 		{ "10", -1 }, { "30", 0 }, { "cgroup:x", 0 }, { "unit:xxxxx", 0 }, { "container:xx", -1 },
 		{ "sh,!user:alice", 1 }, { "!user:alice,sh", 1 }, { "tree:10,!exe:/bin/sh,cgroup:xx", 1 },
+		{ "netns:blue", 0 }, { "netns:red", -1 }, { "netns:gone", -1 }, { "sh,!netns:blue", 1 },
 	};
 	static const uint64_t in[] = { 5, 1 };
 	static const uint32_t above[] = { 20, 10, 1 };
 	const struct intercept_process p = {
-		.pid = 30, .exe = STR("/bin/sh"), .comm = STR("sh"), .thread_comm = STR("worker"), .uid = 1000,
+		.pid = 30, .exe = STR("/bin/sh"), .comm = STR("sh"), .thread_comm = STR("worker"), .uid = 1000, .netns = 77,
 		.cgroups = in, .cgroup_count = 2, .ancestors = above, .ancestor_count = 3,
 	};
 	struct automaton *policy = mem_alloc(sizeof(*policy));
@@ -260,6 +264,8 @@ static void test_word_verdicts(void **state)
 
 			if (a->kind == INTERCEPT_USER)
 				a->number = str_eq(a->name, STR("alice")) ? 1000 : 1001;
+			if (a->kind == INTERCEPT_NETNS && !str_eq(a->name, STR("gone")))
+				a->number = str_eq(a->name, STR("blue")) ? 77 : 78;
 			if (a->kind < INTERCEPT_CGROUP || a->kind > INTERCEPT_CONTAINER)
 				continue;
 			a->cgroups = mem_alloc(sizeof(*a->cgroups));

@@ -57,7 +57,7 @@ static void refuses_with_a_reset(void **state __unused)
 
 static struct end *dial(struct io *io, const struct addr *to, struct end *e)
 {
-	struct io_dial d = { .to = *to, .netns_fd = -1 };
+	struct io_dial d = { .to = *to };
 
 	*e = (struct end){ .io = io };
 	e->sock = io->ops->dial(io, &d, &io_end_events, e);

@@ -99,7 +99,7 @@ static void on_accepted(void *owner, int handle)
 {
 	struct io_relay *r = owner;
 	struct pair *p = calloc(1, sizeof(*p));
-	struct io_dial d = { .to = r->origin, .netns_fd = -1 };
+	struct io_dial d = { .to = r->origin };
 
 	if (!p)
 		abort();

@@ -341,6 +341,7 @@ static int start_workers(struct program *p, struct err *e)
 		.body_memory_max = settings_size(p->settings, "body_memory_max"),
 		.steer = p->steer,
 		.mark = p->steer ? steer_mark() : 0,
+		.upstream_host = strcmp(settings_text(p->settings, "upstream_netns"), "host") == 0,
 		.leaves = leaf_store_source(p->leaves),
 		.trust = p->trust.store,
 		.trust_id = p->trust.id,

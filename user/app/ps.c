@@ -83,6 +83,10 @@ static bool write_line(void *owner, const struct steer_seen *seen)
 		strbuf_addf(&where, "container:%s", seen->container);
 	else
 		strbuf_addf(&where, "%s", *seen->cgroup ? seen->cgroup : "/");
+	if (*seen->netns_name)
+		strbuf_addf(&where, " netns:%s", seen->netns_name);
+	else if (seen->netns)
+		strbuf_addf(&where, " netns:[%u]", seen->netns);
 	add_field(out, (struct str){ where.ptr, where.len });
 	strbuf_fini(&where);
 	add_rule(out, seen);

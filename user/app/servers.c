@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "app/endpoints.h"
 #include "app/listen.h"
 #include "app/overlap.h"
 #include "base/list.h"
@@ -34,6 +35,7 @@ struct servers {
 	int32_t port;                    /* listen_port */
 	struct intercept_spec *spec;     /* of local mode; NULL: there was none at the start */
 	struct steer *steer;
+	struct endpoints *endpoints;     /* steer's, in other network namespaces */
 	bool reset_existing, loopback;   /* options of steering */
 	struct worker *const *workers;   /* while the program runs */
 	uint32_t worker_count;
@@ -293,6 +295,8 @@ static int open_steering(struct servers *s, const struct settings *settings, str
 		return err_set(e, ret, "Intercepting processes needs root, because programs are loaded into the "
 			       "kernel: use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says "
 			       "more.");
+	if (ret == 0)
+		ret = endpoints_new(&s->endpoints, s->steer, e);
 	list_for_each(&s->running, pos)
 		if (ret == 0)
 			ret = steer_know(s, server_of(pos), e);
@@ -345,8 +349,10 @@ static int start(struct servers *s, struct server *server, struct err *e)
 		if (ret >= 0)
 			ret = worker_add_listeners(s->workers[i], listeners, (uint32_t)ret, e);
 	}
-	if (ret == 0 && server->mode.kind == MODE_LOCAL)
+	if (ret == 0 && server->mode.kind == MODE_LOCAL) {
+		endpoints_rename(s->endpoints, &server->mode);
 		ret = steer_attach(s->steer, e);
+	}
 	for (uint32_t i = 0; i < s->worker_count && ret < 0; i++)
 		worker_remove_listeners(s->workers[i], &server->mode);
 	server->state = ret < 0 ? SERVER_FAILED : SERVER_RUNS;
@@ -364,8 +370,7 @@ static void take_over(struct servers *s, struct server *fresh, struct server *ol
 	fresh->state = old->state;
 	list_del(&old->link);
 	list_add_tail(&s->stopped, &old->link);
-	for (uint32_t i = 0; i < s->worker_count; i++)
-		worker_rename_listeners(s->workers[i], &old->mode, &fresh->mode);
+	endpoints_rename(s->endpoints, &fresh->mode);
 	say_started(s, fresh);
 	reset_existing(s);
 }
@@ -491,8 +496,11 @@ int servers_run(struct servers *s, struct worker *const *workers, uint32_t count
 {
 	s->workers = workers;
 	s->worker_count = count;
-	list_for_each(&s->running, pos)
+	list_for_each(&s->running, pos) {
 		server_of(pos)->state = SERVER_RUNS;
+		if (server_of(pos)->mode.kind == MODE_LOCAL)
+			endpoints_serve(s->endpoints, workers, count, &server_of(pos)->mode);
+	}
 	if (s->spec) {
 		int ret = steer_attach(s->steer, e);
 
@@ -513,6 +521,7 @@ void servers_free(struct servers *s)
 	if (!s)
 		return;
 	steer_free(s->steer);
+	endpoints_free(s->endpoints);
 	intercept_spec_free(s->spec);
 	list_free(&s->running);
 	list_free(&s->stopped);

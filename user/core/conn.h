@@ -26,6 +26,7 @@ struct conn {
 	struct addr origin;              /* a server's address when it is an IP; family 0: a name in the record */
 	struct addr peer;                /* the connected peer */
 	uint32_t bound_if;               /* upstream must use this interface; 0: any */
+	uint64_t netns;                  /* the network namespace that upstream connections are made in; 0: ours */
 };
 
 static inline bool conn_is_open(const struct conn *c)

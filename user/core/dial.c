@@ -72,10 +72,10 @@ static void fail_soon(struct dial *dial, const char *error)
 
 static void try_next(struct dial *dial);
 
-/* connect_addr, for servers of its own family. */
-static struct addr own_address(const struct options *o, const struct addr *to)
+/* connect_addr, for servers of its own family; another network namespace does not have it. */
+static struct addr own_address(const struct options *o, const struct conn *c, const struct addr *to)
 {
-	return o->connect_addr.family == to->family ? o->connect_addr : (struct addr){ 0 };
+	return o->connect_addr.family == to->family && !c->netns ? o->connect_addr : (struct addr){ 0 };
 }
 
 static void attempt_connected(void *owner, int err)
@@ -128,10 +128,10 @@ static void try_next(struct dial *dial)
 		struct attempt *a = &dial->attempts[dial->next];
 		struct io_dial how = {
 			.to = dial->addrs[dial->next],
-			.from = own_address(w->env->options, &dial->addrs[dial->next]),
+			.from = own_address(w->env->options, dial->conn, &dial->addrs[dial->next]),
 			.mark = w->mark,
 			.bound_if = dial->conn->bound_if,
-			.netns_fd = -1,
+			.netns = dial->conn->netns,
 		};
 
 		dial->next++;
@@ -228,7 +228,7 @@ static void begin(struct dial *dial)
 		fail_soon(dial, "Cannot open connection, no hostname given.");
 		return;
 	}
-	if (w->is_self(w, &r->address)) {
+	if (w->is_self(w, &r->address, dial->conn->netns)) {
 		fail_soon(dial, "Request destination unknown. Unable to figure out where this request should be "
 				"forwarded to.");
 		return;

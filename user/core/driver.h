@@ -26,8 +26,8 @@ struct driver_world {
 	/* A flow has ended and is the world's now. */
 	void (*flow)(struct driver_world *w, struct driver *d, enum hook_id last, struct flow *flow);
 	void (*log)(struct driver_world *w, enum log_level level, const char *text);
-	/* True when the destination is the proxy itself. */
-	bool (*is_self)(struct driver_world *w, const struct endpoint *to);
+	/* True when the destination, seen from that network namespace, is the proxy itself. */
+	bool (*is_self)(struct driver_world *w, const struct endpoint *to, uint64_t netns);
 	/* The session is over: driver_free() it, but not from inside this call. */
 	void (*finished)(struct driver_world *w, struct driver *d);
 };

@@ -59,7 +59,15 @@ struct io_dial {
 	struct addr from;                /* family 0: any */
 	uint32_t mark;                   /* SO_MARK; 0 = none */
 	uint32_t bound_if;               /* SO_BINDTODEVICE by index; 0 = none */
-	int netns_fd;                    /* -1: the thread's own */
+	uint64_t netns;                  /* network namespace by its cookie; 0: the thread's own */
+};
+
+/* Where sockets of other network namespaces come from: an I/O thread enters none. */
+struct io_netns {
+	void *owner;
+	/* A TCP socket that blocks, close-on-exec, with the mark of upstream sockets. family: 4 or 6. Returns it or -errno
+	 * (-ENETDOWN: the namespace is gone). Any thread. */
+	int (*socket)(void *owner, uint64_t netns, uint8_t family);
 };
 
 #define IO_RESOLVE_MAX 16
@@ -118,6 +126,7 @@ struct io_ops {
 
 struct io {
 	const struct io_ops *ops;
+	const struct io_netns *netns;    /* NULL: no namespace but the thread's own is reached */
 	struct slab_pool slabs;
 	struct timers timers;
 	int64_t now_ns;                  /* monotonic, taken once per turn */

@@ -393,7 +393,7 @@ static struct sock *epoll_dial(struct io *io, const struct io_dial *dial, const 
 	int fd, err = 0;
 	struct esock *s;
 
-	fd = socket_for_dial(dial, SOCK_NONBLOCK, &ep->real.home_netns);
+	fd = socket_for_dial(dial, SOCK_NONBLOCK, io->netns);
 	if (socket_is_starved(fd))
 		return NULL;
 	if (fd < 0) {

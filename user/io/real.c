@@ -37,7 +37,6 @@ int real_init(struct real *r, const struct io_ops *ops, struct err *e)
 	r->io.ops = ops;
 	r->io.random = real_random;
 	slab_pool_init(&r->io.slabs, REAL_SLABS_KEEP);
-	r->home_netns = -1;
 	list_init(&r->socks);
 	list_init(&r->dirty);
 	list_init(&r->dead);
@@ -68,8 +67,6 @@ void real_fini(struct real *r)
 	resolve_client_free(r->resolve);
 	if (r->wake_fd >= 0)
 		close(r->wake_fd);
-	if (r->home_netns >= 0)
-		close(r->home_netns);
 	if (r->pack)
 		slab_put(r->pack);
 	timers_fini(&r->io.timers);

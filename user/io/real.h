@@ -23,7 +23,6 @@ struct real {
 	struct io io;
 	struct resolve_client *resolve;
 	int wake_fd;                     /* eventfd, non-blocking */
-	int home_netns;                  /* -1 until a dial names another namespace */
 	atomic_int woken;                /* wake_fd was written and not yet read */
 	struct list socks;               /* all, lingering ones too */
 	struct list dirty;               /* have something to do when the next turn starts */

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <unistd.h>
 
 #ifndef SO_BINDTOIFINDEX
@@ -192,39 +191,33 @@ int socket_listen(const struct addr *at, bool reuseport, struct err *e)
 	return listen_failed(ret, at, e);
 }
 
-/* socket() belongs to the namespace that the thread is in at that moment, and stays there. */
-static int socket_in(int netns_fd, int family, int flags, int *home)
+/* flags: what only the backend that asks wants of its sockets. */
+static int socket_elsewhere(const struct io_dial *dial, int flags, const struct io_netns *netns)
 {
-	int fd, ret;
+	int fd = netns ? netns->socket(netns->owner, dial->netns, dial->to.family) : -ENETDOWN, ret;
 
-	if (netns_fd < 0) {
-		fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-		return fd < 0 ? -errno : fd;
-	}
-	if (*home < 0) {
-		*home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-		if (*home < 0)
-			return -errno;
-	}
-	if (setns(netns_fd, CLONE_NEWNET) < 0)
-		return -errno;
-	fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-	ret = fd < 0 ? -errno : fd;
-	/* A worker that stays in a stranger's namespace would send everything that follows to the wrong place. */
-	BUG_ON(setns(*home, CLONE_NEWNET) < 0);
+	if (fd < 0 || !(flags & SOCK_NONBLOCK) || fcntl(fd, F_SETFL, O_NONBLOCK) == 0)
+		return fd;
+	ret = -errno;
+	close(fd);
 	return ret;
 }
 
-int socket_for_dial(const struct io_dial *dial, int flags, int *home)
+int socket_for_dial(const struct io_dial *dial, int flags, const struct io_netns *netns)
 {
 	struct sockaddr_storage from;
 	int fd, ret;
 
-	fd = socket_in(dial->netns_fd, dial->to.family == 4 ? AF_INET : AF_INET6, flags, home);
+	if (dial->netns) {
+		fd = socket_elsewhere(dial, flags, netns);
+	} else {
+		fd = socket(dial->to.family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+		fd = fd < 0 ? -errno : fd;
+	}
 	if (fd < 0)
 		return fd;
 	ret = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	if (ret == 0 && dial->mark)
+	if (ret == 0 && dial->mark && !dial->netns)
 		ret = set_int(fd, SOL_SOCKET, SO_MARK, (int)dial->mark);
 	if (ret == 0 && dial->bound_if)
 		ret = set_int(fd, SOL_SOCKET, SO_BINDTOIFINDEX, (int)dial->bound_if);

@@ -35,11 +35,10 @@ int socket_set_transparent(int fd) __must_check;
 int socket_original(int fd, const struct addr *at, struct addr *out) __must_check;
 
 /*
- * A socket made as dial asks: namespace, mark, interface, own address, TCP_NODELAY; not yet connected. home: a
- * descriptor of the thread's own namespace, opened when first needed (-1 until then; the caller closes it).
- * flags: 0 or SOCK_NONBLOCK. Returns the descriptor or -errno.
+ * A socket made as dial asks: namespace, mark, interface, own address, TCP_NODELAY; not yet connected. netns: where
+ * those of other namespaces come from, or NULL. flags: 0 or SOCK_NONBLOCK. Returns the descriptor or -errno.
  */
-int socket_for_dial(const struct io_dial *dial, int flags, int *home) __must_check;
+int socket_for_dial(const struct io_dial *dial, int flags, const struct io_netns *netns) __must_check;
 
 /* Whether a listening socket's queue has no room: the kernel then drops further connections until they try again. */
 bool socket_queue_full(int fd);

@@ -97,7 +97,7 @@ struct sock *usock_adopt(struct io *io, int handle, const struct sock_events *ev
 struct sock *usock_dial(struct io *io, const struct io_dial *dial, const struct sock_events *ev, void *owner)
 {
 	struct uring *u = uring_of(io);
-	int fd = socket_for_dial(dial, 0, &u->real.home_netns);
+	int fd = socket_for_dial(dial, 0, io->netns);
 	struct usock *s;
 
 	if (socket_is_starved(fd))

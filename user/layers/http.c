@@ -655,6 +655,7 @@ static struct conn *new_server(struct http *h, struct str host, uint16_t port, b
 	c->record->address.port = port;
 	c->record->tls = tls;
 	c->bound_if = h->client->bound_if;
+	c->netns = h->client->netns;
 	if (addr_parse(&ip, host)) {
 		ip.port = port;
 		c->origin = ip;

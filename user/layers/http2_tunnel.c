@@ -362,6 +362,7 @@ static int pipe_init(struct http2_pipe *p, struct http2_tunnel *t, const struct 
 	c->origin = outer->origin;
 	c->peer = outer->peer;
 	c->bound_if = outer->bound_if;
+	c->netns = outer->netns;
 	if (!inner)
 		return 0;
 	if (conn_record_edit(&c->record) < 0)

@@ -401,6 +401,7 @@ int upstream_proxy_new(struct upstream_proxy_stack *out, struct layer *parent, s
 	if (!p || !out->proxy || set_up_proxy(out->proxy, server->record) < 0)
 		goto fail;
 	out->proxy->bound_if = client->bound_if;
+	out->proxy->netns = client->netns;
 	if (str_eq(server->record->via_scheme, STR("https"))) {
 		out->top = tls_server_new(parent, out->proxy, client);
 		if (!out->top)

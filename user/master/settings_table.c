@@ -6,6 +6,7 @@ static const char *const strategies[] = { "eager", "lazy", NULL };
 static const char *const verbosities[] = { "error", "warn", "info", "alert", "debug", NULL };
 static const char *const tls_versions[] = { "UNBOUNDED", "SSL3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3", NULL };
 static const char *const streaming[] = { "auto", "never", NULL };
+static const char *const namespaces[] = { "same", "host", NULL };
 static const char *const backends[] = { "auto", "uring", "epoll", NULL };
 
 const struct setting settings_table[] = {
@@ -130,6 +131,8 @@ const struct setting settings_table[] = {
 	  "user:password for the proxy of upstream mode, or the server of reverse mode (HTTP Basic)." },
 	{ "upstream_cert", SETTING_BOOL, "true", 0, 0, NULL,
 	  "Connect to the server first and copy names from its certificate." },
+	{ "upstream_netns", SETTING_TEXT, "same", 0, 0, namespaces,
+	  "(ours) Where connections for clients in other network namespaces are made: same: in theirs; host: in ours." },
 	{ "validate_inbound_headers", SETTING_BOOL, "true", 0, 0, NULL,
 	  "Reject HTTP messages that are malformed in ways used for request smuggling." },
 	{ "websocket", SETTING_BOOL, "true", 0, 0, NULL,

@@ -86,6 +86,7 @@ static int add_fact(struct automaton *a, const struct steer_fact_key *key, uint3
 		[STEER_FACT_UID] = "users; name those to leave out, or a cgroup instead",
 		[STEER_FACT_CGROUP] = "cgroups; name one that holds them instead",
 		[STEER_FACT_COMM] = "whole names; use fewer",
+		[STEER_FACT_NETNS] = "network namespaces; name those to leave out instead",
 	};
 	uint32_t most = key->kind == STEER_FACT_PID ? STEER_PIDS_MAX : STEER_FACTS_MAX;
 
@@ -139,6 +140,9 @@ static int add_action(struct automaton *a, const struct intercept_action *action
 		return add_fact(a, &key, rank, e);
 	case INTERCEPT_USER:
 		key = fact_key(STEER_FACT_UID, &action->number, sizeof(action->number));
+		return action->number == INTERCEPT_UNKNOWN ? 0 : add_fact(a, &key, rank, e);
+	case INTERCEPT_NETNS:
+		key = fact_key(STEER_FACT_NETNS, &action->number, sizeof(action->number));
 		return action->number == INTERCEPT_UNKNOWN ? 0 : add_fact(a, &key, rank, e);
 	case INTERCEPT_CGROUP:
 	case INTERCEPT_UNIT:
@@ -247,6 +251,9 @@ void automaton_ranks(struct automaton_ranks *out, const struct automaton *a, con
 	out->named = MAX(out->named, exe_rank(a, p->exe));
 	out->named = MAX(out->named, comm_rank(a, p->comm));
 	out->named = MAX(out->named, comm_rank(a, p->thread_comm));
+	if (p->netns)
+		out->member = MAX(out->member, fact_rank(a, fact_key(STEER_FACT_NETNS, &p->netns,
+								     sizeof(p->netns))));
 	for (uint32_t i = 0; i < p->cgroup_count; i++)
 		out->member = MAX(out->member, fact_rank(a, fact_key(STEER_FACT_CGROUP, &p->cgroups[i],
 								     sizeof(p->cgroups[i]))));

@@ -33,7 +33,7 @@ struct automaton {
 struct automaton_ranks {
 	uint32_t named;              /* of its names, path and pid: goes down to children that have none */
 	uint32_t pid;                /* of its pid alone */
-	uint32_t member;             /* of its user and cgroups */
+	uint32_t member;             /* of its user, cgroups and network namespace */
 	uint32_t tree;               /* of the tree that begins with it */
 	uint32_t above;              /* greatest of the trees that begin with its ancestors */
 };

@@ -27,6 +27,8 @@ static const struct {
 	{ "exe:", "processes running", "", "an absolute path of at most 255 bytes, as in exe:/usr/bin/curl" },
 	{ "comm:", "processes named", "", "the whole name of a process or thread, as in comm:curl" },
 	{ "tree:", "PID", " and its descendants", "the id of a process, as in tree:1234" },
+	{ "netns:", "processes in network namespace", "", "a name in /run/netns, a path or a number, as in netns:blue, "
+	  "netns:/proc/1234/ns/net or netns:[4026532001]" },
 };
 
 /* Unicode White_Space, in UTF-8. */
@@ -279,6 +281,8 @@ static bool action_matches(const struct intercept_action *action, const struct i
 		return str_eq(p->comm, cut) || str_eq(p->thread_comm, cut);
 	case INTERCEPT_TREE:
 		return in_tree(p, action->number);
+	case INTERCEPT_NETNS:
+		return action->number != INTERCEPT_UNKNOWN && p->netns && action->number == p->netns;
 	}
 	return false;
 }

@@ -22,6 +22,7 @@ enum intercept_kind {
 	INTERCEPT_EXE,               /* exe:/whole/path */
 	INTERCEPT_COMM,              /* comm:whole-name */
 	INTERCEPT_TREE,              /* tree:PID, with all that descends from it */
+	INTERCEPT_NETNS,             /* netns:NAME, a path or an inode number */
 };
 
 #define INTERCEPT_UNKNOWN UINT32_MAX /* no uid is this */
@@ -29,7 +30,7 @@ enum intercept_kind {
 struct intercept_action {
 	enum intercept_kind kind;
 	bool exclude;
-	uint32_t number;             /* PID, TREE: the pid. USER: the uid; INTERCEPT_UNKNOWN until it is resolved */
+	uint32_t number;             /* PID, TREE: the pid. USER: the uid, NETNS: the inode, or INTERCEPT_UNKNOWN */
 	struct str name;             /* not PID, TREE: never empty; points into the spec's own copy */
 	uint64_t *cgroups;           /* CGROUP, UNIT, CONTAINER: their ids, once resolved; of the spec */
 	uint32_t cgroup_count;
@@ -49,6 +50,7 @@ struct intercept_process {
 	struct str comm;             /* name of the process (its first thread) */
 	struct str thread_comm;      /* name of the calling thread */
 	uint32_t uid;                /* INTERCEPT_UNKNOWN: not known */
+	uint32_t netns;              /* inode number of its network namespace; 0: not known */
 	const uint64_t *cgroups;     /* ids of its v2 cgroup and of all that hold that, in any order */
 	uint32_t cgroup_count;
 	const uint32_t *ancestors;   /* pids of its parent, that one's parent, ... */

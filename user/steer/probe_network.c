@@ -143,7 +143,7 @@ static int await(struct steer *s, int listener, pid_t client, struct err *e)
 		return err_set(e, -ETIMEDOUT, "the connection did not arrive");
 	if (accept4(listener, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC) < 0)
 		return err_set(e, -errno, "accept: %m");
-	if (!steer_take_origin(s, (struct sockaddr *)&peer, &origin))
+	if (!steer_take_origin(s, 0, (struct sockaddr *)&peer, &origin))
 		return err_set(e, -ENOENT, "it arrived, but without its original destination");
 	inet_pton(AF_INET, NOWHERE, &nowhere);
 	if (dst->sin_family != AF_INET || dst->sin_addr.s_addr != nowhere.s_addr ||

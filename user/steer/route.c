@@ -119,15 +119,18 @@ static int dump(struct list_of_routes *list)
 	return ret == -EAFNOSUPPORT || ret == -EOPNOTSUPP ? 0 : ret;
 }
 
-static int compare(const void *a, const void *b)
+int route_compare(const struct route *x, const struct route *y)
 {
-	const struct route *x = a, *y = b;
-
 	if (x->prefix != y->prefix)
 		return x->prefix < y->prefix ? -1 : 1;
 	if (x->family != y->family)
 		return x->family < y->family ? -1 : 1;
 	return memcmp(x->ip, y->ip, sizeof(x->ip));
+}
+
+static int compare(const void *a, const void *b)
+{
+	return route_compare(a, b);
 }
 
 /* The same prefix in several tables or with several metrics is reachable if one of them is. */
@@ -138,7 +141,7 @@ static void merge(struct list_of_routes *list)
 	if (list->count)
 		qsort(list->routes, list->count, sizeof(*list->routes), compare);
 	for (uint32_t i = 0; i < list->count; i++) {
-		if (kept && compare(&list->routes[kept - 1], &list->routes[i]) == 0) {
+		if (kept && route_compare(&list->routes[kept - 1], &list->routes[i]) == 0) {
 			list->routes[kept - 1].reachable |= list->routes[i].reachable;
 			list->routes[kept - 1].local |= list->routes[i].local;
 		} else {

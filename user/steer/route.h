@@ -24,6 +24,9 @@ struct route {
  */
 int route_dump(struct route **out, uint32_t *count, struct err *e) __must_check;
 
+/* The order of that list; 0: the same destination. */
+int route_compare(const struct route *x, const struct route *y);
+
 /* A non-blocking descriptor that becomes readable when routes, addresses or links change; the caller closes it. */
 int route_monitor_open(struct err *e) __must_check;
 

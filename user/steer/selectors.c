@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "steer/cgroup.h"
 #include "steer/containers.h"
+#include "steer/netns.h"
 
 #define PASSWD_LINE_MAX 16384
 
@@ -76,6 +77,25 @@ static int resolve_user(struct resolver *r, struct err *e)
 			      "user:UID takes any number", text);
 	mem_free(line);
 	mem_free(text);
+	return ret;
+}
+
+/* --- network namespaces --------------------------------------------------------------------------------------- */
+
+static int resolve_netns(struct resolver *r, struct err *e)
+{
+	struct str name = r->action->name;
+	uint32_t inode = netns_named(name);
+	struct strbuf known = { 0 };
+	int ret;
+
+	r->action->number = inode ? inode : INTERCEPT_UNKNOWN;
+	if (inode || !r->notes)
+		return 0;
+	netns_write_names(&known);
+	ret = err_set(e, -ENOENT, "no network namespace is called \"%.*s\"; known are: %s", (int)MIN(name.len, (size_t)128),
+		      name.ptr, known.ptr ? known.ptr : "none");
+	strbuf_fini(&known);
 	return ret;
 }
 
@@ -231,6 +251,8 @@ static int resolve_action(struct resolver *r, struct err *e)
 		return resolve_container(r, e);
 	case INTERCEPT_EXE:
 		return resolve_exe(r, e);
+	case INTERCEPT_NETNS:
+		return resolve_netns(r, e);
 	case INTERCEPT_TREE:
 		if (kill((pid_t)r->action->number, 0) < 0 && errno == ESRCH)
 			note(r, "there is no such process");
@@ -282,7 +304,8 @@ int selectors_resolve(struct intercept_spec *spec, const char *root, struct strb
 
 bool selectors_can_change(const struct intercept_spec *spec)
 {
-	return has(spec, INTERCEPT_CGROUP) || has(spec, INTERCEPT_UNIT) || has(spec, INTERCEPT_CONTAINER);
+	return has(spec, INTERCEPT_CGROUP) || has(spec, INTERCEPT_UNIT) || has(spec, INTERCEPT_CONTAINER) ||
+	       has(spec, INTERCEPT_NETNS);
 }
 
 bool selectors_same(const struct intercept_spec *a, const struct intercept_spec *b)

@@ -21,14 +21,11 @@
 #include "steer/cgroup.h"
 #include "steer/hook_owner.h"
 #include "steer/libbpf_log.h"
+#include "steer/netns.h"
 #include "steer/route.h"
 #include "steer/steer_state.h"
 
 #define OWN_MARK 0x6d627066u         /* "mbpf" */
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71           /* Linux 5.14 */
-#endif
 
 static int explain_load(int code, struct err *e)
 {
@@ -77,6 +74,16 @@ static int open_poll(struct steer *s, struct err *e)
 	if (s->poll_fd < 0 || s->timer_fd < 0)
 		return err_set(e, -errno, "cannot create a timer: %m");
 	return watch_fd(s, s->timer_fd, e);
+}
+
+/* The programs that see every process of the machine have to know whose connections are looked at. */
+static int know_cgroup(struct steer *s, struct err *e)
+{
+	uint32_t zero = 0;
+
+	if (bpf_map_update_elem(steer_map(s->skel->maps.mb_cgroup), &zero, &s->cgroup_fd, BPF_ANY) < 0)
+		return err_set(e, -errno, "cannot tell the kernel which cgroup is steered: %m");
+	return 0;
 }
 
 int steer_open(struct steer **out, const struct steer_options *options, struct err *e)
@@ -133,6 +140,8 @@ void steer_free(struct steer *s)
 	if (!s)
 		return;
 	detach(s, 0, LINKS);
+	namespaces_free(s->namespaces);
+	mem_free(s->routes.routes);
 	steer_bpf__destroy(s->skel);
 	if (s->cgroup_fd >= 0)
 		close(s->cgroup_fd);
@@ -148,73 +157,6 @@ void steer_free(struct steer *s)
 	mem_free(s);
 }
 
-static int netns_cookie(uint64_t *cookie, struct err *e)
-{
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	socklen_t len = sizeof(*cookie);
-	int ret = 0;
-
-	if (fd < 0)
-		return err_set(e, -errno, "cannot create a socket: %m");
-	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie, &len) < 0)
-		ret = err_set(e, -errno, "the kernel does not tell its network namespace: %m; Linux 5.15 is needed");
-	close(fd);
-	return ret;
-}
-
-static void route_key(struct steer_route_key *key, uint64_t netns, const struct route *route)
-{
-	*key = (struct steer_route_key){ .prefix_len = STEER_ROUTE_PREFIX(route->prefix), .family = route->family };
-	memcpy(key->netns, &netns, sizeof(netns));
-	memcpy(key->ip, route->ip, sizeof(key->ip));
-}
-
-static void drop_routes(struct steer *s, int map)
-{
-	struct steer_route_key key, next;
-	struct steer_route route;
-	bool more = bpf_map_get_next_key(map, NULL, &next) == 0;
-
-	while (more) {
-		key = next;
-		more = bpf_map_get_next_key(map, &key, &next) == 0;
-		if (bpf_map_lookup_elem(map, &key, &route) == 0 && route.serial != s->route_serial)
-			bpf_map_delete_elem(map, &key);
-	}
-}
-
-/* Writes all that are there now, then drops those that were not: no destination is without its route in between. */
-static int update_routes(struct steer *s, struct err *e)
-{
-	int map = steer_map(s->skel->maps.mb_route), ret;
-	struct route *routes;
-	uint32_t count, most;
-
-	ret = route_dump(&routes, &count, e);
-	if (ret < 0)
-		return ret;
-	s->route_serial++;
-	most = MIN(count, (uint32_t)STEER_ROUTE_MAX / 2);
-	for (uint32_t i = 0; i < most; i++) {
-		struct steer_route value = {
-			.serial = s->route_serial, .reachable = routes[i].reachable, .local = routes[i].local,
-		};
-		struct steer_route_key key;
-
-		route_key(&key, s->netns, &routes[i]);
-		memcpy(value.src, routes[i].src, sizeof(value.src));
-		if (bpf_map_update_elem(map, &key, &value, BPF_ANY) < 0)
-			ret = err_set(e, -errno, "cannot write the routes to the kernel: %m");
-	}
-	drop_routes(s, map);
-	if (most < count && !s->routes_cut)
-		log_line(LOG_WARN, "steer", "only the %u shortest of %u routes are known to steering; a destination "
-			 "behind the others goes by the route that covers it", most, count);
-	s->routes_cut = most < count;
-	mem_free(routes);
-	return ret;
-}
-
 int steer_set_endpoint(struct steer *s, uint16_t tcp4_port, uint16_t tcp6_port, struct err *e)
 {
 	struct steer_endpoint ep = { .tcp4 = htons(tcp4_port), .tcp6 = htons(tcp6_port) };
@@ -223,18 +165,46 @@ int steer_set_endpoint(struct steer *s, uint16_t tcp4_port, uint16_t tcp6_port, 
 	ret = netns_cookie(&s->netns, e);
 	if (ret < 0)
 		return ret;
+	s->routes.netns = s->skel->bss->home_netns = s->netns;
 	if (s->route_fd < 0) {
 		ret = s->route_fd = route_monitor_open(e);
 		if (ret >= 0)
 			ret = watch_fd(s, s->route_fd, e);
 	}
 	if (ret >= 0)
-		ret = update_routes(s, e);
+		ret = route_map_update(&s->routes, steer_map(s->skel->maps.mb_route), e);
 	if (ret < 0)
 		return ret;
 	if (bpf_map_update_elem(steer_map(s->skel->maps.mb_ep), &s->netns, &ep, BPF_ANY) < 0)
 		return err_set(e, -errno, "cannot tell the kernel where to steer: %m");
 	return 0;
+}
+
+int steer_serve_namespaces(struct steer *s, const struct steer_netns_ops *ops, struct err *e)
+{
+	const struct namespaces_config config = {
+		.ops = ops,
+		.ep_map = steer_map(s->skel->maps.mb_ep),
+		.route_map = steer_map(s->skel->maps.mb_route),
+		.asked_map = steer_map(s->skel->maps.mb_asked),
+		.events_map = steer_map(s->skel->maps.mb_ev),
+		.mark = OWN_MARK,
+		.private_pids = s->private_pids,
+		.groups_fd = s->timer_fd,
+	};
+	int ret = namespaces_new(&s->namespaces, &config, e);
+
+	return ret < 0 ? ret : watch_fd(s, namespaces_fd(s->namespaces), e);
+}
+
+int steer_netns_socket(struct steer *s, uint64_t netns, uint8_t family)
+{
+	return s->namespaces ? namespaces_socket(s->namespaces, netns, family) : -ENETDOWN;
+}
+
+bool steer_netns_state(struct steer *s, uint32_t inode, struct namespace_state *out)
+{
+	return s->namespaces && namespaces_state(s->namespaces, inode, out);
 }
 
 int steer_exclude_port(struct steer *s, uint16_t port, struct err *e)
@@ -290,7 +260,10 @@ void steer_poll(struct steer *s)
 {
 	struct err e;
 
-	if (s->route_fd >= 0 && route_monitor_drain(s->route_fd) && update_routes(s, &e) < 0)
+	if (s->namespaces)
+		namespaces_poll(s->namespaces);
+	if (s->route_fd >= 0 && route_monitor_drain(s->route_fd) &&
+	    route_map_update(&s->routes, steer_map(s->skel->maps.mb_route), &e) < 0)
 		log_line(LOG_WARN, "steer", "reachability may be out of date: %s", e.text);
 	look_after_cgroup(s);
 	steer_policy_poll(s);
@@ -302,6 +275,7 @@ struct bpf_program *steer_program(const struct steer *s, enum steer_link link)
 		[LINK_FORK] = s->skel->progs.mb_fork,
 		[LINK_EXEC] = s->skel->progs.mb_exec,
 		[LINK_EXIT] = s->skel->progs.mb_exit,
+		[LINK_MKDIR] = s->skel->progs.mb_mkdir,
 		[LINK_PEERNAME4] = s->skel->progs.mb_peername4,
 		[LINK_PEERNAME6] = s->skel->progs.mb_peername6,
 		[LINK_SOCKNAME4] = s->skel->progs.mb_sockname4,
@@ -319,7 +293,7 @@ static int attach_one(struct steer *s, enum steer_link link)
 {
 	struct bpf_program *program = steer_program(s, link);
 
-	s->links[link] = link <= LINK_EXIT ? bpf_program__attach(program) :
+	s->links[link] = link <= LINK_MKDIR ? bpf_program__attach(program) :
 					     bpf_program__attach_cgroup(program, s->cgroup_fd);
 	return s->links[link] ? 0 : -errno;
 }
@@ -327,8 +301,10 @@ static int attach_one(struct steer *s, enum steer_link link)
 int steer_attach(struct steer *s, struct err *e)
 {
 	struct err why = { 0 };
-	int ret = 0;
+	int ret = know_cgroup(s, e);
 
+	if (ret < 0)
+		return ret;
 	for (int i = LINK_FORK; i <= LINK_EXIT && ret == 0; i++)
 		ret = s->links[i] ? 0 : attach_one(s, i);
 	s->following = ret == 0;
@@ -338,6 +314,8 @@ int steer_attach(struct steer *s, struct err *e)
 		err_set(&why, ret, "tracepoints cannot be attached (%s)", strerror(-ret));
 	if (ret < 0)
 		log_line(LOG_WARN, "steer", "children of selected processes are not followed: %s", why.text);
+	if (!s->links[LINK_MKDIR] && attach_one(s, LINK_MKDIR) < 0)
+		log_line(LOG_DEBUG, "steer", "new cgroups are looked for once a second");
 	for (int i = LINK_PEERNAME4; i < LINKS; i++) {
 		if (i == LINK_CONNECT4)
 			steer_take_over(s);
@@ -349,14 +327,19 @@ int steer_attach(struct steer *s, struct err *e)
 		return hook_owner_explain(s->cgroup_fd, s->cgroup, steer_program(s, i), ret, e);
 	}
 	ret = steer_pin(s, e);
-	if (ret < 0)
+	if (ret < 0) {
 		detach(s, 0, LINKS);
-	return ret;
+		return ret;
+	}
+	s->skel->bss->steering = true;
+	steer_policy_look_ahead(s);
+	return 0;
 }
 
 void steer_detach_new(struct steer *s)
 {
 	s->cgroup_lost = false;
+	s->skel->bss->steering = false;
 	detach(s, LINK_CONNECT4, LINKS);
 }
 
@@ -395,6 +378,7 @@ static void origin_of(struct steer_origin *out, const struct steer_orig *orig)
 		.cgroup_id = orig->cgroup_id,
 		.time_ns = orig->time_ns,
 		.bound_if = orig->bound_if,
+		.loopback = orig->flags & STEER_ORIG_LOOPBACK,
 	};
 	memcpy(out->comm, orig->comm, sizeof(out->comm));
 	out->comm[sizeof(out->comm) - 1] = 0;
@@ -409,9 +393,9 @@ static void origin_of(struct steer_origin *out, const struct steer_orig *orig)
 	}
 }
 
-bool steer_take_origin(struct steer *s, const struct sockaddr *peer, struct steer_origin *out)
+bool steer_take_origin(struct steer *s, uint64_t netns, const struct sockaddr *peer, struct steer_origin *out)
 {
-	struct steer_tuple tuple = { .netns = s->netns };
+	struct steer_tuple tuple = { .netns = netns ? netns : s->netns };
 	struct steer_orig orig;
 	struct steer_proc proc;
 
@@ -458,6 +442,7 @@ const char *steer_reason_name(enum steer_reason reason)
 		[STEER_DIRECT_SPARED] = "direct-spared",
 		[STEER_DIRECT_STALLED] = "direct-stalled",
 		[STEER_REFUSED] = "refused",
+		[STEER_EVENT_LOST] = "event-lost",
 	};
 
 	return names[reason];

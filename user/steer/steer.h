@@ -4,9 +4,10 @@
  * an accepted connection where it wanted to go. Everything hangs on file descriptors of this process: when it dies,
  * however it dies, new connections go direct; with fail_closed, those of whom is selected are refused.
  *
- * Order: steer_open(), create the listeners, steer_set_endpoint(), steer_set_spec(), steer_attach().
- * Thread: one owner for everything, except steer_take_origin() and steer_stats(), which any thread may call between
- * steer_open() and steer_free().
+ * Order: steer_open(), create the listeners, steer_set_endpoint(), steer_serve_namespaces(), steer_set_spec(),
+ * steer_attach().
+ * Thread: one owner for everything, except steer_take_origin(), steer_stats() and steer_netns_*(), which any thread may
+ * call between steer_open() and steer_free().
  */
 #pragma once
 
@@ -17,6 +18,7 @@
 #include "abi/steer.h"
 #include "base/err.h"
 #include "steer/intercept_spec.h"
+#include "steer/namespaces.h"
 
 struct steer;
 
@@ -34,6 +36,7 @@ struct steer_origin {
 	uint64_t cgroup_id;          /* inode number of the caller's v2 cgroup */
 	uint64_t time_ns;            /* CLOCK_MONOTONIC of the connect(2) */
 	unsigned int bound_if;       /* the client's SO_BINDTODEVICE: bind the upstream socket to it; 0 = none */
+	bool loopback;               /* dst is a loopback address: of the client's network namespace */
 	char comm[STEER_COMM_SIZE];  /* of the calling thread */
 	char exe[STEER_PATH_SIZE];   /* "" when not known any more; a long path keeps its tail */
 };
@@ -64,7 +67,21 @@ void steer_free(struct steer *s);
  */
 int steer_set_endpoint(struct steer *s, uint16_t tcp4_port, uint16_t tcp6_port, struct err *e) __must_check;
 
-/* Another port that the proxy listens on (host order): loopback connections to it are never steered. */
+/**
+ * steer_serve_namespaces() - take connections made in other network namespaces, too; without it they go direct.
+ * @ops: how endpoints there are opened, served and closed (namespaces.h); outlives s
+ *
+ * An endpoint is opened when a selected process is seen in a namespace, and closed when the last process has left.
+ * Returns 0 or -errno with a sentence.
+ */
+int steer_serve_namespaces(struct steer *s, const struct steer_netns_ops *ops, struct err *e) __must_check;
+
+/* As namespaces_socket() and namespaces_state(). */
+int steer_netns_socket(struct steer *s, uint64_t netns, uint8_t family) __must_check;
+bool steer_netns_state(struct steer *s, uint32_t inode, struct namespace_state *out);
+
+/* Another port that the proxy listens on (host order): loopback connections to it, in its own network
+ * namespace, are never steered. */
 int steer_exclude_port(struct steer *s, uint16_t port, struct err *e) __must_check;
 
 /* A process and all its descendants, now and later, are never steered. The proxy's own are excluded anyway. */
@@ -103,12 +120,13 @@ void steer_poll(struct steer *s);
 
 /**
  * steer_take_origin() - the original destination of an accepted connection; can be asked once per connection.
+ * @netns: the listener's namespace, as steer_netns_ops.opened() had it; 0: that of steer_set_endpoint()
  * @peer: what accept4() said: AF_INET, AF_INET6 (a mapped address is fine)
  *
  * Returns false when the connection was not steered (somebody connected to the port by hand): reset it.
  * Thread: any.
  */
-bool steer_take_origin(struct steer *s, const struct sockaddr *peer, struct steer_origin *out);
+bool steer_take_origin(struct steer *s, uint64_t netns, const struct sockaddr *peer, struct steer_origin *out);
 
 /* This process is in a private pid namespace: pids in origins are not those of /proc, pids in specs are refused. */
 bool steer_pids_are_private(const struct steer *s);

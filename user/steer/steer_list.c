@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "steer/cgroup_list.h"
 #include "steer/containers.h"
+#include "steer/netns.h"
 #include "steer/steer_state.h"
 
 #define SHORT_ID 12
@@ -21,11 +23,14 @@ struct lister {
 	struct cgroup_list cgroups;
 	struct container_list containers;
 	uint64_t attached;                   /* id of the cgroup that steering is attached to */
+	uint32_t home;                       /* inode number of the proxy's network namespace */
 	/* of the process at hand */
 	uint64_t ids[STEER_CGROUP_LEVELS];
 	uint32_t id_count;
 	char cgroup[PATH_MAX];
 	char container[64];
+	uint32_t netns;                      /* 0: not known */
+	char netns_name[64];
 };
 
 /* The line of /proc/PID/FILE that begins with key, without that and its newline. */
@@ -92,13 +97,25 @@ static void find_container(struct lister *l)
 	}
 }
 
+/* Neighbours in a list are often in the same one. */
+static void find_netns(struct lister *l, uint32_t pid)
+{
+	uint32_t inode = netns_inode_of(pid, 0);
+
+	if (inode == l->netns)
+		return;
+	l->netns = inode;
+	if (!inode || inode == l->home || !netns_name_of(inode, l->netns_name, sizeof(l->netns_name)))
+		l->netns_name[0] = 0;
+}
+
 /* As selected() in bpf/policy.bpf.h, for the process's first thread. */
 static void judge(struct lister *l, struct steer_seen *seen)
 {
 	const struct process *p = seen->process;
 	const struct intercept_process facts = {
 		.pid = p->pid, .exe = str_of(p->exe), .comm = str_of(p->comm), .uid = seen->uid, .cgroups = l->ids,
-		.cgroup_count = l->id_count,
+		.cgroup_count = l->id_count, .netns = l->netns,
 	};
 	struct steer_tree tree = { 0 };
 	struct automaton_ranks ranks;
@@ -137,6 +154,9 @@ static bool look_at(struct lister *l, const struct process *p, bool (*see)(void 
 
 	find_groups(l, p->pid);
 	find_container(l);
+	find_netns(l, p->pid);
+	seen.netns = l->netns == l->home ? 0 : l->netns;
+	seen.netns_name = l->netns_name;
 	seen.cgroup = l->cgroup;
 	seen.container = l->container;
 	if (read_line(p->pid, "status", "Uid:", line, sizeof(line)) && sscanf(line, "%u", &seen.uid) != 1)
@@ -173,6 +193,7 @@ int steer_list(struct steer *s, uint32_t after, bool (*see)(void *owner, const s
 		ret = processes_read(&list, e);
 	if (ret == 0)
 		l->attached = st.st_ino;
+	l->home = netns_inode_of((uint32_t)getpid(), 0);
 	for (uint32_t i = 0; i < list.count && ret == 0 && more; i++)
 		if (list.processes[i].pid > after && list.processes[i].exe[0])
 			more = look_at(l, &list.processes[i], see, owner);

@@ -21,6 +21,8 @@ struct steer_seen {
 	uint32_t uid;
 	const char *cgroup;                  /* path in the v2 tree; "" = its root, or not known */
 	const char *container;               /* name or short id; "" = in none */
+	uint32_t netns;                      /* inode number of its network namespace; 0 = the proxy's own */
+	const char *netns_name;              /* in /run/netns; "" = it has none */
 	enum steer_verdict verdict;
 	const struct intercept_action *by;   /* NULL: the spec's default, or none of its business */
 	bool inherited;                      /* by is about an ancestor */

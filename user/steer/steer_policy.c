@@ -11,8 +11,10 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "steer/netns.h"
 #include "steer/processes.h"
 #include "steer/selectors.h"
+#include "steer/steer_list.h"
 #include "steer/steer_state.h"
 
 #define WALKS_MAX 4
@@ -204,6 +206,7 @@ static int apply(struct steer *s, struct intercept_spec *spec, struct err *e)
 	}
 	intercept_spec_free(s->spec);
 	s->spec = spec;
+	steer_policy_look_ahead(s);
 	return 0;
 }
 
@@ -218,12 +221,32 @@ static void say_notes(const struct strbuf *notes)
 	}
 }
 
+static bool want_namespace(void *owner, const struct steer_seen *seen)
+{
+	struct steer *s = owner;
+
+	if (seen->netns && seen->verdict == STEER_VERDICT_SELECTED)
+		namespaces_want(s->namespaces, seen->process->pid);
+	return true;
+}
+
+void steer_policy_look_ahead(struct steer *s)
+{
+	struct err e = { 0 };
+
+	if (!s->namespaces || !s->policy || s->private_pids || !s->skel->bss->steering)
+		return;
+	if (steer_list(s, 0, want_namespace, s, &e) < 0)
+		log_line(LOG_WARN, "steer", "first connections in other network namespaces may go direct: %s", e.text);
+}
+
 /* Units and containers come and go: whoever is meant by the same words has to be looked up again; and our own group. */
 static void watch(const struct steer *s)
 {
 	struct itimerspec when = { 0 };
 
-	if (selectors_can_change(s->spec) || s->cgroup)
+	s->skel->bss->groups_matter = selectors_can_change(s->spec) || s->cgroup;
+	if (s->skel->bss->groups_matter)
 		when.it_value.tv_sec = when.it_interval.tv_sec = LOOK_AGAIN_S;
 	if (timerfd_settime(s->timer_fd, 0, &when, NULL) < 0)
 		log_line(LOG_WARN, "steer", "cgroups that appear later are not taken: %s", strerror(errno));

@@ -6,12 +6,15 @@
 
 #include "steer.skel.h"
 #include "steer/automaton.h"
+#include "steer/namespaces.h"
+#include "steer/route_map.h"
 #include "steer/steer.h"
 
 enum steer_link {
 	LINK_FORK,
 	LINK_EXEC,
 	LINK_EXIT,
+	LINK_MKDIR,                  /* the last one that is not of the cgroup */
 	LINK_PEERNAME4,
 	LINK_PEERNAME6,
 	LINK_SOCKNAME4,
@@ -37,11 +40,11 @@ struct steer {
 	struct intercept_spec *spec; /* what policy was made of; NULL: none set yet */
 	struct automaton *policy;    /* of policy_gen; NULL: none set yet */
 	int timer_fd;                /* time to look up again who is meant */
-	int poll_fd;                 /* timer_fd and route_fd */
+	int poll_fd;                 /* timer_fd, route_fd and that of namespaces */
 	uint64_t netns;              /* cookie of the endpoint's namespace */
 	int route_fd;
-	uint32_t route_serial;
-	bool routes_cut;             /* the warning was given */
+	struct route_map routes;     /* of that namespace */
+	struct namespaces *namespaces;       /* the other ones; NULL: left alone */
 };
 
 static inline int steer_map(const struct bpf_map *map)
@@ -61,6 +64,9 @@ void steer_unpin_all(struct steer *s);
 
 /* Lets children of processes that were there already follow them. Call after the tracepoints are attached. */
 int steer_policy_walk(struct steer *s, struct err *e) __must_check;
+
+/* Endpoints for the selected processes that are in other network namespaces already. */
+void steer_policy_look_ahead(struct steer *s);
 
 /* When its time has come, finds out whether the spec's cgroups, units and containers are others than before. */
 void steer_policy_poll(struct steer *s);

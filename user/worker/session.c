@@ -84,6 +84,7 @@ static struct layer *top_known(struct driver *d, struct arrival *from)
 		return NULL;
 	server->origin = from->origin;
 	server->bound_if = d->client->bound_if;
+	server->netns = d->client->netns;
 	if (conn_record_endpoint(server->record, &server->record->address, &from->origin) < 0 ||
 	    conn_record_endpoint(d->client->record, &d->client->record->sockname, &from->origin) < 0)
 		return NULL;
@@ -92,7 +93,11 @@ static struct layer *top_known(struct driver *d, struct arrival *from)
 
 static struct layer *top_local(struct driver *d, struct arrival *from)
 {
-	d->client->bound_if = from->steered.bound_if;
+	/* An interface's number, like a loopback address, means something in its own namespace only. */
+	if (!from->at->netns || !from->worker->config.upstream_host || from->steered.loopback) {
+		d->client->bound_if = from->steered.bound_if;
+		d->client->netns = from->at->netns;
+	}
 	if (note_process(from->worker, d->client->record, &from->steered) < 0)
 		return NULL;
 	return top_known(d, from);
@@ -133,7 +138,7 @@ static bool take_steered(struct worker *w, int handle, struct arrival *from)
 	if (w->io->ops->addresses(w->io, handle, &at, &local) < 0)
 		return false;
 	socket_addr_write(&at, &peer);
-	if (steer_take_origin(w->config.steer, (struct sockaddr *)&peer, &from->steered))
+	if (steer_take_origin(w->config.steer, from->at->netns, (struct sockaddr *)&peer, &from->steered))
 		return socket_addr_parse(&from->steered.dst, &from->origin);
 	w->stats.unknown++;
 	return false;
@@ -301,15 +306,37 @@ int worker_listen(struct worker *w, const struct worker_listener *at, uint32_t c
 	return ret;
 }
 
+static void unlisten(struct worker_accept *a)
+{
+	struct worker *w = a->worker;
+
+	list_del(&a->link);
+	w->io->ops->listen_close(a->handle);
+	mem_free(a);
+}
+
 void worker_unlisten(struct worker *w, const struct proxy_mode *mode)
 {
 	list_for_each(&w->listeners, pos) {
 		struct worker_accept *a = list_entry(pos, struct worker_accept, link);
 
-		if (mode && a->at.mode != mode)
-			continue;
-		list_del(&a->link);
-		w->io->ops->listen_close(a->handle);
-		mem_free(a);
+		if (a->at.mode == mode && !a->at.netns)
+			unlisten(a);
 	}
+}
+
+void worker_unlisten_netns(struct worker *w, uint64_t netns)
+{
+	list_for_each(&w->listeners, pos) {
+		struct worker_accept *a = list_entry(pos, struct worker_accept, link);
+
+		if (a->at.netns == netns)
+			unlisten(a);
+	}
+}
+
+void worker_unlisten_all(struct worker *w)
+{
+	list_for_each(&w->listeners, pos)
+		unlisten(list_entry(pos, struct worker_accept, link));
 }

@@ -15,6 +15,7 @@
 
 #include "base/mem.h"
 #include "io/socket.h"
+#include "steer/steer.h"
 #include "steer/steer_guard.h"
 #include "worker/question.h"
 #include "worker/worker_impl.h"
@@ -274,17 +275,20 @@ static void world_log(struct driver_world *world, enum log_level level, const ch
 	worker_log(container_of(world, struct worker, world), level, text);
 }
 
-static bool world_is_self(struct driver_world *world, const struct endpoint *to)
+static bool world_is_self(struct driver_world *world, const struct endpoint *to, uint64_t netns)
 {
 	struct worker *w = container_of(world, struct worker, world);
 	struct addr ip;
 	bool loopback = str_eq_nocase(to->host, STR("localhost")) ||
 			(addr_parse(&ip, to->host) && addr_is_loopback(&ip));
 
+	if (netns && !loopback)
+		return false;            /* there, we listen on nothing else */
 	list_for_each(&w->listeners, pos) {
-		const struct addr *at = &list_entry(pos, struct worker_accept, link)->at.at;
+		const struct worker_listener *l = &list_entry(pos, struct worker_accept, link)->at;
+		const struct addr *at = &l->at;
 
-		if (at->port != to->port)
+		if (at->port != to->port || l->netns != netns)
 			continue;
 		if (loopback || (addr_parse(&ip, to->host) && memcmp(ip.ip, at->ip, sizeof(ip.ip)) == 0))
 			return true;
@@ -442,7 +446,7 @@ static void reap(struct worker *w)
 
 static void stop_listening(struct worker *w)
 {
-	worker_unlisten(w, NULL);
+	worker_unlisten_all(w);
 	timer_cancel(&w->io->timers, &w->starved_timer);
 	timer_cancel(&w->io->timers, &w->last_call);
 	w->starved = false;
@@ -475,6 +479,8 @@ static void serve_request(struct worker *w)
 		rename_listeners(w, r->remove, r->rename);
 	else if (r->remove)
 		worker_unlisten(w, r->remove);
+	else if (r->remove_netns)
+		worker_unlisten_netns(w, r->remove_netns);
 	if (w->closed || w->draining) {
 		for (uint32_t i = 0; i < r->add_count; i++)
 			close(r->add[i].fd);
@@ -562,12 +568,21 @@ static void loop(struct worker *w)
 	}
 }
 
+static int netns_socket(void *owner, uint64_t netns, uint8_t family)
+{
+	return steer_netns_socket(owner, netns, family);
+}
+
 static int set_up(struct worker *w, struct err *e)
 {
 	int ret = io_new(&w->io, w->config.io, e);
 
 	if (ret < 0)
 		return ret;
+	if (w->config.steer) {
+		w->netns = (struct io_netns){ .owner = w->config.steer, .socket = netns_socket };
+		w->io->netns = &w->netns;
+	}
 	ret = make_capture(w, e);
 	if (ret == 0)
 		ret = make_env(w, e);
@@ -648,6 +663,11 @@ int worker_add_listeners(struct worker *w, const struct worker_listener *at, uin
 void worker_remove_listeners(struct worker *w, const struct proxy_mode *mode)
 {
 	ask(w, &(struct worker_request){ .remove = mode });
+}
+
+void worker_remove_netns(struct worker *w, uint64_t netns)
+{
+	ask(w, &(struct worker_request){ .remove_netns = netns });
 }
 
 void worker_rename_listeners(struct worker *w, const struct proxy_mode *from, const struct proxy_mode *to)

@@ -21,6 +21,7 @@ struct worker_listener {
 	int fd;
 	const struct proxy_mode *mode;   /* outlives the worker, also after its listeners were removed */
 	struct addr at;                  /* the bound address */
+	uint64_t netns;                  /* cookie of its network namespace; 0: the proxy's own */
 };
 
 struct worker_config {
@@ -35,6 +36,7 @@ struct worker_config {
 	uint64_t open_max;               /* of all captures of this worker's open flows; 0: no limit */
 	struct steer *steer;             /* NULL: no MODE_LOCAL */
 	uint32_t mark;                   /* SO_MARK of upstream sockets; 0: none */
+	bool upstream_host;              /* upstream connections of other network namespaces are made in our own */
 	struct leaf_source *leaves;
 	X509_STORE *trust;
 	uint64_t trust_id;
@@ -59,8 +61,10 @@ struct worker_link *worker_link(struct worker *w);
  */
 int worker_add_listeners(struct worker *w, const struct worker_listener *at, uint32_t count, struct err *e)
 	__must_check;
-/* Returns once it listens there no more. Sessions that came that way go on. */
+/* Returns once it listens there no more. Sessions that came that way go on. The first is for the proxy's own network
+ * namespace, the second for another. */
 void worker_remove_listeners(struct worker *w, const struct proxy_mode *mode);
+void worker_remove_netns(struct worker *w, uint64_t netns);
 /* The same listeners, from now on those of another mode. */
 void worker_rename_listeners(struct worker *w, const struct proxy_mode *from, const struct proxy_mode *to);
 

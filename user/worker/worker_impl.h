@@ -26,6 +26,7 @@ struct worker_request {
 	const struct worker_listener *add;
 	uint32_t add_count;
 	const struct proxy_mode *remove; /* NULL: nothing */
+	uint64_t remove_netns;           /* 0: nothing */
 	const struct proxy_mode *rename; /* what was remove's is to go on as this one's; NULL: it is closed */
 	int result;
 	struct err *error;
@@ -44,6 +45,7 @@ struct worker {
 	bool draining, stopping;
 
 	struct io *io;
+	struct io_netns netns;           /* the steering's */
 	struct env env;
 	struct driver_world world;
 	struct verify *verify;
@@ -83,8 +85,10 @@ struct worker {
 /* session.c */
 /* Takes over the descriptors, also when it fails. */
 int worker_listen(struct worker *w, const struct worker_listener *at, uint32_t count, struct err *e) __must_check;
-/* mode NULL: all of them. */
+/* Those of a mode in our own network namespace, those of another namespace, or all. */
 void worker_unlisten(struct worker *w, const struct proxy_mode *mode);
+void worker_unlisten_netns(struct worker *w, uint64_t netns);
+void worker_unlisten_all(struct worker *w);
 void worker_accept_resume(struct worker *w);
 /* While it is starved: whether steered connections find no room in a listener's queue any more. */
 bool worker_queues_full(const struct worker *w);
