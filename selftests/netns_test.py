@@ -13,7 +13,8 @@ import time
 
 import containers_test
 import e2e
-from e2e import CLIENT4, CLIENT6, CLONE_NEWNET, LIBC, MITM_BPF, ORIGIN4, ORIGIN6, check, contains, netlink, same, wait_for
+from e2e import (CLIENT4, CLIENT6, CLONE_NEWNET, LIBC, MITM_BPF, ORIGIN4, ORIGIN6, check, contains, netlink, same,
+                 wait_for)
 
 SCALE = int(os.environ.get("SELFTEST_SCALE", "100"))
 
@@ -257,7 +258,8 @@ def test_upstream_host(w):
 
 
 def errno_of(c, host, port):
-    script = ("import socket, sys\ntry:\n    socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)\n    print(0)\n"
+    script = ("import socket, sys\ntry:\n"
+              "    socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)\n    print(0)\n"
               "except OSError as e:\n    print(e.errno)\n")
     return int(c.run(sys.executable, "-c", script, host, port).well())
 

@@ -88,7 +88,7 @@ struct steer_proc {
 	__u32 rank;                          /* of path, leader's comm and pid, without the thread's comm */
 	__u64 cgroup_id;
 	__u32 uid;
-	__u32 member;                        /* rank of uid, cgroup, netns, and tree as far as it is this very process */
+	__u32 member;                        /* rank of uid, cgroup, netns, and of a tree that begins with it */
 	char comm[STEER_COMM_SIZE];          /* the leader's */
 	__u32 path_len;
 	__u32 netns;                         /* inode number */

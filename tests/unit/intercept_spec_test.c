@@ -247,8 +247,8 @@ static void test_word_verdicts(void **state)
 	static const uint64_t in[] = { 5, 1 };
 	static const uint32_t above[] = { 20, 10, 1 };
 	const struct intercept_process p = {
-		.pid = 30, .exe = STR("/bin/sh"), .comm = STR("sh"), .thread_comm = STR("worker"), .uid = 1000, .netns = 77,
-		.cgroups = in, .cgroup_count = 2, .ancestors = above, .ancestor_count = 3,
+		.pid = 30, .exe = STR("/bin/sh"), .comm = STR("sh"), .thread_comm = STR("worker"), .uid = 1000,
+		.netns = 77, .cgroups = in, .cgroup_count = 2, .ancestors = above, .ancestor_count = 3,
 	};
 	struct automaton *policy = mem_alloc(sizeof(*policy));
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Several threads take sockets of several network namespaces while they come and go. With the privilege to make maps and
- * namespaces; skipped without. Meant for SAN=thread as well.
+ * Several threads take sockets of several network namespaces while they come and go. With the privilege to make maps
+ * and namespaces; skipped without. Meant for SAN=thread as well.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>

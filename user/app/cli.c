@@ -455,6 +455,7 @@ void cli_help(struct strbuf *out)
 "    cgroup:PATH            in or below that group  comm:NAME    of that whole name\n"
 "    unit:NAME              of that systemd unit    tree:PID     and all that descend from it\n"
 "    container:NAME|ID      of podman, docker, containerd or CRI-O\n"
+"    netns:NAME|PATH|[INODE]  in that network namespace\n"
 "  --cgroup PATH          only processes in this cgroup v2, named from its mount\n"
 "  --fail-closed          refuse what cannot be taken, also when mitm-bpf is killed (see release)\n"
 "  --reset-existing       break their open connections, so that they dial again, through us\n"

@@ -65,8 +65,10 @@ struct io_dial {
 /* Where sockets of other network namespaces come from: an I/O thread enters none. */
 struct io_netns {
 	void *owner;
-	/* A TCP socket that blocks, close-on-exec, with the mark of upstream sockets. family: 4 or 6. Returns it or -errno
-	 * (-ENETDOWN: the namespace is gone). Any thread. */
+	/*
+	 * A TCP socket that blocks, close-on-exec, with the mark of upstream sockets. family: 4 or 6. Returns it or
+	 * -errno (-ENETDOWN: the namespace is gone). Any thread.
+	 */
 	int (*socket)(void *owner, uint64_t netns, uint8_t family);
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The only thread that enters network namespaces. It opens endpoints where the programs ask for them, keeps their routes
- * current, makes the sockets of upstream connections, and lets go of what nobody is in any more. It waits for nobody.
+ * The only thread that enters network namespaces. It opens endpoints where the programs ask for them, keeps their
+ * routes current, makes the sockets of upstream connections, and lets go of what nobody is in any more. It waits for
+ * nobody.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -32,7 +33,7 @@
 #define STOCK_TICKS 10               /* a stock that was not used for so long goes back to nothing */
 #define DESCRIPTORS_EACH 16          /* of the limit, for each namespace */
 #define GROUPS_S 1                   /* they are looked at so often anyway */
-#define GROUPS_APART_NS INT64_C(5000000)         /* cgroups that are made quickly, one after the other, are one change */
+#define GROUPS_APART_NS INT64_C(5000000)         /* cgroups that are made one quickly after the other are one change */
 #define NEWS_MAX (2 * STEER_ENDPOINT_MAX)
 
 /* --- being elsewhere ---------------------------------------------------------------------------------------------- */
@@ -284,7 +285,8 @@ static bool is_full(struct namespaces *n)
 	if (!n->full_said)
 		log_line(LOG_WARN, "steer", "%u network namespaces have an endpoint already%s; connections from "
 			 "others go direct until some are let go", n->count,
-			 n->most < STEER_ENDPOINT_MAX - 1 ? ", as many as the limit of open files (ulimit -n) allows" : "");
+			 n->most < STEER_ENDPOINT_MAX - 1 ? ", as many as the limit of open files (ulimit -n) "
+							    "allows" : "");
 	n->full_said = true;
 	return true;
 }
@@ -525,7 +527,7 @@ static void shrink(struct namespaces *n, struct stock *stock)
 		close(unused[--count]);
 }
 
-/* By first threads: who alone of a process's threads is elsewhere was found by its own event, and is looked at there. */
+/* By first threads: who alone of a process's threads is elsewhere was found by its own event, and is watched itself. */
 static void look_for_others(struct namespaces *n, uint32_t orphans)
 {
 	DIR *dir = opendir("/proc");

@@ -93,8 +93,8 @@ static int resolve_netns(struct resolver *r, struct err *e)
 	if (inode || !r->notes)
 		return 0;
 	netns_write_names(&known);
-	ret = err_set(e, -ENOENT, "no network namespace is called \"%.*s\"; known are: %s", (int)MIN(name.len, (size_t)128),
-		      name.ptr, known.ptr ? known.ptr : "none");
+	ret = err_set(e, -ENOENT, "no network namespace is called \"%.*s\"; known are: %s",
+		      (int)MIN(name.len, (size_t)128), name.ptr, known.ptr ? known.ptr : "none");
 	strbuf_fini(&known);
 	return ret;
 }

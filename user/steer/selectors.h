@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What the words of an intercept spec mean on this machine now: numbers of users and network namespaces, ids of the
- * cgroups of paths, units and containers. Reads /etc/passwd, the cgroup tree, /run/netns and the state files of container
- * runtimes. Thread: any.
+ * cgroups of paths, units and containers. Reads /etc/passwd, the cgroup tree, /run/netns and the state files of
+ * container runtimes. Thread: any.
  */
 #pragma once
 
@@ -16,8 +16,8 @@
  * @notes: what matches nothing now is added, one sentence per line; NULL: nobody wants to know, and a user,
  *         container or network namespace that is not known (any more) is no error
  *
- * Returns 0; -ENOENT for a user, container or network namespace that nobody knows, with those that are; -EEXIST for the beginning of
- * several ids; other -errno. Ownership: the results are the spec's.
+ * Returns 0; -ENOENT for a user, container or network namespace that nobody knows, with those that are; -EEXIST for
+ * the beginning of several ids; other -errno. Ownership: the results are the spec's.
  */
 int selectors_resolve(struct intercept_spec *spec, const char *root, struct strbuf *notes, struct err *e) __must_check;
 

@@ -6,8 +6,8 @@
  *
  * Order: steer_open(), create the listeners, steer_set_endpoint(), steer_serve_namespaces(), steer_set_spec(),
  * steer_attach().
- * Thread: one owner for everything, except steer_take_origin(), steer_stats() and steer_netns_*(), which any thread may
- * call between steer_open() and steer_free().
+ * Thread: one owner for everything, except steer_take_origin(), steer_stats() and steer_netns_*(), which any thread
+ * may call between steer_open() and steer_free().
  */
 #pragma once
 
