@@ -461,6 +461,22 @@ def test_full(w):
     taken(w, containers[most], proxy, "/next", origin=origin)
 
 
+def test_fail_closed(w):
+    """--fail-closed: refused where there is no endpoint yet, taken where there is one; other processes go direct"""
+    origin = w.origin()
+    proxy = w.proxy("--fail-closed", intercept="python,sleep,!curl", loopback=False)
+    down, c = Container(w, lo=False), Container(w)
+    down.start("sleep", "1000")
+    same(errno_of(down, ORIGIN4, origin.port), 111, "the error where there is none")
+    same(origin.connections, 0, "connections at the origin")
+    contains(down.curl(origin.url("/curl"), ca=w.certificates.ca).well(), "answer to /curl")
+    c.hold()
+    same(errno_of(c, ORIGIN4, origin.port), 0, "the error where there is one")
+    wait_for(5, "it was taken", lambda: ": client connect" in proxy.log())
+    same(proxy.stop(), 0, "the exit status")
+    same(errno_of(down, ORIGIN4, origin.port), 0, "the error without us")
+
+
 def test_death(w):
     """kill -9: the next connection goes direct, and nothing of us stays in the namespace"""
     origin = w.origin()

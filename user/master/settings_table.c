@@ -132,7 +132,7 @@ const struct setting settings_table[] = {
 	{ "upstream_cert", SETTING_BOOL, "true", 0, 0, NULL,
 	  "Connect to the server first and copy names from its certificate." },
 	{ "upstream_netns", SETTING_TEXT, "same", 0, 0, namespaces,
-	  "(ours) Where we connect from for a client in another network namespace; same: from there, host: from ours." },
+	  "(ours) Where clients in other network namespaces are connected from; same: from there, host: from ours." },
 	{ "validate_inbound_headers", SETTING_BOOL, "true", 0, 0, NULL,
 	  "Reject HTTP messages that are malformed in ways used for request smuggling." },
 	{ "websocket", SETTING_BOOL, "true", 0, 0, NULL,
