@@ -245,6 +245,30 @@ def test_loopback_by_option(w):
     wait_for(3, "a flow of it", lambda: any(f["metadata"]["mitm_bpf.pid"] == done.pid for f in proxy.flows()))
 
 
+HOLD = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+print("connected", flush=True)
+try:
+    print("data" if s.recv(1) else "end", flush=True)
+except OSError as e:
+    print(e.errno, flush=True)
+"""
+
+
+def test_reset_existing(w):
+    """--reset-existing: connections that were open in other namespaces, too"""
+    origin, c, other = w.origin(tls=None), Container(w), Container(w)
+    process = c.start(sys.executable, "-c", HOLD, ORIGIN4, origin.port)
+    bystander = other.start(sys.executable, "-c", HOLD, ORIGIN4, origin.port, inside=False)
+    for one in (process, bystander):
+        same(one.stdout.readline(), b"connected\n", "what it says first")
+    proxy = w.proxy("--reset-existing", intercept=everybody(w), loopback=False)
+    proxy.said("Connections that were open already and have been reset: 1.", 10)
+    same(process.stdout.readline(), b"103\n", "how the connection ended")
+    same(bystander.poll(), None, "the end of one that is not selected")
+
+
 def test_upstream_host(w):
     """upstream_netns=host: the proxy's own namespace asks the origin"""
     origin = w.origin()

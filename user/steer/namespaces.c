@@ -92,6 +92,20 @@ void namespaces_want(struct namespaces *n, uint32_t pid)
 	wake(n->wake_fd);
 }
 
+void namespaces_visit(struct namespaces *n, void (*visit)(void *owner, const struct steer_endpoint *ep), void *owner)
+{
+	struct netns_visit v = { .visit = visit, .owner = owner };
+
+	sem_init(&v.done, 0, 0);
+	pthread_mutex_lock(&n->lock);
+	n->visit = &v;
+	pthread_mutex_unlock(&n->lock);
+	wake(n->wake_fd);
+	while (sem_wait(&v.done) < 0)
+		;
+	sem_destroy(&v.done);
+}
+
 int namespaces_fd(const struct namespaces *n)
 {
 	return n->news_fd;

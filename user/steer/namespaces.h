@@ -57,6 +57,12 @@ void namespaces_poll(struct namespaces *n);
  */
 int namespaces_socket(struct namespaces *n, uint64_t netns, uint8_t family) __must_check;
 
+/*
+ * Calls visit on the helper thread inside each namespace that is known, those wanted before included, and returns when
+ * it is done. ep: what listens there.
+ */
+void namespaces_visit(struct namespaces *n, void (*visit)(void *owner, const struct steer_endpoint *ep), void *owner);
+
 /* One namespace as it is now. */
 struct namespace_state {
 	uint64_t cookie;             /* 0: it was never entered */

@@ -56,6 +56,13 @@ struct netns_request {
 	sem_t done;
 };
 
+/* What is to be done in each; on the stack of who waits. */
+struct netns_visit {
+	void (*visit)(void *owner, const struct steer_endpoint *ep);
+	void *owner;
+	sem_t done;
+};
+
 struct netns_refusal {
 	uint64_t cookie;
 	uint32_t inode;
@@ -74,6 +81,7 @@ struct namespaces {
 	struct list news, requests, low;
 	uint32_t news_count;
 	uint32_t wants[NAMESPACE_WANTS], want_count;
+	struct netns_visit *visit;       /* NULL: none is to be made */
 	struct netns_refusal refusals[NAMESPACE_REFUSALS];
 	uint32_t refusal_count;          /* ever; the latest are kept */
 	bool stopping;

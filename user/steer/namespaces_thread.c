@@ -301,11 +301,13 @@ static void want(struct namespaces *n, uint64_t cookie, uint32_t tgid, uint32_t 
 	if (fd < 0) {
 		/* Who comes next into this namespace shall be asked about at once. */
 		bpf_map_delete_elem(n->config.asked_map, &cookie);
+		if (!cookie)
+			return;
 		if (fd == -ENOENT || fd == -ESRCH)
-			refuse(n, LOG_INFO, cookie, 0, "process %u had gone before it could be looked for", tgid);
+			refuse(n, LOG_INFO, cookie, 0, "the process that needed it had gone before it was found");
 		else
-			refuse(n, LOG_WARN, cookie, 0, "that of process %u cannot be opened (%s)%s", tgid,
-			       strerror(-fd), fd == -EACCES ? ", which takes CAP_SYS_PTRACE" : "");
+			refuse(n, LOG_WARN, cookie, 0, "it cannot be opened (%s)%s", strerror(-fd),
+			       fd == -EACCES ? ", which takes CAP_SYS_PTRACE" : "");
 		return;
 	}
 	inode = netns_inode(fd);
@@ -495,6 +497,28 @@ static void let_go_doomed(struct namespaces *n)
 		}
 }
 
+static void visit_all(struct namespaces *n)
+{
+	struct netns_visit *v;
+
+	pthread_mutex_lock(&n->lock);
+	v = n->visit;
+	n->visit = NULL;
+	pthread_mutex_unlock(&n->lock);
+	for (uint32_t i = 0; i < NAMESPACE_BUCKETS && v; i++)
+		list_for_each(&n->table[i], pos) {
+			struct namespace *ns = list_entry(pos, struct namespace, bucket);
+
+			answer_requests(n);
+			if (enter(ns->fd) < 0)
+				continue;
+			v->visit(v->owner, &ns->ep);
+			come_home(n);
+		}
+	if (v)
+		sem_post(&v->done);
+}
+
 static void on_wake(struct namespaces *n)
 {
 	uint32_t pids[NAMESPACE_WANTS], count;
@@ -506,6 +530,7 @@ static void on_wake(struct namespaces *n)
 	count = take_wants(n, pids);
 	for (uint32_t i = 0; i < count; i++)
 		want(n, 0, pids[i], 0);
+	visit_all(n);
 }
 
 /* --- letting go --------------------------------------------------------------------------------------------------- */

@@ -205,6 +205,28 @@ static int reset_all(struct search *s, uint32_t *count, struct err *e)
 	return ret < 0 ? err_set(e, ret, "Connections that are open already stay direct: %s", strerror(-ret)) : 0;
 }
 
+/* Connections of one namespace, found and ended from there. */
+struct elsewhere {
+	struct search *search;
+	uint32_t *count;
+	struct err *e;
+	int ret;                             /* the first failure */
+};
+
+static void reset_there(void *owner, const struct steer_endpoint *ep)
+{
+	struct elsewhere *there = owner;
+	struct err e = { 0 };
+	int ret;
+
+	there->search->own = *ep;
+	ret = reset_all(there->search, there->count, &e);
+	if (ret == 0 || there->ret < 0)
+		return;
+	there->ret = ret;
+	err_set(there->e, ret, "%s", e.text);
+}
+
 int steer_reset_existing(struct steer *s, bool loopback, uint32_t *count, struct err *e)
 {
 	struct search search = { .loopback = loopback };
@@ -217,6 +239,12 @@ int steer_reset_existing(struct steer *s, bool loopback, uint32_t *count, struct
 	if (ret == 0 && search.owned.count) {
 		qsort(search.owned.at, search.owned.count, sizeof(*search.owned.at), compare);
 		ret = reset_all(&search, count, e);
+	}
+	if (ret == 0 && search.owned.count && s->namespaces) {
+		struct elsewhere there = { .search = &search, .count = count, .e = e };
+
+		namespaces_visit(s->namespaces, reset_there, &there);
+		ret = there.ret;
 	}
 	mem_free(search.owned.at);
 	mem_free(search.found);
