@@ -12,7 +12,8 @@
  * @loopback: those to this machine's own addresses, too, as steer_options.loopback
  * @count: how many
  *
- * Only in the calling thread's network namespace. Their owners see ECONNABORTED. Returns 0; -EOPNOTSUPP when the kernel
- * was built without INET_DIAG_DESTROY; other -errno; with a sentence.
+ * In the calling thread's network namespace, and in others that they are in, if those are served. Their owners see
+ * ECONNABORTED. Returns 0; -EOPNOTSUPP when the kernel was built without INET_DIAG_DESTROY; other -errno; with a
+ * sentence.
  */
 int steer_reset_existing(struct steer *s, bool loopback, uint32_t *count, struct err *e) __must_check;
