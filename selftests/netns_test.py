@@ -216,6 +216,59 @@ def test_by_connection(w):
     same(origin.connections, 0, "connections to somebody else")
 
 
+THREAD = """
+import ctypes, os, socket, sys, threading
+def elsewhere():
+    assert ctypes.CDLL(None).setns(os.open(sys.argv[1], 0), 0x40000000) == 0
+    for line in sys.stdin:
+        s = socket.create_connection((sys.argv[2], int(sys.argv[3])))
+        s.sendall(b'GET /%s HTTP/1.1\\r\\nhost: x\\r\\nconnection: close\\r\\n\\r\\n' % line.strip().encode())
+        s.recv(1000)
+        s.close()
+        print("done", flush=True)
+thread = threading.Thread(target=elsewhere)
+thread.start()
+thread.join()
+sys.stdin.read()
+"""
+
+
+def test_thread(w):
+    """Only a thread of a process is in another namespace: it is taken there, for as long as it is there"""
+    origin, c = w.origin(tls=None), Container(w)
+    proxy = w.proxy(intercept=everybody(w), loopback=False)
+    process = w.start(sys.executable, "-c", THREAD, f"/proc/{os.getpid()}/fd/{c.ns}", ORIGIN4, origin.port,
+                      stdin=subprocess.PIPE)
+
+    def ask(path):
+        process.stdin.write(path.encode() + b"\n")
+        process.stdin.flush()
+        same(process.stdout.readline(), b"done\n", "the thread's answer")
+    ask("first")
+    wait_for(10, "something listens in the namespace", c.listens)
+    ask("second")
+    same(proxy.flow("/second")["metadata"]["mitm_bpf.pid"], process.pid, "the flow's pid")
+    time.sleep(4)                            # longer than a namespace is kept that nobody is in
+    check(c.listens(), "the thread was not seen")
+    ask("third")
+    proxy.flow("/third")
+    process.stdin.close()
+    wait_for(15, "the namespace is let go", lambda: not c.listens())
+
+
+def test_private_pids(w):
+    """From a private pid namespace others cannot be found: said once, and connections go direct"""
+    origin, c = w.origin(), Container(w)
+    proxy = w.proxy(intercept="curl", loopback=False, prefix=("unshare", "--pid", "--fork", "--kill-child",
+                                                              "--mount-proc"))
+    for number in range(2):
+        contains(c.curl(origin.url(f"/{number}"), ca=w.certificates.ca).well(), f"answer to /{number}")
+        time.sleep(0.3)
+    proxy.said("other network namespaces cannot be found from a private pid namespace")
+    same(proxy.log().count("private pid namespace"), 1, "how often it is said")
+    contains(w.curl(origin.url("/home")).well(), "answer to /home")
+
+
 def test_own_service(w):
     """The container's own service on loopback is left alone"""
     origin = w.origin()
