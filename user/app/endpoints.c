@@ -15,6 +15,7 @@ struct endpoints {
 	uint32_t worker_count;
 	struct worker *const *workers;
 	const struct proxy_mode *mode;
+	bool stopping;
 };
 
 /* On the way from the helper thread to the workers: of each worker, those of one address after the other. */
@@ -106,7 +107,7 @@ static int opened(void *owner, uint64_t netns, void *sockets, struct err *e)
 {
 	struct endpoint_sockets *made = sockets;
 	struct endpoints *all = owner;
-	int ret = 0;
+	int ret = all->stopping ? err_set(e, -ESHUTDOWN, "the proxy is stopping") : 0;
 
 	for (uint32_t w = 0; w < made->workers; w++) {
 		struct worker_listener listeners[2];
@@ -132,7 +133,7 @@ static void closed(void *owner, uint64_t netns)
 {
 	struct endpoints *all = owner;
 
-	for (uint32_t i = 0; i < all->worker_count; i++)
+	for (uint32_t i = 0; i < all->worker_count && !all->stopping; i++)
 		worker_remove_netns(all->workers[i], netns);
 }
 
@@ -165,6 +166,11 @@ void endpoints_serve(struct endpoints *all, struct worker *const *workers, uint3
 	all->workers = workers;
 	all->worker_count = count;
 	all->mode = mode;
+}
+
+void endpoints_stop(struct endpoints *all)
+{
+	all->stopping = true;
 }
 
 void endpoints_rename(struct endpoints *all, const struct proxy_mode *mode)

@@ -20,5 +20,8 @@ void endpoints_free(struct endpoints *ep);
 void endpoints_serve(struct endpoints *ep, struct worker *const *workers, uint32_t count,
 		     const struct proxy_mode *mode);
 
+/* The workers are about to end, and are asked for nothing any more. */
+void endpoints_stop(struct endpoints *ep);
+
 /* Local mode goes on as another mode: so does everything that is listened on for the one before. */
 void endpoints_rename(struct endpoints *ep, const struct proxy_mode *mode);

@@ -93,6 +93,7 @@ static void world_stop(void *owner)
 {
 	struct program *p = owner;
 
+	servers_stop(p->servers);
 	watchdog_stop(&p->watchdog);
 	if (p->steer)
 		steer_detach_new(p->steer);

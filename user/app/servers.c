@@ -516,6 +516,12 @@ int servers_run(struct servers *s, struct worker *const *workers, uint32_t count
 	return 0;
 }
 
+void servers_stop(struct servers *s)
+{
+	if (s && s->endpoints)
+		endpoints_stop(s->endpoints);
+}
+
 void servers_free(struct servers *s)
 {
 	if (!s)

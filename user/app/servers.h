@@ -17,6 +17,8 @@ struct servers;
 /* Parses and checks the modes of the settings, finds their addresses and ports, and loads steering if one of them
  * intercepts. Returns 0 or -errno with a sentence. */
 int servers_new(struct servers **out, const struct settings *s, struct err *e) __must_check;
+/* The workers are about to end. NULL is fine. */
+void servers_stop(struct servers *s);
 /* After the workers are gone. NULL is fine. */
 void servers_free(struct servers *s);
 

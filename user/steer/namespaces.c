@@ -152,7 +152,8 @@ void namespaces_poll(struct namespaces *n)
 		if (!news->sockets) {
 			ops->closed(ops->owner, news->cookie);
 		} else if (ops->opened(ops->owner, news->cookie, news->sockets, &e) < 0) {
-			log_line(LOG_WARN, "steer", "connections in another network namespace go direct: %s", e.text);
+			log_line(e.code == -ESHUTDOWN ? LOG_DEBUG : LOG_WARN, "steer",
+				 "connections in another network namespace go direct: %s", e.text);
 			doom(n, news->cookie);
 		}
 		mem_free(news);

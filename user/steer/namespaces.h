@@ -22,7 +22,7 @@ struct steer_netns_ops {
 	 * Returns 0, also when there is no loopback interface yet; -errno with a sentence.
 	 */
 	int (*open)(void *owner, struct steer_endpoint *ep, void **sockets, struct err *e);
-	/* From steer_poll(): they are to be served. On failure the namespace is let go. */
+	/* From steer_poll(): they are to be served. On failure the namespace is let go; -ESHUTDOWN: without a word. */
 	int (*opened)(void *owner, uint64_t netns, void *sockets, struct err *e);
 	/* From steer_poll(): what was served there is to be closed. */
 	void (*closed)(void *owner, uint64_t netns);
