@@ -6,6 +6,7 @@ import re
 import signal
 
 import e2e
+import netns_test
 from e2e import ROOT, Skipped, check, contains, read_flows, same, wait_for
 from containers_test import CA_BUNDLE, Podman, distrusts
 from run_test import NOBODY, environment, sums
@@ -99,6 +100,20 @@ def test_created(w):
     same(done.status, 3, "the status: " + done.err + r.log())
     contains(done.out, "the origin's answer to /first")
     same(r.paths(), ["/first"], "what was recorded")
+    same(o.connections, 1, "connections that the origin saw")
+
+
+def test_own_network(w):
+    """a created container with a network of its own is recorded, and the origin sees it come from there"""
+    r, o, place = Recorder(w, "job"), w.origin(), netns_test.Container(w)
+    netns_test.named(w, place=place)
+    ready = 'until grep -q "0100007F:.* 0A " /proc/net/tcp; do sleep 0.01; done'
+    code = f"{ready}; {' '.join(CURL)} {o.url('/peer')}; exit 3"
+    r.podman.container("job", network="ns:/run/netns/place", how=("create",), command=("/bin/sh", "-c", code))
+    done = r()
+    same(done.status, 3, "the status: " + done.err + r.log())
+    contains(done.out, place.v4, "where the origin was asked from")
+    same(r.paths(), ["/peer"], "what was recorded")
     same(o.connections, 1, "connections that the origin saw")
 
 
