@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Who is taken: names, threads, paths, pids, children, exclusions, and changes of the policy while processes live. */
 #include <bpf/bpf.h>
+#include <dirent.h>
 #include <pthread.h>
 
 #include "steer_world.h"
@@ -372,28 +373,54 @@ static void test_agreement(struct world *w)
 	ok(wrong == 0, "kernel and user space agree on %zu specs and %zu names", ARRAY_SIZE(specs), ARRAY_SIZE(comms));
 }
 
-/* The kernel's table of followers, of the newest steering process: that of this test. */
-static int open_tree(void)
+/* The id of the map behind a descriptor of another process; 0: it is no map. */
+static uint32_t map_behind(pid_t pid, const char *fd)
 {
-	uint32_t id = 0, newest = 0, len;
+	char path[64], line[128];
+	uint32_t id = 0;
+	FILE *f;
 
-	while (bpf_map_get_next_id(id, &id) == 0) {
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%.16s", (int)pid, fd);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "map_id: %u", &id) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return id;
+}
+
+/* The kernel's table of followers of this test's own steering process: others may run. */
+static int open_tree(const struct world *w)
+{
+	struct dirent *entry;
+	char path[64];
+	int fd = -1;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo", (int)w->proxy);
+	dir = opendir(path);
+	while (dir && fd < 0 && (entry = readdir(dir)) != NULL) {
+		uint32_t id = map_behind(w->proxy, entry->d_name), len;
 		struct bpf_map_info info = { 0 };
-		int fd = bpf_map_get_fd_by_id(id);
 
 		len = sizeof(info);
+		fd = id ? bpf_map_get_fd_by_id(id) : -1;
 		if (fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &len) == 0 && strcmp(info.name, "mb_tree") == 0)
-			newest = id;
+			break;
 		if (fd >= 0)
 			close(fd);
+		fd = -1;
 	}
-	return bpf_map_get_fd_by_id(newest);
+	if (dir)
+		closedir(dir);
+	return fd;
 }
 
 /* A number that is given to a new process must not make it a follower. */
 static void test_exit(struct world *w)
 {
-	int map = open_tree(), dead = 0, alive = 0;
+	int map = open_tree(w), dead = 0, alive = 0;
 	uint32_t pid, *key = NULL;
 	pid_t follower;
 
