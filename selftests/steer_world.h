@@ -22,11 +22,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "steer/cgroup.h"
 #include "steer/steer.h"
+#include "steer/steer_guard.h"
 #include "steer/steer_list.h"
 
 #define ORIGIN4 "10.77.0.2"
@@ -265,6 +267,28 @@ static unsigned int listen_on_lan(struct steer *s)
 	return port_of(lan_listener);
 }
 
+static void lease(struct steer *s, int seconds)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	steer_lease(s, seconds ? (uint64_t)(now.tv_sec + seconds) * 1000000000 : 0);
+}
+
+/* "10.0.0.0/8 443" */
+static int bypass(struct steer *s, const char *text, struct err *e)
+{
+	struct steer_bypass_key key = { .family = AF_INET };
+	unsigned int bits, port;
+	char ip[64];
+
+	if (sscanf(text, "%63[^/]/%u %u", ip, &bits, &port) != 3 || inet_pton(AF_INET, ip, key.ip) != 1)
+		die("no destination: %s", text);
+	key.port = htons((uint16_t)port);
+	key.prefix_len = STEER_BYPASS_PREFIX(bits);
+	return steer_bypass(s, &key, 1, e);
+}
+
 struct verdict_on {
 	uint32_t pid;
 	const char *text;
@@ -313,6 +337,12 @@ static int proxy_command(struct steer *s, char *command, char *answer)
 		ret = steer_exclude_tree(s, atoi(command + 13), &e);
 	} else if (strncmp(command, "exclude-port ", 13) == 0) {
 		ret = steer_exclude_port(s, (uint16_t)atoi(command + 13), &e);
+	} else if (strncmp(command, "lease ", 6) == 0) {
+		lease(s, atoi(command + 6));
+	} else if (strncmp(command, "bypass ", 7) == 0) {
+		ret = bypass(s, command + 7, &e);
+	} else if (strcmp(command, "no-endpoint") == 0) {
+		ret = steer_set_endpoint(s, 0, 0, &e);
 	} else if (strcmp(command, "detach") == 0) {
 		steer_detach_new(s);
 	} else if (strcmp(command, "poll") == 0) {

@@ -113,14 +113,30 @@ static int lock_folder(const char *path)
 	return -1;
 }
 
-static void empty_folder(const char *path)
+/* The kernel lets go of what was unlinked some milliseconds later; detaching works at once, where it can be done. */
+static void detach(const char *path)
+{
+	struct bpf_link *link = bpf_link__open(path);
+
+	if (link)
+		(void)!bpf_link__detach(link);
+	bpf_link__destroy(link);
+}
+
+static void empty_folder(const char *path, bool detaching)
 {
 	DIR *dir = opendir(path);
+	char file[PATH_MAX + 300];
 	struct dirent *entry;
 
-	while (dir && (entry = readdir(dir)) != NULL)
-		if (entry->d_name[0] != '.')
-			unlinkat(dirfd(dir), entry->d_name, 0);
+	while (dir && (entry = readdir(dir)) != NULL) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
+		if (detaching)
+			detach(file);
+		unlink(file);
+	}
 	if (dir)
 		closedir(dir);
 	rmdir(path);
@@ -199,7 +215,7 @@ void pins_remove_all(struct pins *p)
 {
 	if (!p)
 		return;
-	empty_folder(p->path);
+	empty_folder(p->path, true);
 	if (p->lock_fd >= 0)
 		close(p->lock_fd);
 	p->lock_fd = -1;
@@ -262,5 +278,10 @@ struct bpf_link *pins_find(const struct pins_seen *seen, const char *name)
 
 void pins_release(const struct pins_seen *seen)
 {
-	empty_folder(seen->path);
+	empty_folder(seen->path, true);
+}
+
+void pins_drop(const struct pins_seen *seen)
+{
+	empty_folder(seen->path, false);
 }

@@ -43,5 +43,7 @@ void pins_remove_all(struct pins *p);
 uint32_t pins_list(void (*see)(void *owner, const struct pins_seen *seen), void *owner);
 /* The link of that name in a folder; NULL: there is none. The caller destroys it. */
 struct bpf_link *pins_find(const struct pins_seen *seen, const char *name);
-/* Takes away a leftover's links and its folder. */
+/* Detaches a leftover's links and takes away its folder. */
 void pins_release(const struct pins_seen *seen);
+/* Only takes away the folder: its links may be somebody else's by now. */
+void pins_drop(const struct pins_seen *seen);

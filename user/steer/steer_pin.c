@@ -67,7 +67,7 @@ static void drop_leftover(void *owner, const struct pins_seen *seen)
 		return;
 	}
 	left->pid = seen->pid;
-	pins_release(seen);
+	pins_drop(seen);
 }
 
 static void drop_leftovers(const struct steer *s)
@@ -100,8 +100,11 @@ int steer_pin(struct steer *s, struct err *e)
 
 void steer_unpin(struct steer *s, enum steer_link link)
 {
-	if (s->pins && s->links[link])
-		pins_remove(s->pins, name_of(s, link));
+	if (!s->pins || !s->links[link])
+		return;
+	/* At once: the kernel keeps what was unlinked for some milliseconds, in which connections would be refused. */
+	(void)!bpf_link__detach(s->links[link]);
+	pins_remove(s->pins, name_of(s, link));
 }
 
 void steer_unpin_all(struct steer *s)
