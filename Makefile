@@ -80,6 +80,7 @@ help:
 	@echo "make interop      clients and servers in Python, Go and Node (root; uses their registries, else skips)"
 	@echo "make fuzz         every fuzz target for FUZZ_SECONDS (default 20) each; FUZZ_ONLY=name for one"
 	@echo "make bench        side by side with other proxies; writes docs/PERFORMANCE.md's table"
+	@echo "make bench steering   what steering costs (root; alias bench-steering)"
 	@echo "make tidy         style and size limits; make install / uninstall (PREFIX, DESTDIR); make clean"
 	@echo "variables         SAN=address,undefined | SAN=thread   V=1   WERROR=1"
 
@@ -160,6 +161,10 @@ $(B)/selftests/%: $(B)/selftests/%.o $(LIB)
 	@echo "  LINK    $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS) -lcmocka
 
+$(B)/scripts/bench/steering: $(B)/scripts/bench/steering.o $(LIB)
+	@echo "  LINK    $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
+
 $(B)/scripts/bench/%: $(B)/scripts/bench/%.o
 	@echo "  LINK    $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< -lssl -lcrypto
@@ -218,9 +223,17 @@ demo:
 	+$(Q)$(MAKE) --no-print-directory all
 	$(Q)scripts/demo
 
-bench:
+# `make bench steering`: what steering costs; alone, the proxies side by side.
+bench: $(if $(filter steering,$(MAKECMDGOALS)),steering,bench-proxies)
+
+bench-proxies:
 	+$(Q)$(MAKE) --no-print-directory bench-built
 	$(Q)scripts/bench/run $(BENCH_ARGS)
+
+steering: bench-steering
+bench-steering:
+	+$(Q)$(MAKE) --no-print-directory build/scripts/bench/steering
+	$(Q)scripts/bench/run-steering
 
 install: all
 	install -D -m 755 $(B)/mitm-bpf $(DESTDIR)$(PREFIX)/bin/mitm-bpf
@@ -236,7 +249,7 @@ clean:
 
 FORCE:
 .PHONY: help all deps run check check-threads selftest interop test sim fuzz bench tidy demo install uninstall clean \
-	tests-built threads-built fuzz-built selftests-built bench-built FORCE
+	tests-built threads-built fuzz-built selftests-built bench-built bench-proxies bench-steering steering FORCE
 .SECONDARY:
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

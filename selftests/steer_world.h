@@ -345,6 +345,8 @@ static int proxy_command(struct steer *s, char *command, char *answer)
 		ret = steer_set_endpoint(s, 0, 0, &e);
 	} else if (strcmp(command, "detach") == 0) {
 		steer_detach_new(s);
+	} else if (strcmp(command, "attach") == 0) {
+		ret = steer_attach(s, &e);
 	} else if (strcmp(command, "poll") == 0) {
 		steer_poll(s);
 	} else {
