@@ -436,7 +436,8 @@ static void load_end(struct load *load, pid_t pid)
 {
 	atomic_store(&load->stop, true);
 	waitpid(pid, NULL, 0);
-	printf("# %u steered, %u direct, %u failed, %u otherwise\n", load->steered, load->direct, load->failed, load->other);
+	printf("# %u steered, %u direct, %u failed, %u otherwise\n", load->steered, load->direct, load->failed,
+	       load->other);
 }
 
 static void test_kill_under_load(struct world *w)

@@ -65,7 +65,7 @@ static int64_t spent_ns(void)
 	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
 }
 
-/* Nanoseconds of one connect(2) that the kernel refuses because there is no route: nearly all of it is the way there. */
+/* Nanoseconds of one connect(2) that the kernel refuses for want of a route: nearly all of it is the way there. */
 static double bare_connects(void)
 {
 	struct sockaddr_storage to;
@@ -272,8 +272,8 @@ static void many(struct world *w)
 	for (int i = 0; i < CLIENTS; i++)
 		client_end(clients[i]);
 	began = now_ns() - began;
-	row("200,000 steered connections of 4 processes: failed / without original destination / wrong one", "0 / 0 / 0",
-	    "%u / %u / %u (%.0f a second)", t->failed, t->nameless, t->wrong,
+	row("200,000 steered connections of 4 processes: failed / without original destination / wrong one",
+	    "0 / 0 / 0", "%u / %u / %u (%.0f a second)", t->failed, t->nameless, t->wrong,
 	    CLIENTS * CONNECTIONS * 1e9 / (double)began);
 	munmap(t, sizeof(*t));
 }
@@ -412,7 +412,8 @@ int main(void)
 	unselected = client_new(&w, "plain");
 	selected = client_new(&w, "chosen");
 	proxy_say(&w, "spec chosen,user:65533,cgroup:/nowhere");
-	overhead(&w, &unselected, 'b', "connect of a process that is not selected, which the kernel refuses at once", "< 1 µs");
+	overhead(&w, &unselected, 'b', "connect of a process that is not selected, which the kernel refuses at once",
+		 "< 1 µs");
 	overhead(&w, &unselected, 'w', "the same, a whole TCP connection over veth, with a line and a reset", "< 1 µs");
 	hooks(&unselected, "hooks, per connection of a process that is not selected", "< 1 µs");
 	hooks(&selected, "hooks, per connection of one that is", "< 5 µs");

@@ -4,7 +4,9 @@
 
 #include "master/settings.h"
 
-enum cli_action { CLI_RUN, CLI_COMMAND, CLI_TRUST, CLI_DOCTOR, CLI_ASK, CLI_PS, CLI_RELEASE, CLI_HELP, CLI_VERSION, CLI_OPTIONS };
+enum cli_action {
+	CLI_RUN, CLI_COMMAND, CLI_TRUST, CLI_DOCTOR, CLI_ASK, CLI_PS, CLI_RELEASE, CLI_HELP, CLI_VERSION, CLI_OPTIONS
+};
 
 struct cli {
 	enum cli_action action;

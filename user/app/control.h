@@ -25,8 +25,8 @@ int control_fd(const struct control *c);
 void control_poll(struct control *c);
 
 /*
- * The other side. pid 0: the only one that runs. Waits at most seconds for its answer. Puts its answer into reply and returns 0, or returns -errno with its
- * sentence, or with one of our own: nobody runs, or more than one.
+ * The other side. pid 0: the only one that runs. Waits at most so many seconds for its answer. Puts that into reply and
+ * returns 0, or returns -errno with its sentence, or with one of our own: nobody runs, or more than one.
  */
 int control_ask(long pid, const char *const *words, size_t count, int seconds, struct strbuf *reply, struct err *e)
 	__must_check;

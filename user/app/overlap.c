@@ -181,8 +181,8 @@ static void tell(struct steer *s, const struct intercept_spec *spec, const struc
 		log_line(LOG_WARN, "overlap", "Another mitm-bpf takes connections in the cgroup %s. Whether it selects "
 			 "somebody whom this one selects cannot be told: %s", n->cgroup, e.text);
 	else if (overlap_of_specs(spec, their_spec, &both) || process_of_both(s, n->pid, &both))
-		log_line(LOG_WARN, "overlap", "The mitm-bpf with the process id %d also selects %.*s: it is attached %s",
-			 (int)n->pid, (int)both.len, both.ptr, who_is_first(n));
+		log_line(LOG_WARN, "overlap", "The mitm-bpf with the process id %d also selects %.*s: it is attached "
+			 "%s", (int)n->pid, (int)both.len, both.ptr, who_is_first(n));
 	else
 		log_line(LOG_DEBUG, "overlap", "the mitm-bpf with the process id %d selects others", (int)n->pid);
 	intercept_spec_free(their_spec);

@@ -36,7 +36,7 @@ struct watchdog_view {
 
 /*
  * One tick: beats and accepted connections as they are now; starved: something keeps it from accepting; full: nobody
- * can even queue. Returns whether the verdict is another than before. Counts ticks and not time, so that a process that was stopped for an hour
- * does not find, when it goes on, that its workers slept.
+ * can even queue. Returns whether the verdict is another than before. Counts ticks and not time, so that a process that
+ * was stopped for an hour does not find, when it goes on, that its workers slept.
  */
 bool watchdog_see(struct watchdog_view *view, uint32_t beats, uint32_t accepted, bool starved, bool full);

@@ -23,8 +23,8 @@ struct tls_env_config {
 	EVP_PKEY *dhparam;               /* borrowed; for clients that know DHE only; NULL: OpenSSL's */
 	struct tls_refusal_source *refusals;     /* borrowed; NULL: nobody is remembered */
 	/*
-	 * A connection that is relayed untouched, because of what was learned about its program and host: others like it
-	 * need not come here at all until until_ns, in the clock of env. NULL: they do.
+	 * A connection that is relayed untouched, because of what was learned about its program and host: others like
+	 * it need not come here at all until until_ns, in the clock of env. NULL: they do.
 	 */
 	void (*spare)(void *owner, const struct conn_record *client, const struct conn_record *server,
 		      int64_t until_ns);

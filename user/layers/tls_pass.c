@@ -39,8 +39,8 @@ static bool make_key(const struct tls_layer *t, struct strbuf *out)
 }
 
 /*
- * Others of this program to the same address may go by without us, but not for long: the address may be many hosts', and
- * now and then a flow shows that there still is something.
+ * Others of this program to the same address may go by without us, but not for long: the address may be many hosts',
+ * and now and then a flow shows that there still is something.
  */
 static void spare(struct tls_layer *t)
 {

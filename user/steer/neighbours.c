@@ -159,7 +159,8 @@ int neighbours_find(struct steer *s, struct neighbour out[static NEIGHBOURS_MAX]
 	ours = path_of(&groups, st.st_ino);
 	while (count < NEIGHBOURS_MAX && bpf_link_get_next_id(id, &id) == 0) {
 		out[count] = (struct neighbour){ 0 };
-		if (decides(id, own.id, name, &info) && place(&out[count], ours, path_of(&groups, info.cgroup.cgroup_id)))
+		if (decides(id, own.id, name, &info) &&
+		    place(&out[count], ours, path_of(&groups, info.cgroup.cgroup_id)))
 			ids[count++] = id;
 	}
 	find_processes(out, ids, count);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Links that outlive their process: a folder for each instance in a BPF file system, NAME/mitm-bpf/CGROUP-PID, with one
- * file for each link. CGROUP is the group's id (its inode number), and who owns the folder holds a lock on it: the kernel
- * gives it back when the owner dies, however it dies. A folder without a lock is a leftover.
+ * file for each link. CGROUP is the group's id (its inode number), and who owns the folder holds a lock on it: the
+ * kernel gives it back when the owner dies, however it dies. A folder without a lock is a leftover.
  * Thread: any, one at a time.
  */
 #pragma once

@@ -228,8 +228,8 @@ int steer_fd(const struct steer *s)
 }
 
 /*
- * Groups of services are removed when they stop, and made anew when they start: whoever named one means that, too. Until
- * then the programs stay where they are, for sockets that were made in the old group and live on.
+ * Groups of services are removed when they stop, and made anew when they start: whoever named one means that, too.
+ * Until then the programs stay where they are, for sockets that were made in the old group and live on.
  */
 static void look_after_cgroup(struct steer *s)
 {
@@ -238,8 +238,8 @@ static void look_after_cgroup(struct steer *s)
 
 	if (s->cgroup && !s->cgroup_lost && s->links[LINK_CONNECT4] &&
 	    faccessat(s->cgroup_fd, "cgroup.procs", F_OK, 0) < 0) {
-		log_line(LOG_WARN, "steer", "the cgroup %s was removed: nobody is intercepted until there is one of that "
-			 "name again", s->cgroup);
+		log_line(LOG_WARN, "steer", "the cgroup %s was removed: nobody is intercepted until there is one of "
+			 "that name again", s->cgroup);
 		s->cgroup_lost = true;
 	}
 	fd = s->cgroup_lost ? cgroup_open(s->cgroup, &e) : -1;

@@ -104,7 +104,8 @@ int steer_set_spec(struct steer *s, const struct intercept_spec *spec, struct er
 
 /*
  * Attaches to the cgroup, connect last. What a killed process left there by fail_closed is taken over, with no
- * connection going direct in between. Returns 0; -EBUSY when another program owns a hook; other -errno; with a sentence.
+ * connection going direct in between. Returns 0; -EBUSY when another program owns a hook; other -errno; with a
+ * sentence.
  */
 int steer_attach(struct steer *s, struct err *e) __must_check;
 

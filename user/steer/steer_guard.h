@@ -11,8 +11,8 @@
  * steer_lease() - connections are taken until then.
  * @until_ns: CLOCK_MONOTONIC; 0 = from now on they are not
  *
- * Without a lease what is selected goes direct, or is refused with fail_closed. A proxy that renews it in time is alive;
- * one that is stopped, or whose threads hang, cannot. Before the first call it has no end.
+ * Without a lease what is selected goes direct, or is refused with fail_closed. A proxy that renews it in time is
+ * alive; one that is stopped, or whose threads hang, cannot. Before the first call it has no end.
  */
 void steer_lease(struct steer *s, uint64_t until_ns);
 

@@ -79,8 +79,8 @@ static void drop_leftovers(const struct steer *s)
 		log_line(LOG_INFO, "steer", "Took over from process %d, which was killed: until now, connections of "
 			 "its selection were refused.", (int)left.pid);
 	if (left.others)
-		log_line(LOG_WARN, "steer", "connections in %u other cgroup%s are still refused, because a mitm-bpf with "
-			 "--fail-closed was killed there; `mitm-bpf release` ends that", left.others,
+		log_line(LOG_WARN, "steer", "connections in %u other cgroup%s are still refused, because a mitm-bpf "
+			 "with --fail-closed was killed there; `mitm-bpf release` ends that", left.others,
 			 left.others == 1 ? "" : "s");
 }
 

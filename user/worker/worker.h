@@ -89,8 +89,8 @@ enum worker_pulse {
 };
 
 /*
- * How often its loop went round, at least once in a second unless it hangs; how many connections it accepted; what it is
- * up to. Counts wrap. Thread: any, between worker_start() and worker_stop().
+ * How often its loop went round, at least once in a second unless it hangs; how many connections it accepted; what it
+ * is up to. Counts wrap. Thread: any, between worker_start() and worker_stop().
  */
 uint32_t worker_beats(const struct worker *w);
 uint32_t worker_accepted(const struct worker *w);
