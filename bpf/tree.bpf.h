@@ -64,8 +64,10 @@ int BPF_PROG(mb_exit, struct task_struct *task)
 
 	if (task->signal->live.counter == 0)
 		bpf_map_delete_elem(&mb_tree, &tgid);
-	/* Programs that are pinned survive the proxy; whoever has its number then is not the proxy. */
-	if (task->signal->live.counter == 0 && tgid == self_tgid)
+	/* The proxy dies: nothing is sent to its listeners any more, and who has its number next is not the proxy. */
+	if (task->signal->live.counter == 0 && tgid == self_tgid) {
 		self_tgid = 0;
+		lease_until_ns = 0;
+	}
 	return 0;
 }

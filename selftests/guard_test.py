@@ -291,6 +291,22 @@ def test_fail_closed_hangs(w):
     same(proxy.stop(), 0, "the exit status")
 
 
+def test_fail_closed_stopped(w):
+    """--fail-closed: a local mode that is stopped lets go, and one that is started again holds on"""
+    origin = w.origin(tls=None)
+    proxy = w.proxy("--fail-closed", intercept="python")
+    same(who(w, origin), "taken", "who serves before")
+    w.run(MITM_BPF, "set", "--pid", proxy.pid, "mode=regular@127.0.0.1:0").well()
+    same(who(w, origin), "direct", "who serves when it is stopped")
+    w.run(MITM_BPF, "set", "--pid", proxy.pid, "mode=local:python").well()
+    same(who(w, origin), "taken", "who serves when it runs again")
+    os.kill(proxy.pid, signal.SIGKILL)
+    proxy.process.wait()
+    same(who(w, origin), "ConnectionRefusedError", "what a connection meets")
+    contains(w.run(MITM_BPF, "release").well(), "Released")
+    same(who(w, origin), "direct", "who serves after the release")
+
+
 # ---- left alone in the kernel
 
 def test_ignored_address(w):

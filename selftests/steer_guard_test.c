@@ -302,11 +302,15 @@ static struct seen look(bool release)
 static void test_pinned(struct world *w)
 {
 	const struct steering closed = { w->cgroup, true };
+	uint16_t port4, port6;
 	struct seen seen;
+	int squatter;
 	pid_t dead;
 
 	start_proxy(w, &closed);
 	dead = w->proxy;
+	if (sscanf(proxy_say(w, "ports"), "%hu %hu", &port4, &port6) != 2)
+		die("no ports");
 	ok(as_client(w, "plain", answers, "steered"), "fail closed: taken");
 	seen = look(false);
 	ok(seen.held == 1 && seen.left == 0 && seen.pid == dead, "pinned, and its owner lives");
@@ -315,6 +319,9 @@ static void test_pinned(struct world *w)
 	ok(seen.held == 0 && seen.left == 1 && seen.pid == dead, "killed: pinned, and its owner is gone");
 	ok(as_client(w, "plain", is_refused, NULL), "new connections are refused");
 	ok(as_client(w, "plain", is_refused, ORIGIN6), "over IPv6 as well");
+	squatter = listen_on(AF_INET, "127.0.0.1", port4);
+	ok(as_client(w, "plain", is_refused, NULL), "also when somebody else listens where the proxy did");
+	close(squatter);
 	start_proxy(w, &closed);
 	ok(as_client(w, "plain", answers, "steered"), "the next one takes over");
 	seen = look(false);

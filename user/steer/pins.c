@@ -98,7 +98,7 @@ static void drop_mount(const char *at)
 
 /* --- folders ---------------------------------------------------------------------------------------------------- */
 
-/* The lock on a folder that is still there, or -1. */
+/* The lock on a folder that is still there, or -1. What somebody else made looks as if its owner lived. */
 static int lock_folder(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -107,7 +107,7 @@ static int lock_folder(const char *path)
 	if (fd < 0)
 		return -1;
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &held) == 0 && stat(path, &there) == 0 &&
-	    held.st_ino == there.st_ino && held.st_dev == there.st_dev)
+	    held.st_ino == there.st_ino && held.st_dev == there.st_dev && held.st_uid == geteuid())
 		return fd;
 	close(fd);
 	return -1;
