@@ -329,11 +329,15 @@ def test_ignored_shown(w):
     same(proxy.flows(1)[0]["type"], "tcp", "the flow's type")
 
 
-# Connects again and again from one process; trusts the origin's own authority alone.
+# Connects again and again from one process; trusts the origin's own authority alone. A try that comes before the proxy
+# has read the alert of the one before may be refused as well.
 PINNED = """
 import socket, ssl, sys
 context = ssl.create_default_context(cafile=sys.argv[3])
-for _ in range(int(sys.argv[4])):
+refused, wanted = False, int(sys.argv[4])
+for _ in range(20):
+    if not wanted:
+        break
     try:
         with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as raw:
             with context.wrap_socket(raw, server_hostname="origin.test") as s:
@@ -342,8 +346,11 @@ for _ in range(int(sys.argv[4])):
                 while b"\\r\\n\\r\\n" not in text or not text.endswith(b"\\n"):
                     text += s.recv(4096) or b"\\r\\n\\r\\n?\\n"
                 print("direct" if int(text.split()[-1]) == s.getsockname()[1] else "taken")
+                wanted -= 1
     except ssl.SSLCertVerificationError:
-        print("refused")
+        if not refused:
+            print("refused")
+            refused = True
 """
 
 
@@ -355,9 +362,9 @@ def test_learned(w):
     """tls_passthrough_failed: who refused our certificate is relayed once more, and then left alone in the kernel"""
     origin, other = w.origin(), w.origin()
     proxy = w.proxy("--set", "tls_passthrough_failed=true", intercept="python")
-    same(pinned_client(w, origin, 4), ["refused", "taken", "direct", "direct"], "what its connections meet")
+    same(pinned_client(w, origin, 3), ["refused", "taken", "direct", "direct"], "what its connections meet")
     same(pinned_client(w, origin, 3), ["taken", "direct", "direct"], "what those of another process meet")
-    same(pinned_client(w, other, 3), ["refused", "taken", "direct"], "what those to another port meet")
+    same(pinned_client(w, other, 2), ["refused", "taken", "direct"], "what those to another port meet")
     same(proxy.stop(), 0, "the exit status")
 
 
@@ -365,7 +372,7 @@ def test_learned_shown(w):
     """show_ignored_hosts: what was learned is relayed, and shown"""
     origin = w.origin()
     w.proxy("--set", "tls_passthrough_failed=true", "--show-ignored-hosts", intercept="python")
-    same(pinned_client(w, origin, 4), ["refused", "taken", "taken", "taken"], "what its connections meet")
+    same(pinned_client(w, origin, 3), ["refused", "taken", "taken", "taken"], "what its connections meet")
 
 
 # ---- the cgroup goes
