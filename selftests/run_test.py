@@ -28,10 +28,11 @@ NOBODY = 65534
 class Run:
     """One `mitm-bpf run`: its flow file, and how to start it."""
 
-    count = 0
+    count, before = 0, None     # before: the system's stores when the first one was made
 
     def __init__(self, w, *words, save=True):
         Run.count += 1
+        Run.before = Run.before or sums()
         self.w = w
         self.file = os.path.join(w.tmp, f"run-{Run.count}.mitm")
         self.words = [MITM_BPF, "run", "--set", "confdir=" + w.confdir, "--set",
@@ -751,6 +752,13 @@ def test_not_root_kill(w):
     time.sleep(0.2)
     same(run("true", env=env, **AS_NOBODY).status, 0, "another run")
     same(glob.glob(home + "/mitm-bpf-run.*"), [], "folders that are left")
+
+
+def test_stores(w):
+    """after all of these programs, and kill -9 of everybody involved, the system's stores are what they were"""
+    check(len(Run(w).before) > 10, "there are no stores to look at")
+    same(sums(), Run.before, "the system's stores")
+    same(folders(), set(), "folders that are left")
 
 
 if __name__ == "__main__":

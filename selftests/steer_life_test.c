@@ -81,6 +81,8 @@ static void test_reach(struct world *w)
 	static struct attempt global4 = { "198.51.100.7", "steered 198.51.100.7 8080 ", 0 };
 	static struct attempt dead4 = { "198.51.100.7", "", ENETUNREACH };
 	static struct attempt hole4 = { "203.0.113.9", "", EINVAL };
+	static struct attempt thrown4 = { "203.0.113.9", "", ENETUNREACH };
+	static struct attempt caught4 = { "203.0.113.9", "steered 203.0.113.9 8080 ", 0 };
 	static struct attempt refused4 = { "203.0.113.9", "", EHOSTUNREACH };
 
 	ok(as_client(w, "plain", attempts, &global6), "a global IPv6 address with a default route is taken");
@@ -98,6 +100,12 @@ static void test_reach(struct world *w)
 	run("ip route replace unreachable 203.0.113.0/24");
 	proxy_say(w, "poll");
 	ok(as_client(w, "plain", attempts, &refused4), "and so does an unreachable network");
+	run("ip route replace throw 203.0.113.0/24");
+	proxy_say(w, "poll");
+	ok(as_client(w, "plain", attempts, &thrown4), "what a table passes on to one that has nothing is unreachable");
+	run("ip route add 203.0.113.0/24 via " ORIGIN4 " table default");
+	proxy_say(w, "poll");
+	ok(as_client(w, "plain", attempts, &caught4), "and is taken when that one has a route");
 	run("ip route del default");
 	proxy_say(w, "poll");
 	ok(as_client(w, "plain", attempts, &dead4), "IPv4 without a default route");

@@ -57,14 +57,15 @@ static int on_route(const struct nlmsghdr *nlh, void *data)
 
 	if (nlh->nlmsg_type != RTM_NEWROUTE || (rtm->rtm_flags & (RTM_F_CLONED | RTNH_F_DEAD)))
 		return MNL_CB_OK;
-	if ((rtm->rtm_family != AF_INET && rtm->rtm_family != AF_INET6) || rtm->rtm_type == RTN_THROW)
+	if (rtm->rtm_family != AF_INET && rtm->rtm_family != AF_INET6)
 		return MNL_CB_OK;
 	mnl_attr_parse(nlh, sizeof(*rtm), destination, &dst);
 	route.family = rtm->rtm_family;
 	route.prefix = rtm->rtm_dst_len;
 	/* such routes in other tables serve transparent proxies: they are no addresses of ours */
 	route.local = rtm->rtm_type == RTN_LOCAL && rtm->rtm_table == RT_TABLE_LOCAL;
-	route.reachable = rtm->rtm_type == RTN_UNICAST || rtm->rtm_type == RTN_LOCAL;
+	/* thrown: by another table perhaps */
+	route.reachable = rtm->rtm_type == RTN_UNICAST || rtm->rtm_type == RTN_LOCAL || rtm->rtm_type == RTN_THROW;
 	if (dst)
 		memcpy(route.ip, mnl_attr_get_payload(dst), MIN(mnl_attr_get_payload_len(dst), sizeof(route.ip)));
 	add(data, &route);
