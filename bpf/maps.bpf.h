@@ -17,6 +17,7 @@ const volatile bool steer_fail_closed;
 
 /* Written by user space at any time; the low bit of policy_gen selects the bank of mb_policy. */
 __u32 self_tgid;
+__u64 self_root, self_root_mount;    /* dentry and struct mount that our paths begin at */
 __u32 policy_gen;
 __u16 own_ports[STEER_OWN_PORTS_MAX];
 __u32 own_ports_count;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* The path of the running executable, as d_path() would say it: that helper is not allowed where this is needed. */
+/*
+ * The path of the running executable, as d_path() would say it to us: that helper is not allowed where this is needed.
+ * So it begins at our own root, also in a chroot, as what /proc/PID/exe shows us; elsewhere at its namespace's.
+ */
 #pragma once
 
 #include "maps.bpf.h"
@@ -46,6 +49,8 @@ __noinline int mb_path_step(__u32 slot)
 		return 0;
 	dentry = (void *)scratch->dentry;
 	mnt = (void *)scratch->mnt;
+	if (scratch->dentry == self_root && scratch->mnt == self_root_mount)
+		return 0;
 	if (dentry == BPF_CORE_READ(mnt, mnt.mnt_root)) {
 		mnt_parent = BPF_CORE_READ(mnt, mnt_parent);
 		scratch->dentry = (__u64)BPF_CORE_READ(mnt, mnt_mountpoint);
@@ -59,6 +64,11 @@ __noinline int mb_path_step(__u32 slot)
 	return path_prepend(scratch, dentry);
 }
 
+static __always_inline __u64 mount_of(const struct vfsmount *vfsmount)
+{
+	return (__u64)vfsmount - bpf_core_field_offset(struct mount, mnt);
+}
+
 /* Writes the path of the current process's executable into a scratch slot, at the end; empty: there is none. */
 static __always_inline void path_of_exe(struct steer_scratch *scratch, __u32 slot, struct task_struct *task)
 {
@@ -68,7 +78,7 @@ static __always_inline void path_of_exe(struct steer_scratch *scratch, __u32 slo
 	if (!exe)
 		return;
 	scratch->dentry = (__u64)BPF_CORE_READ(exe, f_path.dentry);
-	scratch->mnt = (__u64)BPF_CORE_READ(exe, f_path.mnt) - bpf_core_field_offset(struct mount, mnt);
+	scratch->mnt = mount_of(BPF_CORE_READ(exe, f_path.mnt));
 	for (int i = 0; i < PATH_STEPS_MAX; i++)
 		if (!mb_path_step(slot))
 			break;

@@ -424,6 +424,10 @@ int mb_sockname6(struct bpf_sock_addr *ctx)
 SEC("syscall")
 int mb_whoami(void *ctx)
 {
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	self_root = (__u64)BPF_CORE_READ(task, fs, root.dentry);
+	self_root_mount = mount_of(BPF_CORE_READ(task, fs, root.mnt));
 	self_tgid = bpf_get_current_pid_tgid() >> 32;
 	return 0;
 }

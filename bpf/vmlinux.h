@@ -45,6 +45,10 @@ struct mm_struct {
 	struct file *exe_file;
 };
 
+struct fs_struct {
+	struct path root;
+};
+
 typedef struct {
 	int counter;
 } atomic_t;
@@ -74,6 +78,7 @@ struct task_struct {
 	char comm[16];
 	struct task_struct *group_leader;
 	struct mm_struct *mm;
+	struct fs_struct *fs;
 	struct signal_struct *signal;
 	struct nsproxy *nsproxy;
 };

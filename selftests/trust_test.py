@@ -68,6 +68,7 @@ def test_trust(w):
 
 def test_trust_chroot(w):
     """trust PID: of a process with another root"""
+    needs("keytool")
     o, root = origin(w), os.path.join(w.tmp, "root")
     os.makedirs(root, exist_ok=True)
     w.proxy(intercept="curl,python3")
