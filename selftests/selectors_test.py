@@ -200,6 +200,22 @@ def test_exe(w):
     c.taken(program=copy)
 
 
+def test_exe_in_a_chroot(w):
+    """exe:/path in a chroot begins at that root, as what is seen in /proc there"""
+    root = os.path.join(w.tmp, "root")
+    os.makedirs(root)
+    subprocess.run(["mount", "--rbind", "/", root], check=True)
+    w.stack.callback(subprocess.run, ["umount", "--lazy", root], check=True)
+    origin, curl = w.origin(), os.path.realpath(shutil.which("curl"))
+    proxy = w.proxy(intercept="exe:" + curl, prefix=("chroot", root))
+    done = w.run("chroot", root, curl, "--disable", "--silent", "--show-error", "--max-time", "10", "--cacert", w.ca,
+                 origin.url("/in-a-chroot"))
+    contains(done.well(), "the origin's answer to /in-a-chroot")
+    same(proxy.flow("/in-a-chroot")["metadata"]["mitm_bpf.exe"], curl, "the flow's exe")
+    listed = w.run("chroot", root, MITM_BPF, "ps", "--pid", str(proxy.pid), inside=False).well()
+    contains(listed, " own ")
+
+
 def test_tree(w):
     """tree:PID with who descends from it, whatever its name says"""
     c = Case(w)
