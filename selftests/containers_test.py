@@ -284,6 +284,27 @@ def test_trust_all_namespaces(w):
             check("mitm-bpf" not in f.read().replace("mitm-bpf-test", ""), f"{pid} sees copies")
 
 
+def test_trust_user_namespace(w):
+    """trust container:NAME: of one in a user namespace of its own, where our root is nobody"""
+    podman, root = Podman(w), os.path.join(w.tmp, "shifted")
+    shutil.copytree(podman.folder + "/rootfs", root, symlinks=True)
+    w.stack.callback(shutil.rmtree, root)
+    subprocess.run(["chown", "--recursive", "--no-dereference", "100000:100000", root], check=True)
+    for folder in (w.tmp, podman.folder):       # to be passed by the container's root
+        os.chmod(folder, 0o755)
+    done = podman("run", "--detach", *podman.options("shifted"), "--uidmap", "0:100000:1000", "--network", "host",
+                  "--rootfs", root, "/bin/sleep", "1000")
+    shifted, o = Container(podman, "shifted", done.well().strip()), w.origin()
+    with open(f"/proc/{shifted.pid()}/status", encoding="ascii") as f:
+        contains(f.read(), "Uid:\t100000\t")
+    w.proxy("--cgroup", w.cgroup)
+    distrusts(shifted, o.url("/before"))
+    trust(w, "container:shifted").well()
+    contains(shifted.curl(o.url("/trusted")).well(), "the origin's answer to /trusted")
+    trust(w, "container:shifted", "--undo").well()
+    distrusts(shifted, o.url("/after"))
+
+
 def test_trust_refused(w):
     """trust container:NAME: unknown ones, such that do not run, and beginnings of several ids are said"""
     podman = Podman(w)
