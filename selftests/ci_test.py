@@ -117,6 +117,25 @@ def test_own_network(w):
     same(o.connections, 1, "connections that the origin saw")
 
 
+def engine_without_init(w, podman):
+    """podman, as docker is: nothing between created and started."""
+    path = os.path.join(w.tmp, "like-docker")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write('#!/bin/sh\n[ "$1" != init ] || { echo "unknown command: init" >&2; exit 125; }\n'
+                f'exec {" ".join(podman.words)} "$@"\n')
+    os.chmod(path, 0o755)
+    return path
+
+
+def test_created_of_docker(w):
+    """the same by an engine that cannot prepare it: it is started, and the command waits until it is taken"""
+    r, o = Recorder(w, "job"), w.origin()
+    r.podman.container("job", how=("create",))
+    done = r(*r.exec(*CURL, o.url("/started")), options=("--engine", engine_without_init(w, r.podman)))
+    same(done.well(), "the origin's answer to /started\n", "standard output")
+    same(r.paths(), ["/started"], "what was recorded")
+
+
 def test_until_it_ends(w):
     """without a command: until a running container ends"""
     r, o = Recorder(w, "short"), w.origin()

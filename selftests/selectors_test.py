@@ -48,6 +48,17 @@ class Case:
         done, path = self.curl(self.w.certificates.ca, *prefix, **options)
         contains(done.well(), "the origin's answer to " + path)
 
+    def try_one(self, **options):
+        """True: it was taken."""
+        path = self.w.certificates.path("both.pem")
+        with open(path, "w", encoding="ascii") as out:
+            for ca in (self.w.ca, self.w.certificates.ca):
+                with open(ca, encoding="ascii") as part:
+                    out.write(part.read())
+        done, where = self.curl(path, **options)
+        contains(done.well(), "the origin's answer to " + where)
+        return any(f["request"]["path"] == where.encode() for f in self.proxy.flows())
+
     def group(self, name):
         path = os.path.join(self.w.cgroup, name)
         os.mkdir(path)
@@ -116,17 +127,7 @@ def test_unit(w):
     c.use("unit:mbtest-later.service")
     c.proxy.said("unit:mbtest-later.service matches nothing now: no such unit runs")
     c.group("mbtest-later.service")
-
-    def both(group):
-        path = w.certificates.path("both-later.pem")
-        with open(path, "w", encoding="ascii") as out:
-            for ca in (w.ca, w.certificates.ca):
-                with open(ca, encoding="ascii") as part:
-                    out.write(part.read())
-        done, where = c.curl(path, group=group)
-        contains(done.well(), "the origin's answer to " + where)
-        return any(f["request"]["path"] == where.encode() for f in c.proxy.flows())
-    wait_for(5, "the unit that started later is taken", lambda: both("mbtest-later.service"))
+    wait_for(5, "the unit that started later is taken", lambda: c.try_one(group="mbtest-later.service"))
 
 
 def test_appears(w):
@@ -176,6 +177,10 @@ def test_container(w):
     contains(done.err, 'no container is called "nosuch"; known are: web, db')
     c.use("container:idle")
     c.proxy.said("container:idle matches nothing now: that container does not run")
+    c.use("container:" + "cd" * 32)
+    c.proxy.said("matches nothing now: no such container runs; it is taken when it starts")
+    c.group(f"docker-{'cd' * 32}.scope")
+    wait_for(10, "the container with that id is taken", lambda: c.try_one(group=f"docker-{'cd' * 32}.scope"))
     c.use("curl,!container:web")
     c.direct(group=f"libpod-{ID}.scope/container")
 

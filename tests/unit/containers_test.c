@@ -120,6 +120,11 @@ static void test_cgroups(void **state)
 		if (container_is_cgroup(WEB, cases[i].path) != cases[i].is)
 			fail_msg("%s", cases[i].path);
 	assert_false(container_is_cgroup("", "/a"));
+	assert_true(container_is_id(STR(WEB)));
+	assert_false(container_is_id(STR(WEB "0")));
+	assert_false(container_is_id(STR("web")));
+	assert_false(container_is_id(str_of(WEB + 1)));
+	assert_false(container_is_id(STR("gaaa000000000000000000000000000000000000000000000000000000000001")));
 }
 
 static void test_no_memory(void **state)

@@ -165,6 +165,14 @@ static struct str last_component(const char *path)
 	return last;
 }
 
+bool container_is_id(struct str text)
+{
+	for (size_t i = 0; i < text.len; i++)
+		if (!memchr("0123456789abcdef", text.ptr[i], 16))
+			return false;
+	return text.len == CONTAINER_ID_LEN;
+}
+
 bool container_is_cgroup(const char *id, const char *path)
 {
 	struct str last = last_component(path), wanted = str_of(id);
@@ -184,7 +192,7 @@ static int add_cgroup(struct container_list *list, const char *path)
 	if (last.len < CONTAINER_ID_LEN)
 		return 0;
 	memcpy(id, last.ptr + last.len - CONTAINER_ID_LEN, CONTAINER_ID_LEN);
-	if (strspn(id, "0123456789abcdef") != CONTAINER_ID_LEN || !container_is_cgroup(id, path))
+	if (!container_is_id(str_of(id)) || !container_is_cgroup(id, path))
 		return 0;
 	return add(list, id, NULL);
 }
@@ -213,8 +221,7 @@ static int add_monitor(void *owner, const struct container_monitor *m)
 {
 	const struct reader *r = owner;
 
-	if (strlen(m->id) != CONTAINER_ID_LEN || strspn(m->id, "0123456789abcdef") != CONTAINER_ID_LEN ||
-	    (m->uid != 0 && !is_users(r->cgroups, m->id, m->uid)))
+	if (!container_is_id(str_of(m->id)) || (m->uid != 0 && !is_users(r->cgroups, m->id, m->uid)))
 		return 0;
 	return add(r->list, m->id, m->name);
 }

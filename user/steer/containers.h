@@ -32,6 +32,9 @@ int containers_read(struct container_list *list, const struct cgroup_list *cgrou
 		    struct err *e) __must_check;
 void containers_fini(struct container_list *list);
 
+/* Is it a whole id, as runtimes make them? */
+bool container_is_id(struct str text);
+
 /* Is this group one that a runtime made for the container of this id? Its subgroups are not. */
 bool container_is_cgroup(const char *id, const char *path);
 

@@ -214,6 +214,11 @@ static int resolve_container(struct resolver *r, struct err *e)
 	}
 	if (!r->notes)
 		return 0;
+	/* Nobody types one by mistake, and its runtime's files may be anywhere. */
+	if (container_is_id(wanted)) {
+		note(r, "no such container runs; it is taken when it starts");
+		return 0;
+	}
 	containers_write(&r->containers, &known);
 	ret = err_set(e, -ENOENT, "no container is called \"%.*s\"; known are: %s", (int)MIN(wanted.len, (size_t)128),
 		      wanted.ptr, known.ptr ? known.ptr : "none");
