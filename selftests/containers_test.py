@@ -11,7 +11,7 @@ import shutil
 import subprocess
 
 import e2e
-from e2e import LIBC, MITM_BPF, Skipped, check, contains, same, wait_for
+from e2e import LIBC, MITM_BPF, Skipped, check, contains, netlink, same, wait_for
 from run_test import environment, folders, sums
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
@@ -218,6 +218,73 @@ def test_own_files(w):
     podman("start", "idle").well()
     wait_for(15, "it is taken", lambda: c.seen(c.ask(idle)))
     c.end()
+
+
+# ---- a network of its own
+
+NET4, NET6 = "10.78.0.", "fd78::"
+
+
+def own_network(w):
+    """A network namespace that is no process's, with a veth to the origin's; what `--network` takes."""
+    path = os.path.join(w.tmp, "netns")
+    with open(path, "wb"):
+        pass
+    subprocess.run(["unshare", "--net=" + path, "true"], check=True)
+    w.stack.callback(os.unlink, path)
+    w.stack.callback(LIBC.umount2, path.encode(), 2)
+    ns = os.open(path, os.O_RDONLY)
+    w.stack.callback(os.close, ns)
+    netlink("link", "add", "mbC", "type", "veth", "peer", "name", "mbD", netns=ns)
+    netlink("link", "set", "mbD", "netns", f"/proc/{os.getpid()}/fd/{w.origin_ns}", netns=ns)
+    for where, link, number in ((ns, "mbC", 1), (w.origin_ns, "mbD", 2)):
+        netlink("addr", "add", f"{NET4}{number}/24", "dev", link, netns=where)
+        netlink("-6", "addr", "add", f"{NET6}{number}/64", "dev", link, "nodad", netns=where)
+        netlink("link", "set", link, "up", netns=where)
+    netlink("link", "set", "lo", "up", netns=ns)
+    w.stack.callback(subprocess.run, ["nsenter", f"--net=/proc/{os.getpid()}/fd/{w.origin_ns}", "ip", "link", "del",
+                                      "mbD"], check=False, capture_output=True)
+    return "ns:" + path
+
+
+def asks_both(port):
+    """For a container's shell: what the origin sees of it over both families, and what it sees itself."""
+    return "; ".join("curl --silent --show-error --insecure --max-time 10 --write-out '%{remote_ip} %{local_ip}\\n' "
+                     f"'https://{host}:{port}/peer?{number}'"
+                     for number, host in enumerate((NET4 + "2", f"[{NET6}2]"), 1))
+
+
+def seen_by_both(text):
+    """The origin's lines without the port, the container's as they are."""
+    return [line.split()[0] if number % 2 == 0 else line for number, line in enumerate(text.splitlines())]
+
+
+FROM_OUTSIDE = [f"::ffff:{NET4}1", f"{NET4}2 {NET4}1", NET6 + "1", f"{NET6}2 {NET6}1"]
+
+
+def test_own_network(w):
+    """a container with a network of its own: its very first connection is taken, and made from its address"""
+    podman, network = Podman(w), own_network(w)
+    o = w.origin()
+
+    def prepared(name):
+        podman.container(name, network=network, how=("create",), command=("/bin/sh", "-c", asks_both(o.port)))
+        podman("init", name).well()
+
+    def start(name):
+        return seen_by_both(podman("start", "--attach", name).well())
+    prepared("without")
+    same(start("without"), FROM_OUTSIDE, "what is seen without us")
+    prepared("with")
+    proxy = w.proxy("--ssl-insecure", intercept="container:with")     # no certificate is for these addresses
+    same(start("with"), FROM_OUTSIDE, "what is seen with us")
+    for number, host in ((1, NET4 + "2"), (2, NET6 + "2")):
+        flow = proxy.flow(f"/peer?{number}")
+        same(flow["server_conn"]["address"][:2], [host, o.port], "the server's address")
+        contains(flow["metadata"]["mitm_bpf.exe"], "curl")
+        contains(flow["metadata"]["mitm_bpf.cgroup"], "/libpod-")
+    same(proxy.stop(), 0, "the exit status")
+    same(len(proxy.flows()), 2, "the number of flows")
 
 
 # ---- trust
