@@ -240,7 +240,8 @@ class World:
                 f.write("1")
         for _ in range(100):
             with contextlib.suppress(OSError):
-                os.rmdir(self.cgroup)
+                for folder, _, _ in os.walk(self.cgroup, topdown=False):    # container runtimes leave some behind
+                    os.rmdir(folder)
                 return
             time.sleep(0.02)
 
