@@ -40,6 +40,7 @@ static void read_all(struct container_list *list)
 {
 	char paths[][160] = { "", "/machine.slice/libpod-" WEB ".scope", "/docker/" BARE, "/user.slice",
 			      "/machine.slice/libpod-conmon-" POD ".scope",
+			      "/libpod_parent/libpod-" ELSEWHERE,
 			      "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" ROOTLESS ".scope" };
 	struct cgroup_entry entries[ARRAY_SIZE(paths)];
 	struct cgroup_list cgroups = { entries, ARRAY_SIZE(paths), ARRAY_SIZE(paths) };
@@ -131,13 +132,14 @@ static void test_no_memory(void **state)
 {
 	(void)state;
 	for (uint64_t n = 1;; n++) {
-		struct cgroup_list none = { 0 };
+		struct cgroup_entry elsewhere = { .path = (char[]){ "/libpod_parent/libpod-" ELSEWHERE } };
+		struct cgroup_list cgroups = { &elsewhere, 1, 1 };
 		int64_t live = mem_live();
 		struct container_list list;
 		int ret;
 
 		mem_fail_at(n);
-		ret = containers_read(&list, &none, ROOT, NULL);
+		ret = containers_read(&list, &cgroups, ROOT, NULL);
 		mem_fail_at(0);
 		if (ret == 0) {
 			assert_true(n > 5);
@@ -150,12 +152,28 @@ static void test_no_memory(void **state)
 	}
 }
 
+/* Files that are enough are all that is read. */
+static void test_monitors_unneeded(void **state)
+{
+	struct cgroup_entry web = { .path = (char[]){ "/libpod_parent/libpod-" WEB } };
+	struct cgroup_list cgroups = { &web, 1, 1 };
+	struct container_list list;
+	struct found f = { 0 };
+
+	(void)state;
+	assert_int_equal(containers_read(&list, &cgroups, ROOT, NULL), 0);
+	assert_int_equal(containers_find(&list, STR("elsewhere"), on_match, &f), 0);
+	assert_int_equal(containers_find(&list, STR("web"), on_match, &f), 1);
+	containers_fini(&list);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_known),
 		cmocka_unit_test(test_cgroups),
+		cmocka_unit_test(test_monitors_unneeded),
 		cmocka_unit_test(test_no_memory),
 	};
 

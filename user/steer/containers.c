@@ -184,17 +184,34 @@ bool container_is_cgroup(const char *id, const char *path)
 }
 
 /* ID, docker-ID, libpod-ID, cri-containerd-ID, crio-ID */
-static int add_cgroup(struct container_list *list, const char *path)
+static bool id_of(const char *path, char id[CONTAINER_ID_LEN + 1])
 {
 	struct str last = last_component(path);
-	char id[CONTAINER_ID_LEN + 1] = "";
 
 	if (last.len < CONTAINER_ID_LEN)
-		return 0;
+		return false;
 	memcpy(id, last.ptr + last.len - CONTAINER_ID_LEN, CONTAINER_ID_LEN);
-	if (!container_is_id(str_of(id)) || !container_is_cgroup(id, path))
-		return 0;
-	return add(list, id, NULL);
+	id[CONTAINER_ID_LEN] = 0;
+	return container_is_id(str_of(id)) && container_is_cgroup(id, path);
+}
+
+static bool is_known(const struct container_list *list, const char *id)
+{
+	for (uint32_t i = 0; i < list->count; i++)
+		if (strcmp(list->containers[i].id, id) == 0)
+			return true;
+	return false;
+}
+
+/* Whether a container runs that no file knows. */
+static bool has_unknown(const struct container_list *list, const struct cgroup_list *cgroups)
+{
+	char id[CONTAINER_ID_LEN + 1];
+
+	for (uint32_t i = 0; i < cgroups->count; i++)
+		if (id_of(cgroups->entries[i].path, id) && !is_known(list, id))
+			return true;
+	return false;
 }
 
 /* --- monitors --------------------------------------------------------------------------------------------------- */
@@ -229,15 +246,18 @@ static int add_monitor(void *owner, const struct container_monitor *m)
 int containers_read(struct container_list *list, const struct cgroup_list *cgroups, const char *root, struct err *e)
 {
 	struct reader r = { list, cgroups };
+	char id[CONTAINER_ID_LEN + 1];
 	int ret = 0;
 
 	*list = (struct container_list){ 0 };
 	for (size_t i = 0; i < ARRAY_SIZE(places) && ret == 0; i++)
 		ret = read_place(list, i, root);
-	if (ret == 0)
+	/* All processes are looked through for them. */
+	if (ret == 0 && has_unknown(list, cgroups))
 		ret = container_monitors_read(root, add_monitor, &r);
 	for (uint32_t i = 0; i < cgroups->count && ret == 0; i++)
-		ret = add_cgroup(list, cgroups->entries[i].path);
+		if (id_of(cgroups->entries[i].path, id))
+			ret = add(list, id, NULL);
 	if (ret == 0)
 		return 0;
 	containers_fini(list);
