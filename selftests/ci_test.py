@@ -25,14 +25,14 @@ class Recorder:
         Recorder.count += 1
         self.flows = os.path.join(w.tmp, f"recorded-{Recorder.count}.mitm")
 
-    def words(self, *command, options=(), more=()):
+    def words(self, *command, options=()):
         words = [SCRIPT, "--flows", self.flows, "--program", e2e.MITM_BPF, "--engine", " ".join(self.podman.words),
                  *options, self.name, "--cgroup", self.w.cgroup, "--set",
-                 "ssl_verify_upstream_trusted_ca=" + self.w.certificates.ca, *more]
+                 "ssl_verify_upstream_trusted_ca=" + self.w.certificates.ca]
         return words + (["--", *command] if command else [])
 
-    def __call__(self, *command, options=(), more=(), env=None, **others):
-        return self.w.run(*self.words(*command, options=options, more=more), inside=False, timeout=90,
+    def __call__(self, *command, options=(), env=None, **others):
+        return self.w.run(*self.words(*command, options=options), inside=False, timeout=90,
                           env={**(env or environment()), "TMPDIR": self.w.tmp}, **others)
 
     def exec(self, *words):

@@ -259,6 +259,12 @@ def seen_by_both(text):
     return [line.split()[0] if number % 2 == 0 else line for number, line in enumerate(text.splitlines())]
 
 
+def somebody_listens(network):
+    """Whether there is an endpoint for what connects in there."""
+    inside = ["nsenter", "--net=" + network.removeprefix("ns:"), "cat", "/proc/net/tcp", "/proc/net/tcp6"]
+    return " 0A " in subprocess.run(inside, check=True, capture_output=True, text=True).stdout
+
+
 FROM_OUTSIDE = [f"::ffff:{NET4}1", f"{NET4}2 {NET4}1", NET6 + "1", f"{NET6}2 {NET6}1"]
 
 
@@ -277,6 +283,7 @@ def test_own_network(w):
     same(start("without"), FROM_OUTSIDE, "what is seen without us")
     prepared("with")
     proxy = w.proxy("--ssl-insecure", intercept="container:with")     # no certificate is for these addresses
+    wait_for(20, "somebody listens in the container", lambda: somebody_listens(network))
     same(start("with"), FROM_OUTSIDE, "what is seen with us")
     for number, host in ((1, NET4 + "2"), (2, NET6 + "2")):
         flow = proxy.flow(f"/peer?{number}")
