@@ -8,7 +8,7 @@ import signal
 import e2e
 import netns_test
 from e2e import ROOT, Skipped, check, contains, read_flows, same, wait_for
-from containers_test import CA_BUNDLE, Podman, distrusts
+from containers_test import CA_BUNDLE, DB, WEB, Podman, distrusts, own
 from run_test import NOBODY, environment, sums
 
 SCRIPT = os.path.join(ROOT, "scripts/ci/record-container")
@@ -20,7 +20,7 @@ class Recorder:
 
     count = 0
 
-    def __init__(self, w, name="web"):
+    def __init__(self, w, name=WEB):
         self.w, self.podman, self.name = w, Podman(w), name
         Recorder.count += 1
         self.flows = os.path.join(w.tmp, f"recorded-{Recorder.count}.mitm")
@@ -73,14 +73,14 @@ def proxies(w):
 def test_command(w):
     """a running container while a command runs: its TLS is in the file, decrypted, and the status is the command's"""
     r, o, before = Recorder(w), w.origin(), sums()
-    web, db = r.podman.container("web"), r.podman.container("db")
+    web, db = r.podman.container(WEB), r.podman.container(DB)
     code = f"echo in; {' '.join(r.exec(*CURL, o.url('/during')))}; cat; exit 5"
     done = r("sh", "-c", code, stdin=b"what it reads\n")
     same(done.status, 5, "the status: " + done.err + r.log())
     same(done.out, "in\nthe origin's answer to /during\nwhat it reads\n", "standard output")
     same(r.paths(), ["/during"], "what was recorded")
     contains(read_flows(r.flows)[0]["metadata"]["mitm_bpf.cgroup"], web.id, "the flow's cgroup")
-    contains(done.err, f"record-container: the flows of web are in {r.flows} ({os.path.getsize(r.flows)} bytes)")
+    contains(done.err, f"record-container: the flows of {WEB} are in {r.flows} ({os.path.getsize(r.flows)} bytes)")
     # as if nothing had been there
     distrusts(web, o.url("/after"))
     distrusts(db, o.url("/other"))
@@ -93,9 +93,9 @@ def test_command(w):
 
 def test_created(w):
     """a container that was only created is recorded from its first connection on, and its status passed on"""
-    r, o = Recorder(w, "job"), w.origin()
+    r, o = Recorder(w, own("job")), w.origin()
     code = f"cat; {' '.join(CURL)} {o.url('/first')}; exit 3"
-    r.podman.container("job", "--interactive", how=("create",), command=("/bin/sh", "-c", code))
+    r.podman.container(own("job"), "--interactive", how=("create",), command=("/bin/sh", "-c", code))
     done = r()
     same(done.status, 3, "the status: " + done.err + r.log())
     contains(done.out, "the origin's answer to /first")
@@ -105,11 +105,11 @@ def test_created(w):
 
 def test_own_network(w):
     """a created container with a network of its own is recorded, and the origin sees it come from there"""
-    r, o, place = Recorder(w, "job"), w.origin(), netns_test.Container(w)
+    r, o, place = Recorder(w, own("job")), w.origin(), netns_test.Container(w)
     netns_test.named(w, place=place)
     ready = 'until grep -q "0100007F:.* 0A " /proc/net/tcp; do sleep 0.01; done'
     code = f"{ready}; {' '.join(CURL)} {o.url('/peer')}; exit 3"
-    r.podman.container("job", network="ns:/run/netns/place", how=("create",), command=("/bin/sh", "-c", code))
+    r.podman.container(own("job"), network="ns:/run/netns/place", how=("create",), command=("/bin/sh", "-c", code))
     done = r()
     same(done.status, 3, "the status: " + done.err + r.log())
     contains(done.out, place.v4, "where the origin was asked from")
@@ -129,8 +129,8 @@ def engine_without_init(w, podman):
 
 def test_created_of_docker(w):
     """the same by an engine that cannot prepare it: it is started, and the command waits until it is taken"""
-    r, o = Recorder(w, "job"), w.origin()
-    r.podman.container("job", how=("create",))
+    r, o = Recorder(w, own("job")), w.origin()
+    r.podman.container(own("job"), how=("create",))
     done = r(*r.exec(*CURL, o.url("/started")), options=("--engine", engine_without_init(w, r.podman)))
     same(done.well(), "the origin's answer to /started\n", "standard output")
     same(r.paths(), ["/started"], "what was recorded")
@@ -138,9 +138,9 @@ def test_created_of_docker(w):
 
 def test_until_it_ends(w):
     """without a command: until a running container ends"""
-    r, o = Recorder(w, "short"), w.origin()
+    r, o = Recorder(w, own("short")), w.origin()
     code = f"until test -e /tmp/go; do sleep 0.1; done; {' '.join(CURL)} {o.url('/late')}; exit 4"
-    short = r.podman.container("short", command=("/bin/sh", "-c", code))
+    short = r.podman.container(own("short"), command=("/bin/sh", "-c", code))
     script = w.start(*r.words(), inside=False, env=environment(TMPDIR=w.tmp))
     wait_for(30, "it records", lambda: os.path.exists(r.flows + ".log") and "sees copies" in r.log())
     short.exec("/bin/touch", "/tmp/go").well()
@@ -153,7 +153,7 @@ def test_user(w):
     """the command is that of who called sudo, and so are the files"""
     os.chmod(w.tmp, 0o755)
     r = Recorder(w)
-    r.podman.container("web")
+    r.podman.container(WEB)
     env = environment(SUDO_UID=str(NOBODY), SUDO_GID=str(NOBODY), SUDO_USER="nobody")
     done = r("sh", "-c", "id -u; echo $HOME $USER; grep SigIgn /proc/self/status", env=env)
     lines = done.well().splitlines()
@@ -165,7 +165,7 @@ def test_user(w):
 
 def ends_by(w, number, status):
     r, o = Recorder(w), w.origin()
-    web = r.podman.container("web")
+    web = r.podman.container(WEB)
     script = w.start(*r.words("sh", "-c", "echo $$; exec sleep 1000"), inside=False,
                      env=environment(TMPDIR=w.tmp))
     command = int(script.stdout.readline())
@@ -186,7 +186,7 @@ def test_signals(w):
         distrusts(web, o.url("/after"))
         with open(f"/proc/{web.pid()}/mountinfo", encoding="utf-8") as f:
             check("tmpfs mitm-bpf " not in f.read(), "the container still sees copies")
-        r.podman("rm", "--force", "--time", "0", "web").well()
+        r.podman("rm", "--force", "--time", "0", WEB).well()
         os.remove(r.flows)
 
 
@@ -200,7 +200,7 @@ def test_kill(w):
 def test_refusals(w):
     """what is wrong is said: no such container, no trust to be had, no flows, no command, no such user"""
     r, o = Recorder(w), w.origin()
-    r.podman.container("web")
+    r.podman.container(WEB)
     for words, text in ((["--frobnicate"], "unknown option --frobnicate"), ([], "which container?"),
                         (["web", "--"], "no command behind --"), (["--flows"], "--flows needs a value"),
                         (["--program", "/nonexistent", "web"], "cannot run /nonexistent"),
@@ -214,7 +214,7 @@ def test_refusals(w):
     contains(done.err, "nothing was recorded")
     same(r("true", options=("--user", "nobody-of-this-name")).status, 125, "the status of no such user")
     same(r("false", options=("--require-flows",)).status, 1, "the command's own status")
-    r.podman("exec", "web", "/bin/busybox", "rm", CA_BUNDLE).well()
+    r.podman("exec", WEB, "/bin/busybox", "rm", CA_BUNDLE).well()
     try:
         done = r("true")
         same(done.status, 125, "the status without a bundle")
@@ -277,12 +277,12 @@ def asks(r, url):
 def test_github_steps(w):
     """action.yml: its recording step does it, with a container of podman's and the words of a person"""
     r, o = Recorder(w), w.origin()
-    r.podman.container("web")
+    r.podman.container(WEB)
     with open(os.path.join(ROOT, "scripts/ci/action.yml"), encoding="utf-8") as f:
         steps = yaml().safe_load(f)["runs"]["steps"]
     step = next(step for step in steps if step.get("id") == "record")
     output = os.path.join(w.tmp, "github-output")
-    given = {"container": "web", "command": asks(r, o.url("/github?a='b c'".replace(" ", "%20"))), "flows": r.flows,
+    given = {"container": WEB, "command": asks(r, o.url("/github?a='b c'".replace(" ", "%20"))), "flows": r.flows,
              "options": f"--cgroup {w.cgroup}\n--set ssl_verify_upstream_trusted_ca={w.certificates.ca}",
              "engine": " ".join(r.podman.words), "program": e2e.MITM_BPF, "require-flows": "true", "trust": "true"}
     env = environment(PATH=own_bin(w), GITHUB_OUTPUT=output, GITHUB_ACTION_PATH=os.path.dirname(SCRIPT), TMPDIR=w.tmp)
@@ -305,12 +305,12 @@ def test_gitlab(w):
     same(job["artifacts"]["when"], "always", "when flows are kept")
     same(job["artifacts"]["paths"], ["$FLOWS", "${FLOWS}.log"], "what is kept")
     r, o = Recorder(w), w.origin()
-    r.podman.container("web")
+    r.podman.container(WEB)
     engine = os.path.join(w.tmp, "engine")
     with open(engine, "w", encoding="utf-8") as f:
         f.write(f'#!/bin/sh\nexec {" ".join(r.podman.words)} "$@"\n')
     os.chmod(engine, 0o755)
-    given = {"CONTAINER": "web", "COMMAND": asks(r, o.url("/gitlab?a='b'")), "FLOWS": r.flows, "MITM_BPF": ROOT,
+    given = {"CONTAINER": WEB, "COMMAND": asks(r, o.url("/gitlab?a='b'")), "FLOWS": r.flows, "MITM_BPF": ROOT,
              "RECORD_OPTIONS": f"--engine {engine} --program {e2e.MITM_BPF}",
              "OPTIONS": f"--cgroup {w.cgroup} --set ssl_verify_upstream_trusted_ca={w.certificates.ca}"}
     same(set(given), set(job["variables"]), "the job's variables")

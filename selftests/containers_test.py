@@ -41,6 +41,14 @@ def make_root(folder):
 
 # ---- podman
 
+def own(name):
+    """Names are known on the whole machine, and others may test there, too."""
+    return f"{name}-{os.getpid()}"
+
+
+WEB, DB = own("web"), own("db")
+
+
 def unify(w):
     """On a hybrid host the runtime would make groups in every old hierarchy, too: here, only the v2 tree is seen."""
     with open("/proc/self/mounts", encoding="utf-8") as mounts:
@@ -156,32 +164,32 @@ class Case:
 def test_names(w):
     """container:NAME, container:ID and cgroup:PATH are the podman container that runs, and no other"""
     podman = Podman(w)
-    web, db = podman.container("web"), podman.container("db")
-    c = Case(w, "container:web")
+    web, db = podman.container(WEB), podman.container(DB)
+    c = Case(w, "container:" + WEB)
     own = c.taken(web)
     contains(own["mitm_bpf.exe"], "curl")
     c.direct(db)
     listed = w.run(MITM_BPF, "ps", "--pid", str(c.proxy.pid), inside=False).well()
-    contains(listed, " container:web ")
-    contains(listed, " container:db ")
-    for spec in ("container:" + db.id, "container:" + db.id[:8], "cgroup:" + db.group(), "!container:web"):
+    contains(listed, f" container:{WEB} ")
+    contains(listed, f" container:{DB} ")
+    for spec in ("container:" + db.id, "container:" + db.id[:8], "cgroup:" + db.group(), "!container:" + WEB):
         c.use(spec)
         c.taken(db)
         c.direct(web)
     done = w.run(MITM_BPF, "set", "--pid", str(c.proxy.pid), "mode=local:container:nosuch", inside=False)
     check(done.status != 0, "an unknown container was taken")
-    contains(done.err, "web")
-    contains(done.err, "db")
+    contains(done.err, WEB)
+    contains(done.err, DB)
     c.end()
 
 
 def made_again(w, runtime):
     podman = Podman(w, runtime)
-    first = podman.container("again")
-    c = Case(w, "container:again")
+    first = podman.container(own("again"))
+    c = Case(w, "container:" + own("again"))
     c.taken(first)
-    podman("rm", "--force", "--time", "0", "again").well()
-    second = podman.container("again")
+    podman("rm", "--force", "--time", "0", own("again")).well()
+    second = podman.container(own("again"))
     check(second.id != first.id, "the same id")
     wait_for(15, "the new container of that name is taken", lambda: c.seen(c.ask(second)))
     c.taken(second)
@@ -212,10 +220,11 @@ def test_own_files(w):
     w.stack.callback(subprocess.run, ["umount", "/home"], check=True)
     os.makedirs("/home/someone/.local/share/containers")
     os.symlink(podman.folder + "/root", "/home/someone/.local/share/containers/storage")
-    idle = podman.container("idle", how=("create",))
-    c = Case(w, "container:idle")
-    c.proxy.said("container:idle matches nothing now: that container does not run; it is taken when it starts")
-    podman("start", "idle").well()
+    name = own("idle")
+    idle = podman.container(name, how=("create",))
+    c = Case(w, "container:" + name)
+    c.proxy.said(f"container:{name} matches nothing now: that container does not run; it is taken when it starts")
+    podman("start", name).well()
     wait_for(15, "it is taken", lambda: c.seen(c.ask(idle)))
     c.end()
 
@@ -279,12 +288,12 @@ def test_own_network(w):
 
     def start(name):
         return seen_by_both(podman("start", "--attach", name).well())
-    prepared("without")
-    same(start("without"), FROM_OUTSIDE, "what is seen without us")
-    prepared("with")
-    proxy = w.proxy("--ssl-insecure", intercept="container:with")     # no certificate is for these addresses
+    prepared(own("without"))
+    same(start(own("without")), FROM_OUTSIDE, "what is seen without us")
+    prepared(own("with"))
+    proxy = w.proxy("--ssl-insecure", intercept="container:" + own("with"))     # no certificate is for these addresses
     wait_for(20, "somebody listens in the container", lambda: somebody_listens(network))
-    same(start("with"), FROM_OUTSIDE, "what is seen with us")
+    same(start(own("with")), FROM_OUTSIDE, "what is seen with us")
     for number, host in ((1, NET4 + "2"), (2, NET6 + "2")):
         flow = proxy.flow(f"/peer?{number}")
         same(flow["server_conn"]["address"][:2], [host, o.port], "the server's address")
@@ -308,13 +317,13 @@ def distrusts(container, url):
 def test_trust(w):
     """trust container:NAME: it verifies our certificates by its own bundle; no other container, and not the host"""
     podman = Podman(w)
-    web, db = podman.container("web"), podman.container("db")
+    web, db = podman.container(WEB), podman.container(DB)
     o, before = w.origin(), sums()
     proxy = w.proxy("--cgroup", w.cgroup)
     distrusts(web, o.url("/before"))
-    podman("exec", "--detach", "web", "/bin/curl", "--insecure", "--silent", o.url("/slow/100/1")).well()
+    podman("exec", "--detach", WEB, "/bin/curl", "--insecure", "--silent", o.url("/slow/100/1")).well()
     wait_for(10, "curl runs", lambda: any(path.startswith("/slow") for _, path, _, _ in o.requests))
-    done = trust(w, "container:web")
+    done = trust(w, "container:" + WEB)
     contains(done.well(), CA_BUNDLE)
     contains(done.out, f"  {web.pid()} sleep: has no TLS library loaded")
     check(re.search(r"\n  \d+ curl: has lib\w+ loaded; what it trusts it may have read already: restart it", done.out),
@@ -326,20 +335,20 @@ def test_trust(w):
     same(folders(), set(), "folders that are left")
     with open(podman.folder + "/rootfs" + CA_BUNDLE, "rb") as f, open(CA_BUNDLE, "rb") as ours:
         same(f.read() == ours.read(), True, "the image's own bundle")
-    done = trust(w, "container:web")
+    done = trust(w, "container:" + WEB)
     same(done.status, 1, "the status of a second time")
-    contains(done.err, "trust --undo container:web")
+    contains(done.err, "trust --undo container:" + WEB)
     trust(w, "--undo", "container:" + web.id[:12]).well()
     distrusts(web, o.url("/after"))
-    done = trust(w, "--undo", "container:web")
+    done = trust(w, "--undo", "container:" + WEB)
     same(done.status, 1, "the status of a second undo")
-    contains(done.err, "nothing to undo for container web")
+    contains(done.err, "nothing to undo for container " + WEB)
 
 
 def test_trust_all_namespaces(w):
     """trust container:NAME: also in mount namespaces that its processes made for themselves"""
     podman = Podman(w)
-    web = podman.container("web", command=("/bin/unshare", "-m", "/bin/sh", "-c", "touch /tmp/inner; sleep 1000 & "
+    web = podman.container(WEB, command=("/bin/unshare", "-m", "/bin/sh", "-c", "touch /tmp/inner; sleep 1000 & "
                                            "exec unshare -m sh -c 'touch /tmp/ready; exec sleep 1000'"))
     wait_for(10, "the inner namespace is there", lambda: web.exec("/bin/test", "-e", "/tmp/ready").status == 0)
     with open(f"/sys/fs/cgroup{web.group()}/cgroup.procs", encoding="ascii") as f:
@@ -347,12 +356,12 @@ def test_trust_all_namespaces(w):
     spaces = {os.stat(f"/proc/{pid}/ns/mnt").st_ino for pid in pids}
     same(len(spaces), 2, f"mount namespaces of {pids}")
     w.proxy(intercept="nobody").stop()
-    done = trust(w, "container:web")
+    done = trust(w, "container:" + WEB)
     same(done.well().count(" now sees copies with the CA"), 2, "where it was done: " + done.out)
     for pid in pids:
         with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as f:
             check(re.search(r" /etc/ssl/certs\S* .* tmpfs mitm-bpf ", f.read()), f"{pid} sees no copies")
-    same(trust(w, "container:web", "--undo").well().count("originals again"), 2, "where it was undone")
+    same(trust(w, "container:" + WEB, "--undo").well().count("originals again"), 2, "where it was undone")
     for pid in pids:
         with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as f:
             check("mitm-bpf" not in f.read().replace("mitm-bpf-test", ""), f"{pid} sees copies")
@@ -366,30 +375,30 @@ def test_trust_user_namespace(w):
     subprocess.run(["chown", "--recursive", "--no-dereference", "100000:100000", root], check=True)
     for folder in (w.tmp, podman.folder):       # to be passed by the container's root
         os.chmod(folder, 0o755)
-    done = podman("run", "--detach", *podman.options("shifted"), "--uidmap", "0:100000:1000", "--network", "host",
+    done = podman("run", "--detach", *podman.options(own("shifted")), "--uidmap", "0:100000:1000", "--network", "host",
                   "--rootfs", root, "/bin/sleep", "1000")
-    shifted, o = Container(podman, "shifted", done.well().strip()), w.origin()
+    shifted, o = Container(podman, own("shifted"), done.well().strip()), w.origin()
     with open(f"/proc/{shifted.pid()}/status", encoding="ascii") as f:
         contains(f.read(), "Uid:\t100000\t")
     w.proxy("--cgroup", w.cgroup)
     distrusts(shifted, o.url("/before"))
-    trust(w, "container:shifted").well()
+    trust(w, "container:" + own("shifted")).well()
     contains(shifted.curl(o.url("/trusted")).well(), "the origin's answer to /trusted")
-    trust(w, "container:shifted", "--undo").well()
+    trust(w, "container:" + own("shifted"), "--undo").well()
     distrusts(shifted, o.url("/after"))
 
 
 def test_trust_refused(w):
     """trust container:NAME: unknown ones, such that do not run, and beginnings of several ids are said"""
     podman = Podman(w)
-    podman.container("web")
+    podman.container(WEB)
     for words, text in ((["container:nosuch"], 'no container is called "nosuch"; known are: '),
                         (["container:nosuch", "--undo"], "no container is called"),
                         (["container:we"], "no container is called")):
         done = trust(w, *words)
         same(done.status, 1, f"the status of {words}")
         contains(done.err, text)
-    for words in (["container:"], ["container:web", "1"], ["container:web", "container:db"]):
+    for words in (["container:"], ["container:" + WEB, "1"], ["container:" + WEB, "container:" + DB]):
         same(trust(w, *words).status, 2, f"the status of {words}")
 
 
