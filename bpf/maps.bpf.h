@@ -129,6 +129,13 @@ struct {
 } mb_conn SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, STEER_LAST_MAX);
+	__type(key, __u32);
+	__type(value, struct steer_last);
+} mb_last SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, STEER_REASONS);
 	__type(key, __u32);

@@ -207,6 +207,31 @@ static __always_inline void forget(struct bpf_sock_addr *ctx, struct bpf_sock *s
 	bpf_sk_storage_delete(&mb_skorig, sk);
 }
 
+/* For people who ask why they do not see a process. Its threads may write here at once: only the counts are exact. */
+static __always_inline void note_last(struct bpf_sock_addr *ctx, const struct steer_orig *orig, __u32 reason)
+{
+	__u64 start = start_of(leader_of(bpf_get_current_task_btf()));
+	__u32 tgid = orig->tgid;
+	struct steer_last *last, fresh = { .start = start };
+
+	if (reason == STEER_DIRECT_SELF || reason == STEER_DIRECT_CHILD)
+		return;
+	last = bpf_map_lookup_elem(&mb_last, &tgid);
+	if (!last || last->start != start) {
+		bpf_map_update_elem(&mb_last, &tgid, &fresh, BPF_ANY);
+		last = bpf_map_lookup_elem(&mb_last, &tgid);
+	}
+	if (!last)
+		return;
+	__sync_fetch_and_add(reason == STEER_STEERED ? &last->steered : &last->direct, 1);
+	last->time_ns = bpf_ktime_get_ns();
+	last->netns = bpf_get_netns_cookie(ctx);
+	last->reason = reason;
+	last->family = orig->family;
+	last->port = orig->port;
+	__builtin_memcpy(last->dst, orig->dst, sizeof(last->dst));
+}
+
 /* The listener's port in network order, when the connection is to go there; 0: it goes on; negative: it is refused. */
 static __always_inline int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct steer_orig *orig,
 				 enum scope scope)
@@ -226,6 +251,7 @@ static __always_inline int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 			reason = STEER_DIRECT_NO_MEMORY;
 	}
 	count(reason);
+	note_last(ctx, orig, reason);
 	if (reason == STEER_STEERED)
 		return port;
 	forget(ctx, sk, before);

@@ -23,6 +23,7 @@
 
 #define STEER_CONN_MAX 65536
 #define STEER_PROC_MAX 16384
+#define STEER_LAST_MAX 4096
 #define STEER_TREE_MAX 65536
 #define STEER_ROUTE_MAX 65536        /* of all network namespaces */
 #define STEER_ROUTE_EACH_MAX 4096    /* of one */
@@ -181,6 +182,19 @@ struct steer_orig {
 	char comm[STEER_COMM_SIZE];          /* the calling thread's */
 };
 
+/* What became of the connections of one process; start tells it from others that had its number. */
+struct steer_last {
+	__u64 start;
+	__u64 time_ns;                       /* CLOCK_MONOTONIC of the last connect */
+	__u64 netns;                         /* cookie of where that was made */
+	__u32 steered;
+	__u32 direct;
+	__u32 reason;                        /* enum steer_reason of the last one */
+	__u16 family;                        /* and where it wanted to go */
+	__u16 port;
+	__u8 dst[16];
+};
+
 /* The client's end of a steered connection as the worker sees it. */
 struct steer_tuple {
 	__u64 netns;
@@ -220,6 +234,7 @@ _Static_assert(sizeof(struct steer_proc) == 320, "steer_proc is kernel/user ABI"
 _Static_assert(sizeof(struct steer_fact_key) == 24, "steer_fact_key is kernel/user ABI");
 _Static_assert(sizeof(struct steer_exe_key) == 260, "steer_exe_key is kernel/user ABI");
 _Static_assert(sizeof(struct steer_orig) == 112, "steer_orig is kernel/user ABI");
+_Static_assert(sizeof(struct steer_last) == 56, "steer_last is kernel/user ABI");
 _Static_assert(sizeof(struct steer_tuple) == 32, "steer_tuple is kernel/user ABI");
 _Static_assert(sizeof(struct steer_route_key) == 32, "steer_route_key is kernel/user ABI");
 _Static_assert(sizeof(struct steer_bypass_key) == 24, "steer_bypass_key is kernel/user ABI");

@@ -58,31 +58,34 @@ static bool old_tree(int map, const void *key, uint32_t gen)
 	return bpf_map_lookup_elem(map, key, &tree) == 0 && tree.gen != gen && !(tree.flags & STEER_TREE_PROXY);
 }
 
-/* What a process passes on, by the rules of bpf/policy.bpf.h; depth bounds a parent chain that changes under us. */
-static struct steer_tree passed_on(const struct steer *s, const struct process_list *list, uint32_t pid,
-				   unsigned int depth)
+static struct steer_tree passed_on(const struct steer_heritage *h, uint32_t pid, unsigned int depth)
 {
-	const struct process *p = processes_find(list, pid);
+	const struct process *p = processes_find(h->list, pid);
 	struct intercept_process seen = { .pid = pid, .uid = INTERCEPT_UNKNOWN };
-	struct steer_tree tree = { .gen = s->skel->bss->policy_gen };
+	struct steer_tree tree = { .gen = h->gen };
 	struct automaton_ranks ranks;
 
 	if (!p || depth > 64)
 		return tree;
-	if (pid == s->self_tgid) {
+	if (pid == h->self_tgid) {
 		tree.flags = STEER_TREE_PROXY;
 		return tree;
 	}
-	tree = passed_on(s, list, p->ppid, depth + 1);
-	if (tree.flags || !s->policy)
+	tree = passed_on(h, p->ppid, depth + 1);
+	if (tree.flags || !h->policy)
 		return tree;
 	seen.exe = str_of(p->exe);
 	seen.comm = str_of(p->comm);
-	automaton_ranks(&ranks, s->policy, &seen);
+	automaton_ranks(&ranks, h->policy, &seen);
 	if (ranks.named)
 		tree.rank = STEER_RANK_INCLUDES(ranks.named) || ranks.named == ranks.pid ? ranks.named : 0;
 	tree.branch = MAX(tree.branch, ranks.tree);
 	return tree;
+}
+
+struct steer_tree steer_policy_passed_on(const struct steer_heritage *h, uint32_t pid)
+{
+	return passed_on(h, pid, 0);     /* depth bounds a parent chain that changes under us */
 }
 
 /*
@@ -112,13 +115,15 @@ static int walk_once(struct steer *s, struct err *e)
 {
 	int map = steer_map(s->skel->maps.mb_tree), added = 0, ret;
 	struct process_list list;
+	const struct steer_heritage heritage = { .list = &list, .policy = s->policy, .self_tgid = s->self_tgid,
+						 .gen = s->skel->bss->policy_gen };
 
 	ret = processes_read(&list, e);
 	if (ret < 0)
 		return ret;
 	for (uint32_t i = 0; i < list.count; i++) {
 		uint32_t pid = list.processes[i].pid;
-		struct steer_tree want = passed_on(s, &list, pid, 0);
+		struct steer_tree want = steer_policy_passed_on(&heritage, pid);
 
 		if (pid == s->self_tgid || !to_learn(map, pid, &want))
 			continue;

@@ -7,6 +7,7 @@
 #include "steer.skel.h"
 #include "steer/automaton.h"
 #include "steer/namespaces.h"
+#include "steer/processes.h"
 #include "steer/route_map.h"
 #include "steer/steer.h"
 
@@ -61,6 +62,17 @@ void steer_take_over(struct steer *s);
 int steer_pin(struct steer *s, struct err *e) __must_check;
 void steer_unpin(struct steer *s, enum steer_link link);
 void steer_unpin_all(struct steer *s);
+
+/* What says who has what from its ancestors, without the kernel's table. */
+struct steer_heritage {
+	const struct process_list *list;
+	const struct automaton *policy;  /* NULL: none */
+	uint32_t gen;
+	uint32_t self_tgid;              /* 0: there is no proxy */
+};
+
+/* What a process passes on, by the rules of bpf/policy.bpf.h. */
+struct steer_tree steer_policy_passed_on(const struct steer_heritage *h, uint32_t pid);
 
 /* Lets children of processes that were there already follow them. Call after the tracepoints are attached. */
 int steer_policy_walk(struct steer *s, struct err *e) __must_check;
