@@ -27,6 +27,7 @@
 
 #include "base/log.h"
 #include "steer/cgroup.h"
+#include "steer/processes.h"
 #include "steer/steer.h"
 #include "steer/steer_guard.h"
 #include "steer/steer_list.h"

@@ -190,6 +190,16 @@ static int parse_short(struct parser *p, struct cli *cli, char **argv, int left,
 	return 1;
 }
 
+static int parse_pid(struct cli *cli, const char *text, struct err *e)
+{
+	uint64_t pid;
+
+	if (!text || !str_to_u64(str_of(text), INT32_MAX, &pid) || !pid)
+		return err_set(e, -EINVAL, "argument --pid: expected a process id");
+	cli->pid = (long)pid;
+	return 0;
+}
+
 /* mitm-bpf set|get|ps [--pid PID] WORD... The words stay where they are in argv, without the flag. */
 static int parse_ask(struct cli *cli, int argc, char **argv, struct err *e)
 {
@@ -199,7 +209,7 @@ static int parse_ask(struct cli *cli, int argc, char **argv, struct err *e)
 	cli->action = ps ? CLI_PS : CLI_ASK;
 	for (int i = 2; i < argc; i++) {
 		bool long_form = strncmp(argv[i], "--pid=", 6) == 0;
-		uint64_t pid;
+		int ret;
 
 		if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0) {
 			cli->action = CLI_HELP;
@@ -216,16 +226,34 @@ static int parse_ask(struct cli *cli, int argc, char **argv, struct err *e)
 			argv[kept++] = argv[i];
 			continue;
 		}
-		if ((!long_form && ++i == argc) ||
-		    !str_to_u64(str_of(long_form ? argv[i] + 6 : argv[i]), INT32_MAX, &pid) || !pid)
-			return err_set(e, -EINVAL, "argument --pid: expected a process id");
-		cli->pid = (long)pid;
+		ret = parse_pid(cli, long_form ? argv[i] + 6 : argv[++i], e);
+		if (ret < 0)
+			return ret;
 	}
 	if (kept == 2 && strcmp(argv[1], "set") == 0)
 		return err_set(e, -EINVAL, "mitm-bpf set: expected NAME=VALUE, for example mode=regular@8080");
 	cli->words = (const char *const *)argv + 1;
 	cli->word_count = (size_t)kept - 1;
 	return 0;
+}
+
+/* What only doctor takes: a target, and --pid. Returns how many words it was, 0: it is an option, or -errno. */
+static int parse_doctor(struct cli *cli, char **argv, struct err *e)
+{
+	int ret;
+
+	if (strcmp(argv[0], "--pid") == 0) {
+		ret = parse_pid(cli, argv[1], e);
+		return ret < 0 ? ret : 2;
+	}
+	if (strncmp(argv[0], "--pid=", 6) == 0) {
+		ret = parse_pid(cli, argv[0] + 6, e);
+		return ret < 0 ? ret : 1;
+	}
+	if (argv[0][0] == '-' || cli->target)
+		return 0;
+	cli->target = argv[0];
+	return 1;
 }
 
 static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv, struct err *e)
@@ -266,6 +294,13 @@ static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv,
 		if (cli->action == CLI_TRUST && !cli->container && str_starts(str_of(argv[i]), STR("container:")) &&
 		    argv[i][10]) {
 			cli->container = argv[i++] + 10;
+			continue;
+		}
+		took = cli->action == CLI_DOCTOR ? parse_doctor(cli, argv + i, e) : 0;
+		if (took) {
+			if (took < 0)
+				return took;
+			i += took;
 			continue;
 		}
 		if (argv[i][0] != '-' || !argv[i][1])
@@ -436,6 +471,8 @@ void cli_help(struct strbuf *out)
 "       mitm-bpf run [OPTIONS] [--] COMMAND...   run a command, and intercept it and all that it starts\n"
 "       mitm-bpf trust PID|container:NAME [--undo]   let what runs in a container trust the CA\n"
 "       mitm-bpf doctor [--json]     what this machine can do, and what is missing\n"
+"       mitm-bpf doctor PID|container:NAME [--pid PID] [--intercept SPEC] [--json]\n"
+"                                    why a process is seen, or not\n"
 "       mitm-bpf set [--pid PID] NAME=VALUE...   change one that runs: mode=..., mode+=socks5@1080,\n"
 "                                    mode-=regular, mode=local:firefox, server=false\n"
 "       mitm-bpf get [--pid PID] [NAME...]       its options\n"

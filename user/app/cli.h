@@ -11,12 +11,13 @@ enum cli_action {
 struct cli {
 	enum cli_action action;
 	bool json;                       /* doctor --json */
+	const char *target;              /* CLI_DOCTOR: a process; NULL: the machine */
 	char *const *command;            /* CLI_COMMAND: the words after its options, up to a NULL; of argv */
 	const char *user;                /* CLI_COMMAND: --user; may be NULL */
 	struct settings *settings;       /* freed with settings_free() */
 	const char *const *words;        /* CLI_ASK: "set" or "get", and what follows; of argv */
 	size_t word_count;
-	long pid;                        /* CLI_ASK, CLI_PS: whom; 0: the only one that runs. CLI_TRUST: whose */
+	long pid;                        /* CLI_ASK, CLI_PS, CLI_DOCTOR: whom; 0: the only one that runs. CLI_TRUST: whose */
 	const char *container;           /* CLI_TRUST: its name or id; NULL: pid says whose */
 	bool undo;                       /* CLI_TRUST: --undo */
 	bool watch;                      /* CLI_PS: again and again */

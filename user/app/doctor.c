@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "app/json_text.h"
 #include "base/mem.h"
 #include "crypto/ca.h"
 #include "io/uring.h"
@@ -139,25 +140,6 @@ static void check_limits(struct probe_list *list)
 		    (unsigned long long)limit.rlim_cur / 1024);
 }
 
-static void write_json_text(struct strbuf *out, const char *name, const char *text)
-{
-	strbuf_addf(out, ",\"%s\":", name);
-	if (!text) {
-		strbuf_add_str(out, STR("null"));
-		return;
-	}
-	strbuf_add_str(out, STR("\""));
-	for (; *text; text++) {
-		if (*text == '"' || *text == '\\')
-			strbuf_addf(out, "\\%c", *text);
-		else if ((uint8_t)*text < 0x20)
-			strbuf_addf(out, "\\u%04x", *text);
-		else
-			strbuf_add(out, text, 1);
-	}
-	strbuf_add_str(out, STR("\""));
-}
-
 static void write_json(const struct probe_list *list, bool possible, struct strbuf *out)
 {
 	strbuf_addf(out, "{\"version\":\"%s\",\"interception\":%s,\"capabilities\":[", MITM_VERSION,
@@ -166,11 +148,11 @@ static void write_json(const struct probe_list *list, bool possible, struct strb
 		const struct probe_result *r = &list->results[i];
 
 		strbuf_addf(out, "%s\n{\"needed\":%s", i ? "," : "", r->needed ? "true" : "false");
-		write_json_text(out, "name", r->name);
-		write_json_text(out, "state", probe_state_name(r->state));
-		write_json_text(out, "detail", r->detail);
-		write_json_text(out, "lost", r->lost);
-		write_json_text(out, "fix", r->fix);
+		json_text_member(out, false, "name", r->name);
+		json_text_member(out, false, "state", probe_state_name(r->state));
+		json_text_member(out, false, "detail", r->detail);
+		json_text_member(out, false, "lost", r->lost);
+		json_text_member(out, false, "fix", r->fix);
 		strbuf_add_str(out, STR("}"));
 	}
 	strbuf_add_str(out, STR("\n]}\n"));

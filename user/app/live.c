@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "app/explain.h"
 #include "app/overlap.h"
 #include "app/ps.h"
 #include "app/servers.h"
@@ -108,6 +109,10 @@ int live_serve(void *owner, const char *const *words, size_t count, struct strbu
 		return ps_serve(servers_steer(l->servers), words, count, reply, e);
 	if (strcmp(words[0], "spec") == 0)
 		return overlap_serve(servers_spec(l->servers), reply, e);
+	if (strcmp(words[0], "explain") == 0)
+		return explain_serve(&(struct explain_sources){ .steer = servers_steer(l->servers),
+								.refusals = l->refusals, .settings = current(l) },
+				     words, count, reply, e);
 	if (strcmp(words[0], "set") == 0)
 		return change(l, words + 1, count - 1, e);
 	return err_set(e, -EINVAL, "This mitm-bpf does not know the request %s.", words[0]);

@@ -9,6 +9,7 @@
 #include "app/cli.h"
 #include "app/control.h"
 #include "app/doctor.h"
+#include "app/doctor_target.h"
 #include "app/program.h"
 #include "app/ps.h"
 #include "app/release.h"
@@ -74,7 +75,10 @@ static int run(const struct cli *cli, bool sigpipe_ignored)
 		cli_options(cli->settings, &text);
 		return print(&text, 0);
 	case CLI_DOCTOR:
-		status = doctor_run(cli->settings, cli->json, &text);
+		status = cli->target ? doctor_target(&(struct doctor_target){ .name = cli->target, .proxy = cli->pid,
+									      .json = cli->json,
+									      .settings = cli->settings }, &text) :
+				       doctor_run(cli->settings, cli->json, &text);
 		return print(&text, status);
 	case CLI_ASK:
 		return ask(cli);

@@ -426,7 +426,7 @@ static int program_up(struct program *p, struct err *e)
 	if (ret == 0)
 		ret = load_tls(p, e);
 	if (ret == 0) {
-		p->live = (struct live){ .start = p->settings, .servers = p->servers };
+		p->live = (struct live){ .start = p->settings, .servers = p->servers, .refusals = p->refusals };
 		open_control(p);
 		ret = open_poll(p, e);
 	}

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "app/control.h"
+#include "steer/processes.h"
 #include "steer/steer_list.h"
 
 #define ANSWER_BYTES 40000           /* one more line fits into a packet of control's, however long it is */

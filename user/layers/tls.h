@@ -154,6 +154,8 @@ void tls_server_on_message(int write, int version, int type, const void *bytes, 
 struct str tls_pass_known(struct tls_layer *t, struct arena *a);
 /* Later connections of the same program to the same host are; and says so. */
 void tls_pass_learn(struct tls_layer *t, const char *why);
+/* The client refused our certificate: told to whom it may concern, and learnt if the options say so. */
+void tls_pass_refused(struct tls_layer *t, const char *why);
 /*
  * This client layer's connection is, from the ClientHello in engine.in on; neither TLS layer looks at it again. why:
  * goes to the log and to a flow; none: there is neither.

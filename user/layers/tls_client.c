@@ -311,13 +311,11 @@ static void learn(struct tls_layer *t, const char *error, bool closed)
 {
 	char why[TLS_REFUSAL_WHY_MAX];
 
-	if (!t->base.env->options->tls_passthrough_failed)
-		return;
 	if (closed && t->step == TLS_STEP_HANDSHAKE && t->engine.ssl) {
-		tls_pass_learn(t, "the client left when it saw our certificate");
+		tls_pass_refused(t, "the client left when it saw our certificate");
 	} else if (refuses_certificate(t)) {
 		snprintf(why, sizeof(why), "the client refuses our certificate (%s)", error);
-		tls_pass_learn(t, why);
+		tls_pass_refused(t, why);
 	}
 }
 
@@ -330,9 +328,8 @@ static void broke(struct tls_layer *t)
 
 static void left(struct tls_layer *t)
 {
-	if (t->base.env->options->tls_passthrough_failed && !t->engine.error &&
-	    t->base.env->now_ns(t->base.env) - client_of(t)->ready_ns < LEAVES_AT_ONCE_NS)
-		tls_pass_learn(t, "the client left right after the handshake, without a word");
+	if (!t->engine.error && t->base.env->now_ns(t->base.env) - client_of(t)->ready_ns < LEAVES_AT_ONCE_NS)
+		tls_pass_refused(t, "the client left right after the handshake, without a word");
 }
 
 static void explain(struct tls_layer *t, const char *error, bool closed)

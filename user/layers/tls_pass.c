@@ -91,6 +91,18 @@ void tls_pass_learn(struct tls_layer *t, const char *why)
 	strbuf_fini(&key);
 }
 
+void tls_pass_refused(struct tls_layer *t, const char *why)
+{
+	struct tls_refusal_source *s = t->env->config.refusals;
+	uint32_t pid = t->client->record->process.pid;
+	struct env *env = t->base.env;
+
+	if (s && s->met && pid)
+		s->met(s, pid, t->server ? host_of(t) : t->client->record->sni, why, env->now_ns(env));
+	if (env->options->tls_passthrough_failed)
+		tls_pass_learn(t, why);
+}
+
 /* A server that was tried before is as if it had not been. */
 static void forget_failure(struct conn *server)
 {

@@ -31,4 +31,7 @@ struct tls_refusal_source {
 	atomic_uint count;               /* entries; while it is 0 nobody is asked */
 	bool (*find)(struct tls_refusal_source *s, struct str key, int64_t now_ns, char why[TLS_REFUSAL_WHY_MAX]);
 	void (*note)(struct tls_refusal_source *s, struct str key, const char *why, int64_t until_ns);
+	/* A process refused our certificate for a host, whether that changes anything or not; NULL: nobody wants to
+	 * know. */
+	void (*met)(struct tls_refusal_source *s, uint32_t pid, struct str host, const char *why, int64_t now_ns);
 };

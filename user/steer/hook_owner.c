@@ -12,27 +12,44 @@
 
 #define PROGRAMS_MAX 64
 
-bool hook_owner_find(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type)
+static void name_of(uint32_t id, char name[static 16])
 {
-	uint32_t ids[PROGRAMS_MAX], count = PROGRAMS_MAX, flags = 0;
 	struct bpf_prog_info info = { 0 };
 	uint32_t len = sizeof(info);
-	int fd;
+	int fd = bpf_prog_get_fd_by_id(id);
 
-	*out = (struct hook_owner){ 0 };
-	if (bpf_prog_query(cgroup_fd, type, 0, &flags, ids, &count) < 0 || count == 0)
-		return false;
-	out->count = count;
-	out->program_id = ids[0];
+	name[0] = 0;
+	if (fd < 0)
+		return;
+	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0)
+		memcpy(name, info.name, 16);
+	close(fd);
+}
+
+static uint32_t query(int cgroup_fd, enum bpf_attach_type type, uint32_t ids[static PROGRAMS_MAX], uint32_t *flags)
+{
+	uint32_t count = PROGRAMS_MAX;
+
+	*flags = 0;
+	return bpf_prog_query(cgroup_fd, type, 0, flags, ids, &count) < 0 ? 0 : count;
+}
+
+static void describe(struct hook_owner *out, uint32_t id, uint32_t flags)
+{
+	out->program_id = id;
 	out->exclusive = !(flags & BPF_F_ALLOW_MULTI);
 	out->overridable = flags & BPF_F_ALLOW_OVERRIDE;
-	fd = bpf_prog_get_fd_by_id(ids[0]);
-	if (fd < 0)
-		return true;
-	if (bpf_obj_get_info_by_fd(fd, &info, &len) == 0)
-		memcpy(out->program_name, info.name, sizeof(out->program_name));
-	close(fd);
-	return true;
+	name_of(id, out->program_name);
+}
+
+bool hook_owner_find(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type)
+{
+	uint32_t ids[PROGRAMS_MAX], flags, count = query(cgroup_fd, type, ids, &flags);
+
+	*out = (struct hook_owner){ .count = count };
+	if (count)
+		describe(out, ids[0], flags);
+	return count;
 }
 
 /* The parent directory's descriptor while it still is in the v2 tree; -1 at its root. Closes fd. */
@@ -66,6 +83,28 @@ static int levels_up(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type
 bool hook_owner_find_exclusive(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type)
 {
 	return levels_up(out, cgroup_fd, type) >= 0;
+}
+
+bool hook_owner_find_foreign(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type)
+{
+	int fd = fcntl(cgroup_fd, F_DUPFD_CLOEXEC, 0);
+
+	*out = (struct hook_owner){ 0 };
+	for (; fd >= 0; fd = parent_of(fd)) {
+		uint32_t ids[PROGRAMS_MAX], flags, count = query(fd, type, ids, &flags);
+
+		for (uint32_t i = 0; i < count; i++) {
+			char name[16];
+
+			name_of(ids[i], name);
+			if (strncmp(name, "mb_", 3) == 0)
+				continue;
+			out->count++;
+			if (!out->exclusive)
+				describe(out, ids[i], flags);
+		}
+	}
+	return out->count;
 }
 
 int hook_owner_explain(int cgroup_fd, const char *cgroup, const struct bpf_program *program, int ret, struct err *e)

@@ -23,5 +23,9 @@ bool hook_owner_find(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type
 /* The first exclusive owner of a hook on a group or above it: nobody else can attach there. */
 bool hook_owner_find_exclusive(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type);
 
+/* Programs that are not mitm-bpf's on one hook of a group and of all that hold it; those that own it alone first.
+ * True: there is at least one. */
+bool hook_owner_find_foreign(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type type);
+
 /* Turns the failure ret of attaching program to a group into a sentence; returns -EBUSY for a hook that is taken. */
 int hook_owner_explain(int cgroup_fd, const char *cgroup, const struct bpf_program *program, int ret, struct err *e);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "steer/processes.h"
 #include "steer/steer_list.h"
 #include "steer/steer_state.h"
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Answers "why do I see it, or not?" from /proc, the compiled policy and the kernel's table of what is inherited. */
+#include "steer/processes.h"
 #include "steer/steer_list.h"
 
 #include <bpf/bpf.h>

@@ -5,8 +5,9 @@
  */
 #pragma once
 
-#include "steer/processes.h"
 #include "steer/steer.h"
+
+struct process;                      /* steer/processes.h */
 
 enum steer_verdict {
 	STEER_VERDICT_SELECTED,

@@ -37,12 +37,14 @@ static uint32_t status_number(uint32_t pid, const char *key)
 	char line[256];
 
 	while (f && fgets(line, sizeof(line), f)) {
-		char *at = line + strlen(key);
+		char *at = line + strlen(key), *end = NULL;
 
 		if (strncmp(line, key, strlen(key)) != 0)
 			continue;
-		for (char *word = strtok_r(at, " \t\n", &at); word; word = strtok_r(NULL, " \t\n", &at))
-			number = (uint32_t)strtoul(word, NULL, 10);
+		for (unsigned long one = strtoul(at, &end, 10); end != at; one = strtoul(at, &end, 10)) {
+			number = (uint32_t)one;
+			at = end;
+		}
 		break;
 	}
 	if (f)
@@ -113,7 +115,7 @@ static bool space_of(const char *pid, enum target_space space, ino_t *id)
 	return true;
 }
 
-static void compare_spaces(struct target *t, pid_t other)
+void target_compare(struct target *t, pid_t other)
 {
 	char pid[16], other_pid[16] = "self";
 
@@ -203,7 +205,7 @@ out:
 		fclose(f);
 }
 
-int target_read(struct target *t, uint32_t pid, pid_t other, struct err *e)
+int target_read(struct target *t, uint32_t pid, struct err *e)
 {
 	int ret;
 
@@ -215,7 +217,6 @@ int target_read(struct target *t, uint32_t pid, pid_t other, struct err *e)
 		return ret;
 	t->threads = status_number(pid, "Threads:");
 	t->inner_pid = status_number(pid, "NSpid:");
-	compare_spaces(t, other);
 	if (t->kernel_thread || t->ended)
 		return 0;
 	read_netns(t);

@@ -44,7 +44,6 @@ struct target {
 };
 
 struct target_scope {
-	pid_t other;                 /* whose namespaces they are compared with: the proxy, or 0: the caller's */
 	uint16_t tcp4, tcp6;         /* ports that lead to us on loopback; host order; 0: none */
 	bool loopback;               /* connections to loopback addresses count */
 	const uint64_t *cgroups;     /* ids of the group that steering looks at, and of all below */
@@ -52,7 +51,10 @@ struct target_scope {
 };
 
 /* Returns 0; -ESRCH when there is no such process; other -errno; with a sentence. */
-int target_read(struct target *t, uint32_t pid, pid_t other, struct err *e) __must_check;
+int target_read(struct target *t, uint32_t pid, struct err *e) __must_check;
+
+/* Fills t->there. other: whose namespaces the target's are compared with; 0: the caller's. */
+void target_compare(struct target *t, pid_t other);
 
 /* Fills t->sockets; what cannot be known is no error. */
 void target_read_sockets(struct target *t, const struct target_scope *scope);
