@@ -215,7 +215,7 @@ static int talk(int fd, const struct strbuf *packet, struct strbuf *reply, struc
 	char text[PACKET_MAX];
 	ssize_t len;
 
-	if (send(fd, packet->ptr, packet->len, MSG_NOSIGNAL) < 0)
+	if (send(fd, packet->ptr, packet->len, MSG_NOSIGNAL) < 0 && errno != EPIPE && errno != ECONNRESET)
 		return err_set(e, -errno, "cannot ask the mitm-bpf that runs: %m");
 	len = recv(fd, text, sizeof(text), 0);
 	if (len <= 0)

@@ -122,6 +122,10 @@ static int ask(struct patient *p)
 		ret = explain_preview(&p->answer, spec, settings_text(s, "cgroup"), settings_bool(s, "steer_loopback"),
 				      &p->target, &p->nobody);
 		p->answered = ret == 0;
+		if (spec.ptr == everybody) {
+			snprintf(p->answer.modes, sizeof(p->answer.modes), "everybody");
+			snprintf(p->answer.spec, sizeof(p->answer.spec), "Include everything.");
+		}
 		return ret;
 	}
 	p->answered = explain_ask(&p->answer, p->what->proxy, &p->target, &p->nobody) == 0;
@@ -245,7 +249,7 @@ static void find_hooks(const struct patient *p, struct findings_facts *facts)
 
 static int examine(struct patient *p, uint32_t pid, struct err *e)
 {
-	struct findings_facts facts = { .target = &p->target, .cgroup = p->cgroup, .nobody = p->nobody.text };
+	struct findings_facts facts = { .target = &p->target, .cgroup = p->cgroup, .nobody = &p->nobody };
 	struct err unread = { 0 };
 	int ret = target_read(&p->target, pid, e);
 

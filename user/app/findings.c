@@ -50,9 +50,12 @@ static bool find_proxy(struct findings *out, const struct findings_facts *x)
 
 	if (!a) {
 		f = add(out, "proxy", PROBE_MISSING);
-		say(f, "%s", x->nobody);
-		advise(f, "Start one: mitm-bpf --intercept %s; or ask what a spec would do: mitm-bpf doctor %u --intercept "
-		       "SPEC.", x->target->process.comm, x->target->process.pid);
+		say(f, "%s", x->nobody->text);
+		if (x->nobody->code == -ESRCH)
+			advise(f, "Start one: mitm-bpf --intercept %s; or ask what a spec would do: mitm-bpf doctor %u "
+			       "--intercept SPEC.", x->target->process.comm, x->target->process.pid);
+		else if (x->nobody->code != -EINVAL)
+			advise(f, "Run doctor as the user who runs it, or as root.");
 		return false;
 	}
 	f = add(out, "proxy", a->local ? PROBE_OK : PROBE_MISSING);

@@ -27,7 +27,7 @@ struct findings {
 struct findings_facts {
 	const struct target *target;
 	const struct explain_answer *answer; /* NULL: nobody could be asked */
-	const char *nobody;          /* why not */
+	const struct err *nobody;    /* why not */
 	const char *cgroup;          /* the target's, in the v2 tree; "" = its root */
 	uint32_t trust_copies;       /* of trust stores with our CA that stand over its own */
 	uint32_t hook_count;         /* programs of others on its connect hooks */
