@@ -516,6 +516,9 @@ class Proxy:
         if "-w" not in words:
             words += ["-w", self.file]
         words += ["--io", io] if io else []
+        # For one more run of everything under another option: MITM_SET="seccomp=kill".
+        for option in os.environ.get("MITM_SET", "").split():
+            words += ["--set", option]
         command = [*prefix, MITM_BPF, "--set", "confdir=" + (confdir or world.confdir), *words]
         with open(self.log_path, "wb") as log, open(self.out_path, "wb") as out:
             self.process = world.start(*command, inside=inside, stdout=stdout or out, stderr=log,

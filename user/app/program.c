@@ -23,11 +23,13 @@
 #include "app/control.h"
 #include "app/listen.h"
 #include "app/live.h"
+#include "app/privileges.h"
 #include "app/servers.h"
 #include "app/term_log.h"
 #include "app/watchdog.h"
 #include "base/mem.h"
 #include "crypto/proxy_auth.h"
+#include "io/offload.h"
 #include "master/ca_files.h"
 #include "master/client_cert_files.h"
 #include "master/flow_input.h"
@@ -284,6 +286,14 @@ static enum io_choice wanted_io(const struct program *p)
 	return strcmp(io, "uring") == 0 ? IO_URING : strcmp(io, "epoll") == 0 ? IO_EPOLL : IO_AUTO;
 }
 
+static enum confine_answer wanted_confinement(const struct program *p)
+{
+	const char *seccomp = settings_text(p->settings, "seccomp");
+
+	return strcmp(seccomp, "kill") == 0 ? CONFINE_KILL :
+	       strcmp(seccomp, "false") == 0 ? CONFINE_OFF : CONFINE_REFUSE;
+}
+
 static int start_worker(struct program *p, struct worker_config *config, struct err *e)
 {
 	struct worker_listener listeners[SERVERS_MAX * LISTEN_ADDRESSES_MAX];
@@ -354,6 +364,7 @@ static int start_workers(struct program *p, struct err *e)
 		.block_hooks = master_block_hooks(p->master),
 		.whole_hooks = master_whole_hooks(p->master),
 		.log_connections = log_level_max() >= LOG_INFO,
+		.confine = wanted_confinement(p),
 	};
 	int ret = 0;
 
@@ -420,6 +431,8 @@ static int program_up(struct program *p, struct err *e)
 	int ret = servers_new(&p->servers, p->settings, e);
 
 	if (ret == 0)
+		ret = offload_start(privileges_enter_offload, privileges_enter_other, e);
+	if (ret == 0)
 		p->steer = servers_steer(p->servers);
 	if (ret == 0)
 		ret = access_load(&p->options, &p->proxyauth, p->settings, e);
@@ -441,6 +454,8 @@ static int program_up(struct program *p, struct err *e)
 				     settings_bool(p->settings, "fail_closed"), e);
 	if (ret == 0)
 		ret = servers_run(p->servers, p->workers, p->worker_count, e);
+	if (ret == 0)
+		privileges_drop(p->settings, p->steer);
 	if (ret == 0 && p->host)
 		ret = tell_host(p, e);
 	return ret;
@@ -466,6 +481,7 @@ static void program_down(struct program *p)
 		close(p->keylog_fd);
 	master_free(p->master);
 	spill_store_free(p->spills);
+	offload_stop();
 	for (int i = 0; i < ADDONS; i++)
 		if (p->addons[i])
 			p->addons[i]->ops->free(p->addons[i]);
@@ -478,6 +494,7 @@ static int serve(struct program *p)
 
 	master_hold_signals();
 	raise_limits();
+	privileges_freeze();
 	if (program_up(p, &e) == 0) {
 		status = master_run(p->master);
 	} else {

@@ -9,6 +9,7 @@
 #include "app/endpoints.h"
 #include "app/listen.h"
 #include "app/overlap.h"
+#include "app/privileges.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -286,15 +287,16 @@ static int open_steering(struct servers *s, const struct settings *settings, str
 	const struct steer_options options = { .cgroup = settings_text(settings, "cgroup"),
 					       .loopback = settings_bool(settings, "steer_loopback"),
 					       .fail_closed = settings_bool(settings, "fail_closed") };
+	char lacking[PRIVILEGES_TEXT_MAX];
 	int ret;
 
 	if (!s->spec)
 		return 0;
 	ret = steer_open(&s->steer, &options, e);
-	if (ret == -EPERM && geteuid() != 0)
-		return err_set(e, ret, "Intercepting processes needs root, because programs are loaded into the "
-			       "kernel: use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says "
-			       "more.");
+	if (ret == -EPERM && *privileges_lacking(lacking))
+		return err_set(e, ret, "Intercepting processes loads programs into the kernel, for which %s %s lacking: "
+			       "use sudo, or an explicit proxy (mitm-bpf -p 8080). `mitm-bpf doctor` says more.", lacking,
+			       strchr(lacking, ',') ? "are" : "is");
 	if (ret == 0)
 		ret = endpoints_new(&s->endpoints, s->steer, e);
 	list_for_each(&s->running, pos)

@@ -9,13 +9,13 @@
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 
 #include "base/list.h"
 #include "base/mem.h"
+#include "io/offload.h"
 #include "io/socket.h"
 
 #define RESOLVE_THREADS   4
@@ -139,25 +139,21 @@ static void *thread_main(void *arg __unused)
 	return NULL;
 }
 
-/* Lock held. Signals are the main thread's business. */
+/* Lock held, which the new thread waits for. */
 static int thread_start(void)
 {
-	sigset_t all, old;
 	pthread_attr_t attr;
 	pthread_t thread;
 	int ret;
 
-	sigfillset(&all);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attr, RESOLVE_STACK);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&thread, &attr, thread_main, NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	ret = offload_thread(&thread, &attr, thread_main, NULL);
 	pthread_attr_destroy(&attr);
 	if (ret == 0)
 		pool.threads++;
-	return -ret;
+	return ret;
 }
 
 static int enqueue(struct resolve_client *c, struct job *job)

@@ -7,6 +7,7 @@ static const char *const verbosities[] = { "error", "warn", "info", "alert", "de
 static const char *const tls_versions[] = { "UNBOUNDED", "SSL3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3", NULL };
 static const char *const streaming[] = { "auto", "never", NULL };
 static const char *const namespaces[] = { "same", "host", NULL };
+static const char *const confinements[] = { "true", "false", "kill", NULL };
 static const char *const backends[] = { "auto", "uring", "epoll", NULL };
 
 const struct setting settings_table[] = {
@@ -88,6 +89,8 @@ const struct setting settings_table[] = {
 	{ "rfile", SETTING_TEXT_OR_NONE, NULL, 0, 0, NULL, "Flow file to read at the start; - is standard input." },
 	{ "save_stream_file", SETTING_TEXT_OR_NONE, NULL, 0, 0, NULL,
 	  "Write finished flows to this file; + in front appends; strftime codes start a new file." },
+	{ "seccomp", SETTING_TEXT, "true", 0, 0, confinements,
+	  "(ours) true: workers are refused system calls that they never need; kill: such a call ends the program." },
 	{ "server", SETTING_BOOL, "true", 0, 0, NULL, "Run the listeners; off: no proxy at all." },
 	{ "show_ignored_hosts", SETTING_BOOL, "false", 0, 0, NULL,
 	  "Show what is not looked at because of ignore_hosts or allow_hosts as TCP flows." },

@@ -5,12 +5,18 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509_vfy.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/mem.h"
+#include "io/offload.h"
 
 static const char *const bundles[] = {
 	"/etc/ssl/certs/ca-certificates.crt",           /* Debian, Arch, Alpine */
@@ -54,6 +60,110 @@ static int load_file(X509_STORE *store, const char *path, struct err *e)
 		       "ssl_verify_upstream_trusted_ca names a PEM file", path);
 }
 
+/* --- a folder, from which authorities are read as they are needed ------------------------------------------------ */
+
+struct question {
+	X509_STORE *store;
+	const char *dir;
+	const X509_NAME *name;
+	bool found;
+	X509_OBJECT *answer;
+};
+
+/* All certificates of a file. False: there is no such file. */
+static bool add_file(X509_STORE *store, const char *path)
+{
+	FILE *f = fopen(path, "re");
+	X509 *cert;
+
+	if (!f)
+		return false;
+	while ((cert = PEM_read_X509_AUX(f, NULL, NULL, NULL)) != NULL) {
+		X509_STORE_add_cert(store, cert);
+		X509_free(cert);
+	}
+	fclose(f);
+	ERR_clear_error();
+	return true;
+}
+
+/* What is answered is borrowed from the store, which keeps all it ever had. */
+static void find_in_store(struct question *q)
+{
+	X509_OBJECT *object;
+	X509 *cert;
+
+	X509_STORE_lock(q->store);
+	object = X509_OBJECT_retrieve_by_subject(X509_STORE_get0_objects(q->store), X509_LU_X509, q->name);
+	cert = object ? X509_OBJECT_get0_X509(object) : NULL;
+	if (cert && X509_OBJECT_set1_X509(q->answer, cert)) {
+		X509_free(cert);
+		q->found = true;
+	}
+	X509_STORE_unlock(q->store);
+}
+
+static void read_authority(void *arg)
+{
+	struct question *q = arg;
+	int ok = 0;
+	unsigned long hash = X509_NAME_hash_ex(q->name, NULL, NULL, &ok);
+	bool more = ok;
+
+	for (unsigned int k = 0; more; k++) {
+		char path[PATH_MAX];
+
+		more = snprintf(path, sizeof(path), "%s/%08lx.%u", q->dir, hash, k) < (int)sizeof(path) &&
+		       add_file(q->store, path);
+	}
+	find_in_store(q);
+}
+
+/* In a worker, which may not open files. */
+static int ask_folder(X509_LOOKUP *lookup, X509_LOOKUP_TYPE type, const X509_NAME *name, X509_OBJECT *out)
+{
+	struct question q = { .store = X509_LOOKUP_get_store(lookup), .dir = X509_LOOKUP_get_method_data(lookup),
+			      .name = name, .answer = out };
+
+	if (type == X509_LU_X509)
+		offload_call(read_authority, &q);
+	return q.found;
+}
+
+static void forget_folder(X509_LOOKUP *lookup)
+{
+	mem_free(X509_LOOKUP_get_method_data(lookup));
+}
+
+/* OpenSSL wants it to live as long as stores do; there is one for all. */
+static X509_LOOKUP_METHOD *folder_method(void)
+{
+	static X509_LOOKUP_METHOD *method;
+
+	if (method)
+		return method;
+	method = X509_LOOKUP_meth_new("authorities of a folder, read elsewhere");
+	if (method) {
+		X509_LOOKUP_meth_set_get_by_subject(method, ask_folder);
+		X509_LOOKUP_meth_set_free(method, forget_folder);
+	}
+	return method;
+}
+
+static bool add_folder(X509_STORE *store, const char *path)
+{
+	X509_LOOKUP_METHOD *method = folder_method();
+	char *dir = mem_strndup(path, strlen(path));
+	X509_LOOKUP *lookup = method && dir ? X509_STORE_add_lookup(store, method) : NULL;
+
+	if (!lookup) {
+		mem_free(dir);
+		return false;
+	}
+	X509_LOOKUP_set_method_data(lookup, dir);
+	return true;
+}
+
 static int load_dir(X509_STORE *store, const char *path, struct err *e)
 {
 	if (access(path, R_OK | X_OK) < 0)
@@ -62,7 +172,7 @@ static int load_dir(X509_STORE *store, const char *path, struct err *e)
 	if (!has_hashes(path))
 		return err_set(e, -EINVAL, "the folder of trusted certificates %s has no hashed names; run "
 			       "openssl rehash on it", path);
-	if (X509_STORE_load_path(store, path) == 1)
+	if (add_folder(store, path))
 		return 0;
 	ERR_clear_error();
 	return err_set(e, -ENOMEM, "out of memory for trusted certificates");

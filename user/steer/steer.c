@@ -409,6 +409,14 @@ bool steer_take_origin(struct steer *s, uint64_t netns, const struct sockaddr *p
 	return true;
 }
 
+bool steer_may_look(struct steer *s)
+{
+	struct steer_tuple none = { 0 };
+	struct steer_orig orig;
+
+	return bpf_map_lookup_elem(steer_map(s->skel->maps.mb_conn), &none, &orig) == 0 || errno != EPERM;
+}
+
 bool steer_pids_are_private(const struct steer *s)
 {
 	return s->private_pids;

@@ -129,6 +129,9 @@ void steer_poll(struct steer *s);
  */
 bool steer_take_origin(struct steer *s, uint64_t netns, const struct sockaddr *peer, struct steer_origin *out);
 
+/* The calling thread, with the capabilities that are effective now, can ask steer_take_origin(). Thread: any. */
+bool steer_may_look(struct steer *s);
+
 /* This process is in a private pid namespace: pids in origins are not those of /proc, pids in specs are refused. */
 bool steer_pids_are_private(const struct steer *s);
 

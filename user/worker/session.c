@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/offload.h"
 #include "io/socket.h"
 #include "layers/mode.h"
 #include "steer/steer.h"
@@ -19,25 +20,40 @@
 /* As many connections may be waiting in a listener's queue, or more. */
 #define BURST          4096
 
-/* The v2 path of the process, as /proc says it ("0::/system.slice/x"). Kept by cgroup id: one file read per cgroup. */
+struct cgroup_file {
+	uint32_t pid;
+	ssize_t len;
+	char text[2048];
+};
+
+static void read_cgroup(void *arg)
+{
+	struct cgroup_file *file = arg;
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%u/cgroup", file->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	file->len = read(fd, file->text, sizeof(file->text) - 1);
+	close(fd);
+}
+
+/* The v2 path of the process, as /proc says it ("0::/system.slice/x"). Kept by cgroup id: one file read per cgroup,
+ * by a thread that may. */
 static const char *cgroup_path(struct worker *w, uint64_t id, uint32_t pid)
 {
 	struct cgroup_name *name = &w->cgroup_names[id % CGROUP_NAMES];
-	char file[64], text[2048], *line, *end;
-	ssize_t len;
-	int fd;
+	struct cgroup_file file = { .pid = pid };
+	char *text = file.text, *line, *end;
 
 	if (name->id == id && name->path[0])
 		return name->path;
-	snprintf(file, sizeof(file), "/proc/%u/cgroup", pid);
-	fd = open(file, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	offload_call(read_cgroup, &file);
+	if (file.len <= 0)
 		return NULL;
-	len = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (len <= 0)
-		return NULL;
-	text[len] = 0;
+	text[file.len] = 0;
 	line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
 	if (!line)
 		return NULL;

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "io/offload.h"
 
 #define SEGMENT ((uint64_t)256 * 1024)
 #define PIECES  64
@@ -260,18 +260,14 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-/* Locked. Signals are the main thread's business. */
+/* Locked. */
 static int start_thread(struct spill_store *s)
 {
-	sigset_t all, old;
 	int ret;
 
 	if (s->running)
 		return 0;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = -pthread_create(&s->thread, NULL, thread_main, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	ret = offload_thread(&s->thread, NULL, thread_main, s);
 	s->running = ret == 0;
 	return ret;
 }

@@ -11,6 +11,7 @@
 #include "crypto/leaf.h"
 #include "io/io.h"
 #include "layers/tls_env.h"
+#include "worker/confine.h"
 
 struct spill_store;
 struct steer;
@@ -47,6 +48,7 @@ struct worker_config {
 	int keylog_fd;                   /* opened for appending; -1: none */
 	uint64_t notify_hooks, block_hooks, whole_hooks;  /* as in struct env */
 	bool log_connections;            /* "client connect" and its kin */
+	enum confine_answer confine;     /* to what workers never do */
 };
 
 /* Starts the thread. Returns 0 once it runs and listens; else -errno with e filled. config is copied, not its
