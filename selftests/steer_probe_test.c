@@ -24,6 +24,11 @@ static void say(const struct probe_list *list)
 
 static void test_works(const char *group)
 {
+	static const char *const others[] = {
+		"capabilities for others' processes", "capabilities for ports", "hooks of datagrams",
+		"BPF security hooks (LSM)", "tc ingress, sk_assign", "listeners in SOCKMAP", "sk_lookup", "XDP",
+		"transparent sockets", "routes by mark", "SOCK_DESTROY", "kTLS", "UDP GSO and GRO", "TUN",
+	};
 	struct probe_list list;
 	int ret = steer_probe(&list, group);
 
@@ -33,6 +38,11 @@ static void test_works(const char *group)
 		if (list.results[i].needed)
 			ok(list.results[i].state == PROBE_OK && !list.results[i].fix, "%s", list.results[i].name);
 	ok(find(&list, "end to end")->needed, "the whole way was tried");
+	for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+		const struct probe_result *r = find(&list, others[i]);
+
+		ok(*r->detail && !r->needed && (r->state == PROBE_OK) == !r->fix, "%s was tried", others[i]);
+	}
 }
 
 /* Runs the probes in a child without privileges; its exit status is a set of bits. */

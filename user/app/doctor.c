@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -19,6 +21,7 @@
 #include "io/uring.h"
 #include "master/flow_input.h"
 #include "steer/probe.h"
+#include "worker/confine.h"
 
 struct advice {
 	const char *name, *lost, *fix;
@@ -30,8 +33,7 @@ static void __printf(4, 5) add(struct probe_list *list, const struct advice *adv
 	struct probe_result *r = &list->results[list->count];
 	va_list ap;
 
-	if (list->count == PROBES_MAX)
-		return;
+	BUG_ON(list->count == PROBES_MAX);
 	list->count++;
 	*r = (struct probe_result){ .name = advice->name, .state = state };
 	if (state != PROBE_OK) {
@@ -43,49 +45,82 @@ static void __printf(4, 5) add(struct probe_list *list, const struct advice *adv
 	va_end(ap);
 }
 
+/* Of the operations that the backend uses, those that this kernel has not. */
+static void find_missing_ops(char text[static PROBE_DETAIL_MAX])
+{
+	static const struct {
+		int op;
+		const char *name;
+	} used[] = {
+		{ IORING_OP_ACCEPT, "accept" }, { IORING_OP_CONNECT, "connect" }, { IORING_OP_RECV, "recv" },
+		{ IORING_OP_SEND, "send" }, { IORING_OP_SENDMSG, "sendmsg" }, { IORING_OP_READ, "read" },
+		{ IORING_OP_ASYNC_CANCEL, "cancel" },
+	};
+	struct io_uring_probe *probe = io_uring_get_probe();
+	size_t len = 0;
+
+	text[0] = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(used) && probe; i++)
+		if (!io_uring_opcode_supported(probe, used[i].op) && len < PROBE_DETAIL_MAX - 16)
+			len += (size_t)snprintf(text + len, PROBE_DETAIL_MAX - len, " %s", used[i].name);
+	io_uring_free_probe(probe);
+}
+
 static void check_uring(struct probe_list *list)
 {
 	static const struct advice advice = { "io_uring", "epoll is used instead: more CPU time per request",
 					      "allow io_uring_setup: seccomp, sysctl kernel.io_uring_disabled" };
-	char text[PROBE_DETAIL_MAX] = "";
+	char text[PROBE_DETAIL_MAX] = "", missing[PROBE_DETAIL_MAX];
 	int ret = uring_describe(text, sizeof(text));
 
+	find_missing_ops(missing);
 	if (ret < 0)
-		add(list, &advice, PROBE_DEGRADED, "%s", strerror(-ret));
+		add(list, &advice, PROBE_DEGRADED, "%s", text);
+	else if (missing[0])
+		add(list, &advice, PROBE_DEGRADED, "operations that are missing:%s", missing);
 	else
 		add(list, &advice, PROBE_OK, "%s", text);
 }
 
-static void check_tun(struct probe_list *list)
+/* Tried in a child, which then is somewhere else and ends. Returns 0 or an errno, -1 when it could not be tried. */
+static int try_unshare(int flags)
 {
-	static const struct advice advice = { "TUN", "no TUN and WireGuard modes (neither exists yet)",
-					      "modprobe tun, and give the process /dev/net/tun" };
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-
-	if (fd < 0) {
-		add(list, &advice, PROBE_DEGRADED, "/dev/net/tun: %s", strerror(errno));
-		return;
-	}
-	close(fd);
-	add(list, &advice, PROBE_OK, "/dev/net/tun");
-}
-
-/* Tried in a child, which then is somewhere else and ends. */
-static void check_namespaces(struct probe_list *list)
-{
-	static const struct advice advice = { "private namespaces", "no WireGuard mode on the kernel's own TCP stack",
-					      "run as root, or allow unprivileged user namespaces" };
-	int status = 1, error;
+	int status = 1;
 	pid_t child = fork();
 
 	if (child == 0)
-		_exit(unshare(CLONE_NEWNET | (geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER)) == 0 ? 0 : errno);
-	if (child < 0 || waitpid(child, &status, 0) < 0 || !WIFEXITED(status)) {
-		add(list, &advice, PROBE_DEGRADED, "could not be tried: %s", strerror(errno));
-		return;
-	}
-	error = WEXITSTATUS(status);
-	add(list, &advice, error ? PROBE_DEGRADED : PROBE_OK, "%s", error ? strerror(error) : "network and mount");
+		_exit(unshare(flags) == 0 ? 0 : errno);
+	if (child < 0 || waitpid(child, &status, 0) < 0 || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
+}
+
+static void check_namespaces(struct probe_list *list)
+{
+	static const struct advice own = { "private namespaces", "no trust stores for a command alone (run, trust)",
+					   "run as root, or with CAP_SYS_ADMIN" };
+	static const struct advice user = { "user namespaces", "without root there will be no private network",
+					    "sysctl user.max_user_namespaces, or the distribution's switch" };
+	int error = try_unshare(CLONE_NEWNET | CLONE_NEWNS);
+
+	add(list, &own, error ? PROBE_DEGRADED : PROBE_OK, "%s", error < 0 ? "could not be tried" :
+	    error ? strerror(error) : "network and mount");
+	error = try_unshare(CLONE_NEWUSER | CLONE_NEWNET);
+	add(list, &user, error ? PROBE_DEGRADED : PROBE_OK, "%s", error < 0 ? "could not be tried" :
+	    error ? strerror(error) : "with a network of their own");
+}
+
+/* What is refused would only be missed when it is used for the first time. */
+static void check_confinement(struct probe_list *list)
+{
+	static const struct advice advice = { "seccomp", "workers may make any system call",
+					      "use a kernel with CONFIG_SECCOMP_FILTER" };
+	const char *why = confine_unavailable();
+
+	if (why || prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0)
+		add(list, &advice, PROBE_DEGRADED, "%s", why ? why : strerror(errno));
+	else
+		add(list, &advice, PROBE_OK, "workers are refused what they never need");
 }
 
 /* Reads what is there and makes nothing. */
@@ -163,7 +198,7 @@ static void write_lines(const struct probe_list *list, bool possible, struct str
 	for (uint32_t i = 0; i < list->count; i++) {
 		const struct probe_result *r = &list->results[i];
 
-		strbuf_addf(out, "%-8s  %-30s  %s\n", probe_state_name(r->state), r->name, r->detail);
+		strbuf_addf(out, "%-8s  %-34s  %s\n", probe_state_name(r->state), r->name, r->detail);
 		if (r->state != PROBE_OK)
 			strbuf_addf(out, "          lost: %s\n          to do: %s\n", r->lost ? r->lost : "nothing",
 				    r->fix ? r->fix : "nothing");
@@ -181,8 +216,8 @@ int doctor_run(const struct settings *settings, bool json, struct strbuf *out)
 		return 1;
 	possible = steer_probe(list, settings_text(settings, "cgroup")) == 0;
 	check_uring(list);
-	check_tun(list);
 	check_namespaces(list);
+	check_confinement(list);
 	check_ca(list, settings);
 	check_limits(list);
 	if (json)

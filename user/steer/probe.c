@@ -95,6 +95,7 @@ int steer_probe(struct probe_list *list, const char *cgroup)
 	probe_tree(list, &c);
 	probe_programs(list, &c);
 	probe_network(list, &c);
+	probe_traffic(list);
 	drop_child(&c);
 	for (uint32_t i = 0; i < list->count; i++)
 		if (list->results[i].needed && list->results[i].state == PROBE_MISSING)

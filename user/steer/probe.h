@@ -7,7 +7,7 @@
 
 #include "base/err.h"
 
-#define PROBES_MAX 40
+#define PROBES_MAX 72
 #define PROBE_DETAIL_MAX 256
 
 enum probe_state { PROBE_OK, PROBE_DEGRADED, PROBE_MISSING };

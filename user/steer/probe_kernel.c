@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/capability.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -84,32 +85,80 @@ static void probe_settings(struct probe_list *list)
 		probe_add(list, &jit, strcmp(line, "0") == 0 ? PROBE_DEGRADED : PROBE_OK, "bpf_jit_enable = %s", line);
 }
 
+/* Which of some capabilities the process has not; CAP_SYS_ADMIN stands for the two that were split from it. */
+static bool find_lacking(const cap_value_t *wanted, size_t count, char out[static 128])
+{
+	cap_t have = cap_get_proc();
+	size_t len = 0;
+
+	out[0] = 0;
+	for (size_t i = 0; i < count && have; i++) {
+		cap_flag_value_t set = CAP_CLEAR, admin = CAP_CLEAR;
+		char *name = cap_to_name(wanted[i]);
+
+		cap_get_flag(have, wanted[i], CAP_EFFECTIVE, &set);
+		if (wanted[i] == CAP_BPF || wanted[i] == CAP_PERFMON)
+			cap_get_flag(have, CAP_SYS_ADMIN, CAP_EFFECTIVE, &admin);
+		if (set == CAP_CLEAR && admin == CAP_CLEAR && name && len < 100) {
+			len += (size_t)snprintf(out + len, 128 - len, "%s", len ? ", " : "");
+			for (const char *c = name; *c && len < 120; c++)
+				out[len++] = *c >= 'a' && *c <= 'z' ? (char)(*c - 32) : *c;
+			out[len] = 0;
+		}
+		cap_free(name);
+	}
+	if (have)
+		cap_free(have);
+	return out[0];
+}
+
+/* All of them, and still refused: by seccomp, or a security module. */
+static bool bpf_is_refused(void)
+{
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "mb_probe", 4, 4, 1, NULL);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 && errno == EPERM;
+}
+
 static void probe_capabilities(struct probe_list *list)
 {
-	static const struct probe_advice capabilities = {
-		true, "capabilities", "the programs cannot be loaded or attached", PROBE_PRIVILEGES,
+	static const struct probe_advice steering = {
+		true, "capabilities", "no process is intercepted: programs cannot be loaded or attached", PROBE_PRIVILEGES,
 	};
-	static const struct {
-		unsigned int bit;
-		const char *name;
-	} wanted[] = { { 12, "CAP_NET_ADMIN" }, { 38, "CAP_PERFMON" }, { 39, "CAP_BPF" } };
-	unsigned long long effective = 0;
-	char line[256], lacking[128] = "";
-	FILE *f = fopen("/proc/self/status", "re");
+	static const struct probe_advice refused = {
+		true, "capabilities", "no process is intercepted",
+		"run outside of the container, or under a seccomp profile that allows bpf(2)",
+	};
+	static const struct probe_advice others = {
+		false, "capabilities for others' processes",
+		"other users' executables, sockets and namespaces are not seen: containers, --reset-existing, ps, doctor PID",
+		"run as root, or add CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+	};
+	static const struct probe_advice ports = {
+		false, "capabilities for ports", "no mode can listen below 1024", "add CAP_NET_BIND_SERVICE, or use other ports",
+	};
+	static const cap_value_t for_steering[] = { CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON };
+	static const cap_value_t for_others[] = { CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH };
+	static const cap_value_t for_ports[] = { CAP_NET_BIND_SERVICE };
+	char lacking[128];
 
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "CapEff: %llx", &effective) == 1)
-			break;
-	if (f)
-		fclose(f);
-	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++)
-		/* CAP_SYS_ADMIN stands for the two that were split from it */
-		if (!(effective >> wanted[i].bit & 1) && !(wanted[i].bit > 32 && (effective >> 21 & 1)))
-			snprintf(lacking + strlen(lacking), sizeof(lacking) - strlen(lacking), " %s", wanted[i].name);
-	if (*lacking)
-		probe_add(list, &capabilities, PROBE_MISSING, "lacking%s", lacking);
+	if (find_lacking(for_steering, ARRAY_SIZE(for_steering), lacking))
+		probe_add(list, &steering, PROBE_MISSING, "lacking %s", lacking);
+	else if (bpf_is_refused())
+		probe_add(list, &refused, PROBE_MISSING, "all are there, but bpf(2) is refused: by a seccomp profile, or a "
+			  "security module");
 	else
-		probe_add(list, &capabilities, PROBE_OK, "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON");
+		probe_add(list, &steering, PROBE_OK, "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON (or CAP_SYS_ADMIN for them)");
+	if (find_lacking(for_others, ARRAY_SIZE(for_others), lacking))
+		probe_add(list, &others, PROBE_DEGRADED, "lacking %s", lacking);
+	else
+		probe_add(list, &others, PROBE_OK, "CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH");
+	if (find_lacking(for_ports, ARRAY_SIZE(for_ports), lacking))
+		probe_add(list, &ports, PROBE_DEGRADED, "lacking %s", lacking);
+	else
+		probe_add(list, &ports, PROBE_OK, "CAP_NET_BIND_SERVICE");
 }
 
 static void probe_memory(struct probe_list *list)

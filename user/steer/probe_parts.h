@@ -29,3 +29,4 @@ void probe_add(struct probe_list *list, const struct probe_advice *advice, enum 
 void probe_kernel(struct probe_list *list);
 void probe_programs(struct probe_list *list, const struct probe_context *c);
 void probe_network(struct probe_list *list, const struct probe_context *c);
+void probe_traffic(struct probe_list *list);

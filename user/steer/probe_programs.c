@@ -136,6 +136,59 @@ static void probe_run(struct probe_list *list)
 	steer_bpf__destroy(skel);
 }
 
+/* r0 = 1; exit: the hooks of datagrams, without what ours do there. */
+static void probe_datagrams(struct probe_list *list, const struct probe_context *c)
+{
+	static const struct probe_advice hooks = {
+		false, "hooks of datagrams", "UDP (DNS, QUIC) is not intercepted", FIX_KERNEL,
+	};
+	static const struct {
+		enum bpf_prog_type type;
+		enum bpf_attach_type attach;
+		const char *name;
+	} wanted[] = {
+		{ BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP4_SENDMSG, "sendmsg4" },
+		{ BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP6_SENDMSG, "sendmsg6" },
+		{ BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP4_RECVMSG, "recvmsg4" },
+		{ BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP6_RECVMSG, "recvmsg6" },
+		{ BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_RELEASE, "sock_release" },
+	};
+	const struct bpf_insn insns[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 1 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
+		LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = wanted[i].attach);
+		int fd = bpf_prog_load(wanted[i].type, "mb_probe", "Dual MIT/GPL", insns, ARRAY_SIZE(insns), &opts);
+		int link = fd >= 0 && c->child_fd >= 0 ? bpf_link_create(fd, c->child_fd, wanted[i].attach, NULL) : -1;
+		int error = errno;
+
+		if (link >= 0)
+			close(link);
+		if (fd >= 0)
+			close(fd);
+		if (fd < 0 || (link < 0 && c->child_fd >= 0)) {
+			probe_add(list, &hooks, PROBE_DEGRADED, "%s: %s", wanted[i].name, strerror(error));
+			return;
+		}
+	}
+	probe_add(list, &hooks, PROBE_OK, "sendmsg, recvmsg, sock_release: loaded%s", c->child_fd >= 0 ? " and attached" :
+		  "");
+}
+
+static void probe_lsm(struct probe_list *list)
+{
+	static const struct probe_advice lsm = {
+		false, "BPF security hooks (LSM)", "nothing: it is only told", "boot with lsm=...,bpf",
+	};
+
+	if (libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_LSM, NULL) == 1)
+		probe_add(list, &lsm, PROBE_OK, "can be loaded (nothing uses them today)");
+	else
+		probe_add(list, &lsm, PROBE_DEGRADED, "cannot be loaded");
+}
+
 /* Programs of others on the group that would be attached to, or above it. */
 static void probe_others(struct probe_list *list, const struct probe_context *c)
 {
@@ -173,5 +226,7 @@ void probe_programs(struct probe_list *list, const struct probe_context *c)
 	probe_task(list);
 	probe_run(list);
 	probe_each(list, c);
+	probe_datagrams(list, c);
+	probe_lsm(list);
 	probe_others(list, c);
 }
