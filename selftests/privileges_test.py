@@ -181,7 +181,7 @@ def test_live(w):
         for ca in (w.ca, w.certificates.ca):
             with open(ca, encoding="ascii") as part:
                 out.write(part.read())
-    sleeper = w.start("setpriv", "--reuid=65534", "--clear-groups", "python3", "-c", f"""
+    sleeper = w.start("setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", f"""
 import socket, sys
 s = socket.create_connection(("{origin.host4}", {origin.port}))
 print("connected", flush=True)
