@@ -124,7 +124,9 @@ def test_root(w):
     proxy.flow("/bytes/300000")
     kinds = threads(proxy.pid)
     same(kinds["mitm-bpf"], {(full_main(), 1, 0)}, "the main thread")
-    same(kinds["offload"], {(mask("dac_read_search"), 1, 0)}, "who opens files for workers")
+    same(kinds["offload"], {(mask("dac_read_search", "net_admin", "sys_admin", "sys_ptrace"), 1, 0)},
+         "who does what workers may not")
+    same(kinds["watchdog"], {(0, 1, 0)}, "who looks after workers")
     same(kinds["spill"], {(0, 1, 0)}, "who writes bodies")
     sanitized = b"__asan_init" in open(MITM_BPF, "rb").read()
     same(kinds["worker"], {(mask("net_admin"), 1, 0 if sanitized else 2)}, "a worker")

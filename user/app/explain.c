@@ -235,7 +235,7 @@ int explain_ask(struct explain_answer *out, long proxy, const struct target *tar
 	snprintf(pid, sizeof(pid), "%u", target->process.pid);
 	snprintf(start, sizeof(start), "%llu", (unsigned long long)target->start_ticks);
 	snprintf(netns, sizeof(netns), "%llu", (unsigned long long)target->netns);
-	ret = control_ask(proxy, words, ARRAY_SIZE(words), &reply, e);
+	ret = control_ask(proxy, words, ARRAY_SIZE(words), CONTROL_SECONDS, &reply, e);
 	if (ret == 0)
 		read_answer(out, (struct str){ reply.ptr, reply.len });
 	strbuf_fini(&reply);

@@ -259,6 +259,11 @@ static const struct {
 	[STEER_DIRECT_FOREIGN] = { "its socket is bound to an address that cannot reach us",
 				   "Let the program bind to no address, or to one of this machine's." },
 	[STEER_DIRECT_NO_MEMORY] = { "the kernel had no memory to remember where it leads", "Look at the memory limits." },
+	[STEER_DIRECT_BYPASS] = { "its address is one of those that ignore_hosts leaves alone", "Look at --ignore-hosts." },
+	[STEER_DIRECT_SPARED] = { "its TLS could not be intercepted before, so that it is left alone for a while",
+				  "Look at the option tls_passthrough_seconds." },
+	[STEER_DIRECT_STALLED] = { "mitm-bpf stood still, or was overrun, at that moment", "Look at its log." },
+	[STEER_REFUSED] = { "it was refused, as --fail-closed wants it", "Look at mitm-bpf's log." },
 	[STEER_DIRECT_BOUND] = { "its socket is bound to a device, and that could not be lifted", NULL },
 };
 

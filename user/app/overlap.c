@@ -9,8 +9,10 @@
 #include "app/control.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "io/offload.h"
 #include "steer/intercept_spec.h"
 #include "steer/neighbours.h"
+#include "steer/processes.h"
 #include "steer/steer_list.h"
 
 #define ANSWER_SECONDS 2             /* it may be about to ask us */
@@ -190,14 +192,32 @@ static void tell(struct steer *s, const struct intercept_spec *spec, const struc
 	strbuf_fini(&both);
 }
 
+struct search {
+	struct steer *s;
+	struct neighbour *found;
+	int count;
+	struct err e;
+};
+
+/* Whose programs those are takes CAP_SYS_ADMIN to find out, which the master does not keep. */
+static void find(void *arg)
+{
+	struct search *search = arg;
+
+	search->count = neighbours_find(search->s, search->found, &search->e);
+}
+
 void overlap_tell(struct steer *s, const struct intercept_spec *spec)
 {
 	struct neighbour *found = mem_alloc(NEIGHBOURS_MAX * sizeof(*found));
-	struct err e = { 0 };
-	int count = found ? neighbours_find(s, found, &e) : 0;
+	struct search search = { .s = s, .found = found };
+	int count;
 
+	if (found)
+		offload_call(find, &search);
+	count = search.count;
 	if (count < 0)
-		log_line(LOG_DEBUG, "overlap", "%s", e.text);
+		log_line(LOG_DEBUG, "overlap", "%s", search.e.text);
 	for (int i = 0; i < count; i++)
 		tell(s, spec, &found[i]);
 	mem_free(found);

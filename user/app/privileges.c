@@ -51,6 +51,9 @@ void privileges_drop(const struct settings *s, bool steers)
 	/* It stands for these two where it came alone, and mounts the cgroup tree for ourselves where nobody has. */
 	if (steers && (!has(CAP_BPF) || !has(CAP_PERFMON) || cgroup_mount(mount, NULL) < 0))
 		keep |= BIT(CAP_SYS_ADMIN);
+	/* The file system for pins comes and goes with local mode. */
+	if (steers && settings_bool(s, "fail_closed"))
+		keep |= BIT(CAP_SYS_ADMIN);
 	/* A new file begins whenever its name says so, maybe in a folder of whoever called sudo. */
 	if (file && file[0])
 		keep |= BIT(CAP_DAC_OVERRIDE);
@@ -60,16 +63,25 @@ void privileges_drop(const struct settings *s, bool steers)
 		log_line(LOG_WARN, "privileges", "capabilities could not be dropped: %s", strerror(-ret));
 }
 
+static void enter(uint64_t keep)
+{
+	if (confine_capabilities(keep) < 0)
+		log_line(LOG_WARN, "privileges", "the capabilities of a thread could not be dropped");
+}
+
 void privileges_enter_offload(void)
 {
-	if (confine_capabilities(BIT(CAP_DAC_READ_SEARCH)) < 0)
-		log_line(LOG_WARN, "privileges", "the capabilities of a thread could not be dropped");
+	enter(BIT(CAP_DAC_READ_SEARCH));
+}
+
+void privileges_enter_offload_steering(void)
+{
+	enter(BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_NET_ADMIN) | BIT(CAP_SYS_ADMIN) | BIT(CAP_SYS_PTRACE));
 }
 
 void privileges_enter_other(void)
 {
-	if (confine_capabilities(0) < 0)
-		log_line(LOG_WARN, "privileges", "the capabilities of a thread could not be dropped");
+	enter(0);
 }
 
 const char *privileges_lacking(char out[static PRIVILEGES_TEXT_MAX])

@@ -15,8 +15,10 @@ void privileges_freeze(void);
  * good. steers: there is a local mode. Says when it fails. */
 void privileges_drop(const struct settings *s, bool steers);
 
-/* For offload_start(). Reads files of others; and those that can do nothing. */
+/* For offload_start(): who reads files of others; with steering, who finds out about others' programs, too; and those
+ * that may do nothing of all that. */
 void privileges_enter_offload(void);
+void privileges_enter_offload_steering(void);
 void privileges_enter_other(void);
 
 /* Which of those that interception needs the caller has not: "CAP_BPF, CAP_PERFMON"; "" = it has them all. */

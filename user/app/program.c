@@ -431,9 +431,10 @@ static int program_up(struct program *p, struct err *e)
 	int ret = servers_new(&p->servers, p->settings, e);
 
 	if (ret == 0)
-		ret = offload_start(privileges_enter_offload, privileges_enter_other, e);
-	if (ret == 0)
 		p->steer = servers_steer(p->servers);
+	if (ret == 0)
+		ret = offload_start(p->steer ? privileges_enter_offload_steering : privileges_enter_offload,
+				    privileges_enter_other, e);
 	if (ret == 0)
 		ret = access_load(&p->options, &p->proxyauth, p->settings, e);
 	if (ret == 0)

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "io/offload.h"
 #include "steer/steer_guard.h"
 #include "worker/worker.h"
 
@@ -139,7 +140,7 @@ int watchdog_start(struct watchdog **out, struct steer *steer, struct worker *co
 	pthread_cond_init(&w->wake, &attr);
 	pthread_condattr_destroy(&attr);
 	renew(w);
-	ret = -pthread_create(&w->thread, NULL, watch, w);
+	ret = offload_thread(&w->thread, NULL, watch, w);
 	if (ret < 0) {
 		free_watchdog(w);
 		return err_set(e, ret, "cannot start a thread: %s", strerror(-ret));

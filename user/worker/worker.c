@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/capability.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -431,41 +430,6 @@ static int make_env(struct worker *w, struct err *e)
 	return tls_env_new(&w->env.tls, &w->env, &tls, e);
 }
 
-/* --- what it may do ---------------------------------------------------------------------------------------------- */
-
-/* Looking into steering's tables needs CAP_BPF on kernels before 5.19 that keep BPF from users, and nowhere else. */
-static uint64_t needed_capabilities(struct worker *w)
-{
-	const uint64_t mark = UINT64_C(1) << CAP_NET_ADMIN, tables = mark | UINT64_C(1) << CAP_BPF;
-
-	if (!w->config.steer)
-		return 0;
-	if (confine_try_capabilities(mark) == 0 && steer_may_look(w->config.steer))
-		return mark;
-	if (confine_try_capabilities(tables) == 0 && steer_may_look(w->config.steer))
-		return tables;
-	return tables | UINT64_C(1) << CAP_SYS_ADMIN;    /* which stood for CAP_BPF before there was one */
-}
-
-/* Before the first byte of a stranger. What cannot be taken away is said; that is no reason not to work. */
-static void confine(struct worker *w)
-{
-	struct err e = { 0 };
-	int ret = confine_capabilities(needed_capabilities(w));
-
-	if (ret < 0)
-		log_line(LOG_WARN, "worker", "capabilities could not be dropped: %s", strerror(-ret));
-	ret = confine_calls(w->config.confine, &e);
-	if (ret < 0 && w->config.index == 0)
-		log_line(ret == -ENOTSUP ? LOG_DEBUG : LOG_WARN, "worker", "workers run without a seccomp filter: %s",
-			 e.text);
-}
-
-static void say_refused(void *owner, const char *text)
-{
-	worker_log(owner, LOG_WARN, text);
-}
-
 /* --- the loop ---------------------------------------------------------------------------------------------------- */
 
 static void reap(struct worker *w)
@@ -599,7 +563,7 @@ static void loop(struct worker *w)
 		reap(w);
 		trim_memory(w);
 		retry_waiting(w);
-		confine_report(say_refused, w);
+		worker_tell_refused(w);
 		wake_master(w);
 		publish(w);
 	}
@@ -658,7 +622,7 @@ static void *worker_thread(void *arg)
 	pthread_setname_np(pthread_self(), name);
 	ret = set_up(w, &w->error);
 	if (ret == 0)
-		confine(w);
+		worker_confine(w);
 	w->start_result = ret;
 	sem_post(&w->started);
 	if (ret == 0)

@@ -92,5 +92,10 @@ void worker_unlisten_all(struct worker *w);
 void worker_accept_resume(struct worker *w);
 /* While it is starved: whether steered connections find no room in a listener's queue any more. */
 bool worker_queues_full(const struct worker *w);
+/* worker_confine.c */
+/* The calling thread, which is w's. Says what could not be done. */
+void worker_confine(struct worker *w);
+/* To the log: system calls that were refused since. */
+void worker_tell_refused(struct worker *w);
 /* worker.c */
 void worker_log(struct worker *w, enum log_level level, const char *text);
