@@ -60,8 +60,8 @@ class Report:
         self.all = json.loads(done.out)
         same(sorted(self.all), ["more", "processes", "version"], "the members of the report")
         self.one = self.all["processes"][0]
-        same(sorted(self.one), ["cgroup", "container", "executable", "findings", "name", "pid", "proxy", "taken", "user"],
-             "the members of a process")
+        same(sorted(self.one), ["cgroup", "container", "executable", "findings", "name", "pid", "proxy", "taken",
+                                "user"], "the members of a process")
         same(self.text.status, 0 if all(p["taken"] for p in self.all["processes"]) else 1, "the exit status")
         for f in self.one["findings"]:
             same(sorted(f), ["id", "state", "text", "to_do"], "the members of a finding")
@@ -229,7 +229,8 @@ def test_namespaces(w):
                f"nsenter --net=/proc/{patient.pid}/ns/net mitm-bpf --intercept patient")
     report.has("files", "ok", "that the host trusts our CA does not count there", f"mitm-bpf trust {patient.pid}")
     report.lacks("pids")
-    patient.do("subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True); socket.socket().connect_ex(('10.9.9.9', 9))")
+    patient.do("subprocess.run(['ip', 'link', 'set', 'lo', 'up'], check=True)")
+    patient.do("socket.socket().connect_ex(('10.9.9.9', 9))")
     doctor(w, patient).has("last", "degraded", "to 10.9.9.9:9, was not taken: nobody of ours listened in its network")
     w.run(MITM_BPF, "trust", "--confdir", w.confdir, str(patient.pid), inside=False).well()
     report = doctor(w, patient)
@@ -266,7 +267,7 @@ def test_direct(w):
 
 
 def test_connections(w):
-    """connections that are older than us, and sockets that another cgroup's process made; who was called is not meant"""
+    """connections that are older than us, and sockets that came from another cgroup; who was called is not meant"""
     origin = w.origin(tls=None)
     patient = Patient(w)
     patient.connect(origin.host4, origin.port, "old")
@@ -361,8 +362,8 @@ int main(int argc, char **argv)
 	const unsigned char alert[] = { 21, 3, 3, 0, 2, 2, 48 };
 	(void)argc;
 	inet_pton(AF_INET, argv[1], &to.sin_addr);
-	if (connect(fd, (void *)&to, sizeof(to)) || write(fd, hello, len) != len || read(fd, answer, sizeof(answer)) <= 0 ||
-	    write(fd, alert, sizeof(alert)) != sizeof(alert))
+	if (connect(fd, (void *)&to, sizeof(to)) || write(fd, hello, len) != len ||
+	    read(fd, answer, sizeof(answer)) <= 0 || write(fd, alert, sizeof(alert)) != sizeof(alert))
 		return 1;
 	close(fd);
 	puts("refused");

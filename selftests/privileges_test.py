@@ -11,8 +11,8 @@ import time
 import e2e
 from e2e import MITM_BPF, ORIGIN4, Skipped, check, contains, same, wait_for
 
-CAPS = {"dac_override": 1, "dac_read_search": 2, "net_bind_service": 10, "net_admin": 12, "sys_ptrace": 19, "sys_admin": 21,
-        "perfmon": 38, "bpf": 39}
+CAPS = {"dac_override": 1, "dac_read_search": 2, "net_bind_service": 10, "net_admin": 12, "sys_ptrace": 19,
+        "sys_admin": 21, "perfmon": 38, "bpf": 39}
 STEERING = ("bpf", "net_admin", "perfmon")
 
 

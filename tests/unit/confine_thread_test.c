@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A thread with a worker's filter: what it may do works, what it may not is refused and told; other threads are free. */
+/* A thread with a worker's filter: what it may do works, what it may not is refused and told; others are free. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -17,7 +17,7 @@ struct cli {
 	struct settings *settings;       /* freed with settings_free() */
 	const char *const *words;        /* CLI_ASK: "set" or "get", and what follows; of argv */
 	size_t word_count;
-	long pid;                        /* CLI_ASK, CLI_PS, CLI_DOCTOR: whom; 0: the only one that runs. CLI_TRUST: whose */
+	long pid;                        /* CLI_ASK, CLI_PS, CLI_DOCTOR: whom; 0: the only one. CLI_TRUST: whose */
 	const char *container;           /* CLI_TRUST: its name or id; NULL: pid says whose */
 	bool undo;                       /* CLI_TRUST: --undo */
 	bool watch;                      /* CLI_PS: again and again */

@@ -85,8 +85,8 @@ static int find_target(struct crowd *crowd, const char *name, struct err *e)
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (str_starts(str_of(name), str_of(words[i])) && !strchr(name, ','))
 			return find_members(crowd, name, e);
-	return err_set(e, -EINVAL, "mitm-bpf doctor: expected a process id, container:NAME, unit:NAME or cgroup:PATH, not "
-		       "%.100s", name);
+	return err_set(e, -EINVAL, "mitm-bpf doctor: expected a process id, container:NAME, unit:NAME or cgroup:PATH, "
+		       "not %.100s", name);
 }
 
 /* --- what is known of it ---------------------------------------------------------------------------------------- */
@@ -143,7 +143,8 @@ static void read_cgroup(struct patient *p)
 		if (strncmp(line, "0::", 3) != 0)
 			continue;
 		line[strcspn(line, "\n")] = 0;
-		snprintf(p->cgroup, sizeof(p->cgroup), "%.*s", PATH_MAX - 1, strcmp(line + 3, "/") == 0 ? "" : line + 3);
+		snprintf(p->cgroup, sizeof(p->cgroup), "%.*s", PATH_MAX - 1,
+			 strcmp(line + 3, "/") == 0 ? "" : line + 3);
 	}
 	if (f)
 		fclose(f);
@@ -370,7 +371,8 @@ static int examine_all(const struct doctor_target *what, const struct crowd *cro
 		} else if (ret == 0) {
 			strbuf_addf(out, headed ? "" : "\nBeside it in %s:\n", what->name);
 			headed = true;
-			strbuf_addf(out, "%s  %u ", p->findings.taken ? "taken    " : "not taken", p->target.process.pid);
+			strbuf_addf(out, "%s  %u ", p->findings.taken ? "taken    " : "not taken",
+				    p->target.process.pid);
 			add_plain(out, p->target.process.comm);
 			strbuf_addf(out, "\n");
 		}

@@ -20,7 +20,7 @@ struct explain_answer {
 	char modes[200];
 	char group[200];                 /* what steering is attached to, as the user named it; "" = the whole tree */
 	char spec[300];                  /* who is taken, in words */
-	bool listed;                     /* the policy could be asked, and what follows is filled; else why_not says why */
+	bool listed;                     /* the policy was asked, and what follows is filled; else why_not says why */
 	char why_not[200];
 	enum steer_verdict verdict;
 	char rule[120];                  /* the action that decided; "" = none, the spec's default */

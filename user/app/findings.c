@@ -64,7 +64,8 @@ static bool find_proxy(struct findings *out, const struct findings_facts *x)
 	} else if (a->local) {
 		say(f, "The mitm-bpf with the process id %ld was asked; its mode is %s.", a->proxy, a->modes);
 	} else {
-		say(f, "The mitm-bpf with the process id %ld intercepts no processes: its mode is %s.", a->proxy, a->modes);
+		say(f, "The mitm-bpf with the process id %ld intercepts no processes: its mode is %s.", a->proxy,
+		    a->modes);
 		advise(f, "Start it with --intercept %s.", x->target->process.comm);
 	}
 	return a->local;
@@ -215,7 +216,8 @@ static void find_files(struct findings *out, const struct findings_facts *x)
 		return;
 	f = add(out, "files", PROBE_OK);
 	if (x->trust_copies) {
-		say(f, "It has files of its own (a mount namespace); %u of its trust stores hold our CA.", x->trust_copies);
+		say(f, "It has files of its own (a mount namespace); %u of its trust stores hold our CA.",
+		    x->trust_copies);
 		return;
 	}
 	say(f, "It has files of its own (a mount namespace): that the host trusts our CA does not count there.");
@@ -234,11 +236,11 @@ static void find_hooks(struct findings *out, const struct findings_facts *x)
 		return;
 	f = add(out, "hooks", refused ? PROBE_MISSING : PROBE_DEGRADED);
 	if (refused)
-		say(f, "Another product's BPF program (%u, %s) owns a connect hook of its cgroup, or one above, alone: ours "
-		       "would be refused.", x->hook.program_id, name);
+		say(f, "Another product's BPF program (%u, %s) owns a connect hook of its cgroup, or one above, alone: "
+		       "ours would be refused.", x->hook.program_id, name);
 	else
-		say(f, "Another product's BPF program (%u, %s) is on a connect hook of its cgroup, or one above, too: it "
-		       "can change where connections go.", x->hook.program_id, name);
+		say(f, "Another product's BPF program (%u, %s) is on a connect hook of its cgroup, or one above, too: "
+		       "it can change where connections go.", x->hook.program_id, name);
 	advise(f, "See whose it is: bpftool prog show id %u, bpftool cgroup tree.", x->hook.program_id);
 }
 
@@ -253,13 +255,16 @@ static const struct {
 				 "For loopback: start mitm-bpf with --set steer_loopback=true." },
 	[STEER_DIRECT_OWN_PORT] = { "it leads to the proxy's own port", "Without a proxy set, it would be taken." },
 	[STEER_DIRECT_UNSELECTED] = { "no rule selected it at that moment", NULL },
-	[STEER_DIRECT_NO_ENDPOINT] = { "nobody of ours listened in its network namespace for this kind of address", NULL },
+	[STEER_DIRECT_NO_ENDPOINT] = { "nobody of ours listened in its network namespace for this kind of address",
+				       NULL },
 	[STEER_DIRECT_NO_ROUTE] = { "there is no route to it, and what is unreachable stays so",
 				    "Look at ip route get ADDRESS." },
 	[STEER_DIRECT_FOREIGN] = { "its socket is bound to an address that cannot reach us",
 				   "Let the program bind to no address, or to one of this machine's." },
-	[STEER_DIRECT_NO_MEMORY] = { "the kernel had no memory to remember where it leads", "Look at the memory limits." },
-	[STEER_DIRECT_BYPASS] = { "its address is one of those that ignore_hosts leaves alone", "Look at --ignore-hosts." },
+	[STEER_DIRECT_NO_MEMORY] = { "the kernel had no memory to remember where it leads",
+				     "Look at the memory limits." },
+	[STEER_DIRECT_BYPASS] = { "its address is one of those that ignore_hosts leaves alone",
+				  "Look at --ignore-hosts." },
 	[STEER_DIRECT_SPARED] = { "its TLS could not be intercepted before, so that it is left alone for a while",
 				  "Look at the option tls_passthrough_seconds." },
 	[STEER_DIRECT_STALLED] = { "mitm-bpf stood still, or was overrun, at that moment", "Look at its log." },
@@ -291,7 +296,8 @@ static void find_last(struct findings *out, const struct findings_facts *x)
 		return;
 	if (!s->known) {
 		f = add(out, "last", PROBE_OK);
-		say(f, "It has not connected anywhere by TCP since mitm-bpf began to look, or too long ago to be known.");
+		say(f, "It has not connected anywhere by TCP since mitm-bpf began to look, or too long ago to be "
+		       "known.");
 		return;
 	}
 	write_age(age, s->ago_ns);
@@ -312,16 +318,16 @@ static void find_connections(struct findings *out, const struct findings_facts *
 
 	if (s->past > s->foreign) {
 		f = add(out, "connections", PROBE_DEGRADED);
-		say(f, "%u open connection%s of its lead%s past us, for example to %s: %s made before mitm-bpf looked at "
-		       "it, or left alone then.", s->past - s->foreign, plural(s->past - s->foreign),
+		say(f, "%u open connection%s of its lead%s past us, for example to %s: %s made before mitm-bpf looked "
+		       "at it, or left alone then.", s->past - s->foreign, plural(s->past - s->foreign),
 		    s->past - s->foreign == 1 ? "s" : "", addr_text(&s->past_peer, peer),
 		    s->past - s->foreign == 1 ? "it was" : "they were");
 		advise(f, "Restart the program, or mitm-bpf with --reset-existing, so that it dials again.");
 	}
 	if (s->foreign) {
 		f = add(out, "sockets-cgroup", PROBE_DEGRADED);
-		say(f, "%u open connection%s of its, for example to %s, belong%s to a cgroup outside of what is looked at: a "
-		       "socket stays with the group that its maker was in.", s->foreign, plural(s->foreign),
+		say(f, "%u open connection%s of its, for example to %s, belong%s to a cgroup outside of what is looked "
+		       "at: a socket stays with the group that its maker was in.", s->foreign, plural(s->foreign),
 		    addr_text(&s->foreign_peer, peer), s->foreign == 1 ? "s" : "");
 		advise(f, "Start the program in its group, or attach to a group that holds both (--cgroup).");
 	}
@@ -342,14 +348,14 @@ static void find_sockets(struct findings *out, const struct findings_facts *x)
 	find_connections(out, x);
 	if (s->quic) {
 		f = add(out, "quic", PROBE_DEGRADED);
-		say(f, "It talks QUIC (HTTP/3): %u UDP socket%s lead%s to port 443, for example to %s, and UDP is not taken.",
-		    s->quic, plural(s->quic), s->quic == 1 ? "s" : "", addr_text(&s->quic_peer, peer));
+		say(f, "It talks QUIC (HTTP/3): %u UDP socket%s lead%s to port 443, for example to %s, and UDP is not "
+		       "taken.", s->quic, plural(s->quic), s->quic == 1 ? "s" : "", addr_text(&s->quic_peer, peer));
 		advise(f, "Refuse UDP 443, so that it falls back to TCP (a browser: disable QUIC).");
 	}
 	if (s->unixes && !s->tcp && !s->udp) {
 		f = add(out, "unix", PROBE_DEGRADED);
-		say(f, "It has %u Unix socket%s and no others now: if it talks to the network, another process does that "
-		       "for it.", s->unixes, plural(s->unixes));
+		say(f, "It has %u Unix socket%s and no others now: if it talks to the network, another process does "
+		       "that for it.", s->unixes, plural(s->unixes));
 		advise(f, "Find that one: ss --unix --processes; and intercept it.");
 	}
 }
@@ -378,10 +384,10 @@ static void find_tls(struct findings *out, const struct findings_facts *x)
 	if (t->tls_library || !t->is_static)
 		return;
 	f = add(out, "pinned", PROBE_DEGRADED);
-	say(f, "Its executable is static: TLS and maybe the authorities that it trusts are built into it, and the system's "
-	       "stores may not count.");
-	advise(f, "See its documentation for a setting (SSL_CERT_FILE is often heard); else let it pass: --ignore-hosts, "
-		  "or --set tls_passthrough_failed=true.");
+	say(f, "Its executable is static: TLS and maybe the authorities that it trusts are built into it, and the "
+	       "system's stores may not count.");
+	advise(f, "See its documentation for a setting (SSL_CERT_FILE is often heard); else let it pass: "
+		  "--ignore-hosts, or --set tls_passthrough_failed=true.");
 }
 
 void findings_make(struct findings *out, const struct findings_facts *x)

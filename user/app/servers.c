@@ -294,13 +294,13 @@ static int open_steering(struct servers *s, const struct settings *settings, str
 		return 0;
 	ret = steer_open(&s->steer, &options, e);
 	if (ret == -EPERM && *privileges_lacking(lacking))
-		return err_set(e, ret, "Intercepting processes needs root, or capabilities (lacking: %s), because programs "
-			       "are loaded into the kernel: use sudo, or an explicit proxy (mitm-bpf -p 8080). "
-			       "`mitm-bpf doctor` says more.", lacking);
+		return err_set(e, ret, "Intercepting processes needs root, or capabilities (lacking: %s), "
+			       "because programs are loaded into the kernel: use sudo, or an explicit proxy "
+			       "(mitm-bpf -p 8080). `mitm-bpf doctor` says more.", lacking);
 	if (ret == -EPERM)
-		return err_set(e, ret, "Intercepting processes needs bpf(2), which is refused here although no capability "
-			       "is lacking: by a container's seccomp profile, or a security module. Run mitm-bpf outside, "
-			       "or an explicit proxy (mitm-bpf -p 8080).");
+		return err_set(e, ret, "Intercepting processes needs bpf(2), which is refused here although no "
+			       "capability is lacking: by a container's seccomp profile, or a security module. Run "
+			       "mitm-bpf outside, or an explicit proxy (mitm-bpf -p 8080).");
 	if (ret == 0)
 		ret = endpoints_new(&s->endpoints, s->steer, e);
 	list_for_each(&s->running, pos)

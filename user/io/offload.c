@@ -2,12 +2,11 @@
 /* A new thread has the capabilities and the seccomp filter of its maker: that is why this one makes them. */
 #include "io/offload.h"
 
-#include <errno.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <string.h>
 
 #include "base/list.h"
-#include "base/mem.h"
 
 struct job {
 	struct list wait;
@@ -119,48 +118,52 @@ void offload_call(void (*fn)(void *arg), void *arg)
 
 /* --- threads ---------------------------------------------------------------------------------------------------- */
 
+/* On the stack of whoever asked, who waits until it was read. */
 struct birth {
 	void *(*main)(void *);
 	void *arg;
 	void (*enter)(void);
+	sem_t read;
 };
 
 struct request {
 	pthread_t *out;
 	const pthread_attr_t *attr;
-	struct birth *birth;
+	struct birth birth;
 	int result;
 };
 
 static void *born(void *arg)
 {
-	struct birth birth = *(struct birth *)arg;
+	struct birth *birth = arg;
+	void *(*main)(void *) = birth->main;
+	void (*enter)(void) = birth->enter;
 
-	mem_free(arg);
-	if (birth.enter)
-		birth.enter();
-	return birth.main(birth.arg);
+	arg = birth->arg;
+	sem_post(&birth->read);
+	if (enter)
+		enter();
+	return main(arg);
 }
 
 static void bear(void *arg)
 {
 	struct request *r = arg;
 
-	r->result = make_thread(r->out, r->attr, born, r->birth);
+	r->result = make_thread(r->out, r->attr, born, &r->birth);
 }
 
 int offload_thread(pthread_t *out, const pthread_attr_t *attr, void *(*main)(void *), void *arg)
 {
-	struct birth *birth = mem_alloc(sizeof(*birth));
-	struct request request = { .out = out, .attr = attr, .birth = birth };
+	struct request request = { .out = out, .attr = attr, .birth = { .main = main, .arg = arg } };
 
-	if (!birth)
-		return -ENOMEM;
+	sem_init(&request.birth.read, 0, 0);
 	pthread_mutex_lock(&pool.lock);
-	*birth = (struct birth){ .main = main, .arg = arg, .enter = pool.running ? pool.enter_other : NULL };
+	request.birth.enter = pool.running ? pool.enter_other : NULL;
 	pthread_mutex_unlock(&pool.lock);
 	offload_call(bear, &request);
-	if (request.result < 0)
-		mem_free(birth);
+	while (request.result == 0 && sem_wait(&request.birth.read) < 0)
+		;
+	sem_destroy(&request.birth.read);
 	return request.result;
 }

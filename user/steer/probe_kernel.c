@@ -125,7 +125,8 @@ static bool bpf_is_refused(void)
 static void probe_capabilities(struct probe_list *list)
 {
 	static const struct probe_advice steering = {
-		true, "capabilities", "no process is intercepted: programs cannot be loaded or attached", PROBE_PRIVILEGES,
+		true, "capabilities", "no process is intercepted: programs cannot be loaded or attached",
+		PROBE_PRIVILEGES,
 	};
 	static const struct probe_advice refused = {
 		true, "capabilities", "no process is intercepted",
@@ -133,11 +134,12 @@ static void probe_capabilities(struct probe_list *list)
 	};
 	static const struct probe_advice others = {
 		false, "capabilities for others' processes",
-		"other users' executables, sockets and namespaces are not seen: containers, --reset-existing, ps, doctor PID",
+		"others' executables, sockets, namespaces are not seen: containers, --reset-existing, ps, doctor PID",
 		"run as root, or add CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
 	};
 	static const struct probe_advice ports = {
-		false, "capabilities for ports", "no mode can listen below 1024", "add CAP_NET_BIND_SERVICE, or use other ports",
+		false, "capabilities for ports", "no mode can listen below 1024",
+		"add CAP_NET_BIND_SERVICE, or use other ports",
 	};
 	static const cap_value_t for_steering[] = { CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON };
 	static const cap_value_t for_others[] = { CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH };
@@ -147,8 +149,8 @@ static void probe_capabilities(struct probe_list *list)
 	if (find_lacking(for_steering, ARRAY_SIZE(for_steering), lacking))
 		probe_add(list, &steering, PROBE_MISSING, "lacking %s", lacking);
 	else if (bpf_is_refused())
-		probe_add(list, &refused, PROBE_MISSING, "all are there, but bpf(2) is refused: by a seccomp profile, or a "
-			  "security module");
+		probe_add(list, &refused, PROBE_MISSING, "all are there, but bpf(2) is refused: by a seccomp profile, "
+			  "or a security module");
 	else
 		probe_add(list, &steering, PROBE_OK, "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON (or CAP_SYS_ADMIN for them)");
 	if (find_lacking(for_others, ARRAY_SIZE(for_others), lacking))

@@ -173,8 +173,8 @@ static void probe_datagrams(struct probe_list *list, const struct probe_context 
 			return;
 		}
 	}
-	probe_add(list, &hooks, PROBE_OK, "sendmsg, recvmsg, sock_release: loaded%s", c->child_fd >= 0 ? " and attached" :
-		  "");
+	probe_add(list, &hooks, PROBE_OK, "sendmsg, recvmsg, sock_release: loaded%s",
+		  c->child_fd >= 0 ? " and attached" : "");
 }
 
 static void probe_lsm(struct probe_list *list)

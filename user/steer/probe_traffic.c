@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What forwarded traffic, datagrams and connections that are there already need: packet hooks, transparent sockets,
- * routes by mark, sockets' options. Tried in a network namespace of its own, in a child, which writes into shared memory.
+ * routes by mark, sockets' options. Tried in a network namespace of its own, by a child, which writes into shared
+ * memory.
  */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -283,7 +284,8 @@ static int try_destroy(char text[static PROBE_DETAIL_MAX])
 		return failed(text, "a connection to destroy");
 	nlh->nlmsg_type = SOCK_DESTROY;
 	request = mnl_nlmsg_put_extra_header(nlh, sizeof(*request));
-	*request = (struct inet_diag_req_v2){ .sdiag_family = AF_INET, .sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0u };
+	*request = (struct inet_diag_req_v2){ .sdiag_family = AF_INET, .sdiag_protocol = IPPROTO_TCP,
+					      .idiag_states = ~0u };
 	request->id.idiag_sport = here.sin_port;
 	request->id.idiag_dport = there.sin_port;
 	request->id.idiag_src[0] = here.sin_addr.s_addr;

@@ -9,7 +9,7 @@ struct steer_explained {
 	bool attached;               /* new connections are taken at all */
 	bool loopback;               /* also those to loopback addresses */
 	uint64_t cgroup_id;          /* the group that steering is attached to */
-	uint16_t tcp4, tcp6;         /* where connections of that network namespace are taken to; both 0: they are not */
+	uint16_t tcp4, tcp6;         /* where connections of that network namespace are taken to; 0: they are not */
 	bool known;                  /* it has connected since, and what follows is filled */
 	uint32_t steered, direct;    /* how often */
 	uint64_t ago_ns;             /* when it did last */

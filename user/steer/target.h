@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One process as it stands: who it is, in which namespaces, with which sockets. What can be known without steering; what
- * may not be read is marked so. Enters the process's network namespace for a moment. Thread: of a process that has only
- * one.
+ * One process as it stands: who it is, in which namespaces, with which sockets. What can be known without steering;
+ * what may not be read is marked so. Enters the process's network namespace for a moment. Thread: of a process that has
+ * only one.
  */
 #pragma once
 
