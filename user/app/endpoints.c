@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "app/privileges.h"
 #include "base/mem.h"
 #include "io/socket.h"
 #include "steer/steer_guard.h"
@@ -145,7 +146,8 @@ int endpoints_new(struct endpoints **out, struct steer *steer, struct err *e)
 	if (!all)
 		return err_set(e, -ENOMEM, "out of memory");
 	all->ops = (struct steer_netns_ops){
-		.owner = all, .open = open_here, .opened = opened, .closed = closed, .drop = drop,
+		.owner = all, .enter = privileges_enter_namespaces, .open = open_here, .opened = opened,
+		.closed = closed, .drop = drop,
 	};
 	ret = steer_serve_namespaces(steer, &all->ops, e);
 	if (ret < 0)

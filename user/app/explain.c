@@ -13,6 +13,8 @@
 #include "app/control.h"
 #include "master/settings.h"
 #include "steer/cgroup.h"
+#include "steer/namespaces.h"
+#include "steer/netns.h"
 #include "steer/selectors.h"
 #include "steer/target.h"
 
@@ -71,6 +73,17 @@ static void write_steering(struct strbuf *out, const struct steer_explained *x)
 			    addr_ip_text(&x->dst, dst), x->dst.port);
 }
 
+static void write_namespace(struct strbuf *out, struct steer *steer, uint32_t pid)
+{
+	struct namespace_state state;
+
+	if (!steer_netns_state(steer, netns_inode_of(pid, 0), &state) || !state.why[0])
+		return;
+	strbuf_addf(out, "netns-why");
+	add_field(out, str_of(state.why));
+	strbuf_add_str(out, STR("\n"));
+}
+
 static void write_refusals(struct strbuf *out, struct refusal_store *store, uint32_t pid)
 {
 	struct refusal_met met[EXPLAIN_REFUSALS_MAX];
@@ -127,6 +140,7 @@ int explain_serve(const struct explain_sources *from, const char *const *words, 
 		steer_explain(from->steer, (uint32_t)pid, start, netns, &steering);
 		write_steering(reply, &steering);
 		write_policy(reply, from->steer, (uint32_t)pid);
+		write_namespace(reply, from->steer, (uint32_t)pid);
 	}
 	if (from->refusals)
 		write_refusals(reply, from->refusals, (uint32_t)pid);
@@ -194,6 +208,8 @@ static void read_line(struct explain_answer *out, struct str key, const struct s
 		keep(out->group, sizeof(out->group), f[0]);
 	} else if (str_eq(key, STR("why-not"))) {
 		keep(out->why_not, sizeof(out->why_not), f[0]);
+	} else if (str_eq(key, STR("netns-why"))) {
+		keep(out->netns_why, sizeof(out->netns_why), f[0]);
 	} else if (str_eq(key, STR("verdict"))) {
 		read_verdict(out, f);
 	} else if (str_eq(key, STR("thread"))) {

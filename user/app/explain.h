@@ -28,6 +28,7 @@ struct explain_answer {
 	uint32_t odd_tid;                /* as in struct steer_seen */
 	char odd_comm[STEER_COMM_SIZE];
 	char container[64];
+	char netns_why[128];             /* why nobody of ours listens in its network namespace; "" = not known */
 	struct steer_explained steering; /* preview: only loopback and cgroup_id */
 	bool passthrough;                /* tls_passthrough_failed: what was refused is relayed untouched */
 	struct refusal_met refusals[EXPLAIN_REFUSALS_MAX];   /* at_ns: nanoseconds ago */

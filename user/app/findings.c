@@ -167,32 +167,48 @@ static void find_thread(struct findings *out, const struct findings_facts *x)
 
 /* --- where it is ------------------------------------------------------------------------------------------------ */
 
+/* Of another one than the proxy's. False: its connections go direct. */
+static bool find_other_network(struct findings *out, const struct findings_facts *x)
+{
+	const struct explain_answer *a = x->answer;
+	struct finding *f;
+
+	if (!a->proxy || a->steering.tcp4 || a->steering.tcp6) {
+		say(add(out, "network", PROBE_OK), "It is in another network namespace, where mitm-bpf %s, too.",
+		    a->proxy ? "listens" : "would listen");
+		return true;
+	}
+	f = add(out, "network", a->netns_why[0] ? PROBE_MISSING : PROBE_DEGRADED);
+	if (a->netns_why[0]) {
+		say(f, "It is in another network namespace, where mitm-bpf does not listen: %s.", a->netns_why);
+		advise(f, "Mend that, for example by ip link set lo up in there.");
+		return false;
+	}
+	say(f, "It is in another network namespace, where mitm-bpf will listen when a selected program starts or "
+	       "connects there; until then connections go direct.");
+	return true;
+}
+
 static bool find_network(struct findings *out, const struct findings_facts *x)
 {
 	const struct explain_answer *a = x->answer;
 	const struct target *t = x->target;
-	bool taken = a->proxy ? a->steering.tcp4 || a->steering.tcp6 : t->there[TARGET_NET] == TARGET_SAME;
 	struct finding *f;
 
-	if (!t->netns && a->proxy && t->there[TARGET_NET] != TARGET_SAME) {
+	if (t->there[TARGET_NET] == TARGET_OTHER && (t->netns || !a->proxy))
+		return find_other_network(out, x);
+	if (t->there[TARGET_NET] != TARGET_SAME) {
 		f = add(out, "network", PROBE_DEGRADED);
-		say(f, "Its network namespace cannot be looked into: %s.", strerror(t->netns_error));
+		say(f, "Its network namespace cannot be looked into: %s.",
+		    t->netns_error ? strerror(t->netns_error) : "/proc does not tell");
 		advise(f, "Run doctor as root (CAP_SYS_ADMIN and CAP_SYS_PTRACE).");
 		return true;
 	}
-	f = add(out, "network", taken ? PROBE_OK : PROBE_MISSING);
-	if (t->there[TARGET_NET] != TARGET_OTHER) {
-		say(f, "It is in mitm-bpf's network namespace%s.", taken || !a->proxy ? "" :
-		    ", where nobody listens for it");
-		return taken || !a->proxy;
-	}
-	if (taken) {
-		say(f, "It is in another network namespace, where mitm-bpf listens, too.");
+	if (!a->proxy || a->steering.tcp4 || a->steering.tcp6) {
+		say(add(out, "network", PROBE_OK), "It is in mitm-bpf's network namespace.");
 		return true;
 	}
-	say(f, "It is in another network namespace, where mitm-bpf does not listen: its connections go direct.");
-	advise(f, "Run mitm-bpf in that namespace: nsenter --net=/proc/%u/ns/net mitm-bpf --intercept %s.",
-	       t->process.pid, t->process.comm);
+	say(add(out, "network", PROBE_MISSING), "It is in mitm-bpf's network namespace, where nobody listens for it.");
 	return false;
 }
 

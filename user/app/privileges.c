@@ -84,6 +84,11 @@ void privileges_enter_other(void)
 	enter(0);
 }
 
+void privileges_enter_namespaces(void)
+{
+	enter(BIT(CAP_SYS_ADMIN) | BIT(CAP_SYS_PTRACE) | BIT(CAP_NET_ADMIN) | BIT(CAP_BPF));
+}
+
 const char *privileges_lacking(char out[static PRIVILEGES_TEXT_MAX])
 {
 	static const struct {

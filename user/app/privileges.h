@@ -20,6 +20,8 @@ void privileges_drop(const struct settings *s, bool steers);
 void privileges_enter_offload(void);
 void privileges_enter_offload_steering(void);
 void privileges_enter_other(void);
+/* The thread that enters network namespaces, the only one that does. */
+void privileges_enter_namespaces(void);
 
 /* Which of those that interception needs the caller has not: "CAP_BPF, CAP_PERFMON"; "" = it has them all. */
 #define PRIVILEGES_TEXT_MAX 128

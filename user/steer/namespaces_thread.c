@@ -650,6 +650,8 @@ void *namespaces_thread(void *arg)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	pthread_setname_np(pthread_self(), "netns");
+	if (n->config.ops->enter)
+		n->config.ops->enter();
 	set_up(n);
 	while (!is_stopping(n)) {
 		struct epoll_event event;
