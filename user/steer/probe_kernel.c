@@ -186,15 +186,15 @@ static void probe_memory(struct probe_list *list)
 static void probe_bpffs(struct probe_list *list)
 {
 	static const struct probe_advice bpffs = {
-		false, "bpffs", "nothing today: nothing is pinned, so that traffic goes direct when the proxy dies",
-		"for other tools: mount -t bpf bpf /sys/fs/bpf",
+		false, "bpffs", "--fail-closed has to mount one for itself, which takes CAP_SYS_ADMIN",
+		"mount -t bpf bpf /sys/fs/bpf",
 	};
 	struct statfs fs;
 
 	if (statfs("/sys/fs/bpf", &fs) == 0 && fs.f_type == BPF_FS_MAGIC)
 		probe_add(list, &bpffs, PROBE_OK, "/sys/fs/bpf");
 	else
-		probe_add(list, &bpffs, PROBE_DEGRADED, "not mounted at /sys/fs/bpf; not needed");
+		probe_add(list, &bpffs, PROBE_DEGRADED, "not mounted at /sys/fs/bpf");
 }
 
 void probe_kernel(struct probe_list *list)

@@ -78,16 +78,28 @@ static int enter_first(void *arg)
 	return fd < 0 || setns(fd, CLONE_NEWNET) < 0 ? errno : 0;
 }
 
+/* One of our own, there and back. */
+static int enter_own(void *arg)
+{
+	int fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+
+	(void)arg;
+	return fd < 0 || unshare(CLONE_NEWNET) < 0 || setns(fd, CLONE_NEWNET) < 0 ? errno : 0;
+}
+
 static void probe_namespaces(struct probe_list *list)
 {
 	static const struct probe_advice enter = {
 		false, "entering network namespaces", "containers with a network of their own are not intercepted",
 		"give the capabilities CAP_SYS_ADMIN and CAP_SYS_PTRACE",
 	};
-	int error = in_child(enter_first, NULL);
+	int error = in_child(enter_own, NULL), first = in_child(enter_first, NULL);
 
 	if (error)
 		probe_add(list, &enter, PROBE_DEGRADED, "setns: %s", strerror(error < 0 ? EINTR : error));
+	else if (first)
+		probe_add(list, &enter, PROBE_OK, "entered one of our own; that of process 1 not: %s",
+			  strerror(first < 0 ? EINTR : first));
 	else
 		probe_add(list, &enter, PROBE_OK, "entered that of process 1");
 }
