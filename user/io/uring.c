@@ -515,7 +515,8 @@ static int ring_make(struct uring *u, enum uring_age age)
 	int ret = -EINVAL;
 
 	for (size_t i = age; i < ARRAY_SIZE(sets) && ret == -EINVAL; i++) {
-		struct io_uring_params p = { .flags = sets[i] | IORING_SETUP_CQSIZE, .cq_entries = URING_CQ_ENTRIES };
+		struct io_uring_params p = { .flags = sets[i] | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED,
+					     .cq_entries = URING_CQ_ENTRIES };
 
 		ret = io_uring_queue_init_params(URING_SQ_ENTRIES, &u->ring, &p);
 		u->flags = sets[i];
@@ -523,6 +524,9 @@ static int ring_make(struct uring *u, enum uring_age age)
 	if (ret < 0)
 		return ret;
 	u->ring_made = true;
+	ret = uring_limit(&u->ring);
+	if (ret < 0)
+		return ret;
 	u->no_multishot = !(u->flags & IORING_SETUP_SINGLE_ISSUER);     /* came with the same release */
 	if (!(u->ring.features & IORING_FEAT_SUBMIT_STABLE) || !(u->ring.features & IORING_FEAT_EXT_ARG) ||
 	    !(u->ring.features & IORING_FEAT_NODROP) || !(u->ring.features & IORING_FEAT_CQE_SKIP))

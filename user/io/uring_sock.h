@@ -86,6 +86,11 @@ bool uring_cancel(struct uring *u, uint64_t tag);
 /* The bytes of a buffer that the kernel filled; the ring gets another. len 0: nothing but the return. */
 struct slice uring_take(struct uring *u, uint16_t id, uint32_t len);
 
+/* --- uring_limits.c --- */
+
+/* Enables a ring that was set up with IORING_SETUP_R_DISABLED, for what the backend does alone. Returns 0 or -errno. */
+int uring_limit(struct io_uring *ring) __must_check;
+
 /* --- uring_sock.c --- */
 
 struct sock *usock_adopt(struct io *io, int handle, const struct sock_events *ev, void *owner);
