@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""The workers' filter breaks nothing: every kind of work, over both backends, with a filter that ends the program at the
-first system call that is not in it. (All other end-to-end tests can be run so, too: MITM_SET=seccomp=kill.)"""
+"""The workers' filter breaks nothing: every kind of work, over both backends, with a filter that ends the program at
+the first system call that is not in it. (All other end-to-end tests can be run so, too: MITM_SET=seccomp=kill.)"""
 import asyncio
 import os
 import re

@@ -16,7 +16,7 @@ struct namespaces;
 /* What is done with an endpoint's sockets. sockets: whatever open() made; it is moved from call to call. */
 struct steer_netns_ops {
 	void *owner;
-	void (*enter)(void);         /* the helper thread, when it begins: to drop what it does not need; NULL: nothing */
+	void (*enter)(void);         /* the helper thread, when it begins, to drop privileges; NULL: nothing */
 	/*
 	 * The helper thread, inside the namespace: opens what listens there and is missing in ep (ports in network
 	 * order), fills ep, and *sockets if it opened some. It is called again when the namespace has changed.
