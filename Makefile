@@ -234,7 +234,7 @@ steering: bench-steering
 	@:
 
 bench-steering:
-	+$(Q)$(MAKE) --no-print-directory build/scripts/bench/steering
+	+$(Q)$(MAKE) --no-print-directory build/mitm-bpf build/scripts/bench/steering
 	$(Q)scripts/bench/run-steering
 
 install: all
