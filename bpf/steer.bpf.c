@@ -207,15 +207,19 @@ static __always_inline void forget(struct bpf_sock_addr *ctx, struct bpf_sock *s
 	bpf_sk_storage_delete(&mb_skorig, sk);
 }
 
-/* For people who ask why they do not see a process. Its threads may write here at once: only the counts are exact. */
+/*
+ * For people who ask why they do not see a process; those that are not selected pay nothing for it. Its threads may
+ * write here at once: only the counts are exact.
+ */
 static __always_inline void note_last(struct bpf_sock_addr *ctx, const struct steer_orig *orig, __u32 reason)
 {
-	__u64 start = start_of(leader_of(bpf_get_current_task_btf()));
+	struct steer_last *last, fresh = { 0 };
 	__u32 tgid = orig->tgid;
-	struct steer_last *last, fresh = { .start = start };
+	__u64 start;
 
-	if (reason == STEER_DIRECT_SELF || reason == STEER_DIRECT_CHILD)
+	if (reason == STEER_DIRECT_UNSELECTED || reason == STEER_DIRECT_SELF || reason == STEER_DIRECT_CHILD)
 		return;
+	start = fresh.start = start_of(leader_of(bpf_get_current_task_btf()));
 	last = bpf_map_lookup_elem(&mb_last, &tgid);
 	if (!last || last->start != start) {
 		bpf_map_update_elem(&mb_last, &tgid, &fresh, BPF_ANY);

@@ -182,7 +182,8 @@ struct steer_orig {
 	char comm[STEER_COMM_SIZE];          /* the calling thread's */
 };
 
-/* What became of the connections of one process; start tells it from others that had its number. */
+/* What became of the connections of one process, but for those that the policy left out. start tells it from others of
+ * its number. */
 struct steer_last {
 	__u64 start;
 	__u64 time_ns;                       /* CLOCK_MONOTONIC of the last connect */

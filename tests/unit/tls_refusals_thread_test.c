@@ -121,6 +121,45 @@ static void shared(void **state)
 	refusal_store_free(store);
 }
 
+/* Whose refusals people are told: the last first, those longest ago go. */
+static void met(void **state)
+{
+	struct refusal_store *store = refusal_store_new();
+	struct tls_refusal_source *s = refusal_store_source(store);
+	struct refusal_met out[4];
+	char host[200];
+
+	(void)state;
+	assert_int_equal(refusal_store_met(store, 7, out, 4), 0);
+	s->met(s, 7, STR("one.test"), "first", 10);
+	s->met(s, 7, STR("two.test"), "second", 20);
+	s->met(s, 7, STR("one.test"), "third", 30);
+	s->met(s, 8, STR("one.test"), "another's", 40);
+	assert_int_equal(refusal_store_met(store, 7, out, 4), 2);
+	assert_string_equal(out[0].host, "one.test");
+	assert_string_equal(out[0].why, "third");
+	assert_int_equal(out[0].count, 2);
+	assert_int_equal(out[0].at_ns, 30);
+	assert_string_equal(out[1].host, "two.test");
+	assert_int_equal(refusal_store_met(store, 7, out, 1), 1);
+	assert_int_equal(s->count, 0);           /* nothing is relayed untouched because of it */
+	memset(host, 'x', sizeof(host));
+	s->met(s, 9, (struct str){ host, sizeof(host) }, "long", 50);
+	s->met(s, 9, (struct str){ 0 }, "no host", 60);
+	assert_int_equal(refusal_store_met(store, 9, out, 4), 2);
+	assert_string_equal(out[0].host, "");
+	assert_int_equal(strlen(out[1].host), sizeof(out[1].host) - 1);
+	for (uint32_t i = 0; i < 2 * REFUSALS_MET_MAX; i++) {
+		snprintf(host, sizeof(host), "%u.test", i);
+		s->met(s, 100 + i, str_of(host), "many", 100 + i);
+	}
+	assert_int_equal(refusal_store_met(store, 7, out, 4), 0);
+	assert_int_equal(refusal_store_met(store, 100 + REFUSALS_MET_MAX - 1, out, 4), 0);
+	assert_int_equal(refusal_store_met(store, 100 + REFUSALS_MET_MAX, out, 4), 1);
+	assert_int_equal(refusal_store_met(store, 100 + 2 * REFUSALS_MET_MAX - 1, out, 4), 1);
+	refusal_store_free(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -128,6 +167,7 @@ int main(void)
 		cmocka_unit_test(bounded),
 		cmocka_unit_test(no_memory),
 		cmocka_unit_test(shared),
+		cmocka_unit_test(met),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

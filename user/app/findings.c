@@ -270,7 +270,6 @@ static const struct {
 	[STEER_DIRECT_LOCAL] = { "it leads to loopback, link-local or multicast, which is not looked at",
 				 "For loopback: start mitm-bpf with --set steer_loopback=true." },
 	[STEER_DIRECT_OWN_PORT] = { "it leads to the proxy's own port", "Without a proxy set, it would be taken." },
-	[STEER_DIRECT_UNSELECTED] = { "no rule selected it at that moment", NULL },
 	[STEER_DIRECT_NO_ENDPOINT] = { "nobody of ours listened in its network namespace for this kind of address",
 				       NULL },
 	[STEER_DIRECT_NO_ROUTE] = { "there is no route to it, and what is unreachable stays so",
@@ -308,7 +307,8 @@ static void find_last(struct findings *out, const struct findings_facts *x)
 	const char *why;
 	struct finding *f;
 
-	if (!x->answer->proxy || !s->attached)
+	/* What is not selected is not noted. */
+	if (!x->answer->proxy || !s->attached || (!s->known && x->answer->verdict != STEER_VERDICT_SELECTED))
 		return;
 	if (!s->known) {
 		f = add(out, "last", PROBE_OK);
