@@ -174,7 +174,7 @@ static void *take_many(void *arg)
 static void test_threads(void **state)
 {
 	struct desk desk = { 0 };
-	const struct steer_netns_ops ops = { &desk, on_open, on_opened, on_closed, on_drop };
+	const struct steer_netns_ops ops = { &desk, on_open, on_opened, on_closed, on_drop, NULL };
 	struct desk *d = start(&ops);
 	struct namespace_state now;
 	struct taker takers[THREADS];
@@ -217,7 +217,7 @@ static void test_threads(void **state)
 static void test_refused(void **state)
 {
 	struct desk desk = { .refuse = true };
-	const struct steer_netns_ops ops = { &desk, on_open, on_opened, on_closed, on_drop };
+	const struct steer_netns_ops ops = { &desk, on_open, on_opened, on_closed, on_drop, NULL };
 	struct desk *d = start(&ops);
 	pid_t pid = live_elsewhere(), gone = live_elsewhere();
 

@@ -16,7 +16,6 @@ struct namespaces;
 /* What is done with an endpoint's sockets. sockets: whatever open() made; it is moved from call to call. */
 struct steer_netns_ops {
 	void *owner;
-	void (*enter)(void);         /* the helper thread, when it begins, to drop privileges; NULL: nothing */
 	/*
 	 * The helper thread, inside the namespace: opens what listens there and is missing in ep (ports in network
 	 * order), fills ep, and *sockets if it opened some. It is called again when the namespace has changed.
@@ -29,6 +28,8 @@ struct steer_netns_ops {
 	void (*closed)(void *owner, uint64_t netns);
 	/* Any thread: opened() will not be called for these. */
 	void (*drop)(void *owner, void *sockets);
+	/* The helper thread, when it begins: it may drop privileges. NULL: nothing. */
+	void (*enter)(void);
 };
 
 struct namespaces_config {
