@@ -596,7 +596,8 @@ static void tear_down(struct worker *w)
 {
 	struct io *io;
 
-	stop_listening(w);
+	if (w->io)                       /* else it was refused, and nothing was begun */
+		stop_listening(w);
 	tls_env_free(w->env.tls);
 	verify_free(w->verify);
 	spill_client_free(w->spills);
