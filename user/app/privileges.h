@@ -12,7 +12,7 @@
 void privileges_freeze(void);
 
 /* The calling thread, which is the master's, keeps what may be needed for what people ask while the program runs; for
- * good. steers: there is a local mode. Says when it fails. */
+ * good. steers: programs are attached, or may be again. Says when it fails. */
 void privileges_drop(const struct settings *s, bool steers);
 
 /* For offload_start(): who reads files of others; with steering, who finds out about others' programs, too; and those

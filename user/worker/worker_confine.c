@@ -15,7 +15,7 @@ static uint64_t needed_capabilities(struct worker *w)
 	const uint64_t mark = UINT64_C(1) << CAP_NET_ADMIN, tables = mark | UINT64_C(1) << CAP_BPF;
 
 	if (!w->config.steer)
-		return 0;
+		return w->config.mark ? mark : 0;
 	if (confine_try_capabilities(mark) == 0 && steer_may_look(w->config.steer))
 		return mark;
 	if (confine_try_capabilities(tables) == 0 && steer_may_look(w->config.steer))
