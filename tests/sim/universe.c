@@ -603,6 +603,7 @@ static void set_up_proxy(struct universe *u)
 		.world = u,
 	};
 	set_up_disk(u);
+	pool_start(u);
 	u->world = (struct driver_world){
 		.io = u->io,
 		.env = &u->env,
@@ -775,6 +776,7 @@ static void end(struct universe *u)
 	if (u->disk.opened != u->disk.freed || u->disk.capture.open_bytes)
 		universe_violate(u, "captured bytes are left in memory or in a file");
 	u->io->ops->free(u->io);
+	pool_end(u);
 }
 
 const char *universe_run(struct script *s, uint64_t *digest)

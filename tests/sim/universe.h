@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "base/blocks.h"
 #include "core/driver.h"
 #include "../playbook/memory_spill.h"
 #include "core/proxy_mode.h"
@@ -44,6 +45,7 @@ struct universe {
 	struct io *io;
 	struct env env;
 	struct memory_disk disk;
+	struct blocks pool;
 	struct options options;
 	struct driver_world world;
 	struct listener *listeners[SCRIPT_VIAS];
@@ -72,6 +74,10 @@ const char *universe_run(struct script *s, uint64_t *digest);
 
 /* What somebody outside has heard of it; NULL: nothing. */
 struct universe_flow *universe_flow(struct universe *u, const struct flow *f);
+
+/* --- pool.c ------------------------------------------------------------------------------------------------------ */
+void pool_start(struct universe *u);
+void pool_end(struct universe *u);
 
 /* --- decide.c ---------------------------------------------------------------------------------------------------- */
 

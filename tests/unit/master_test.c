@@ -68,12 +68,12 @@ static const uint8_t id[16] = { 7 };
 
 static void lend(struct fake *w, enum report_kind kind, enum hook_id hook)
 {
-	struct report *r = mem_zalloc(sizeof(*r));
+	enum flow_type type = hook >= HOOK_TCP_START ? FLOW_TCP : FLOW_HTTP;
+	struct report *r = kind == REPORT_FLOW ? report_flow(flow_new(type, id, w->client, w->server), hook)
+					       : mem_zalloc(sizeof(*r));
 
 	r->kind = kind;
 	r->hook = hook;
-	if (kind == REPORT_FLOW)
-		r->flow = flow_new(hook >= HOOK_TCP_START ? FLOW_TCP : FLOW_HTTP, id, w->client, w->server);
 	if (kind == REPORT_TCP_MESSAGE) {
 		r->client = conn_record_get(w->client);
 		r->server = conn_record_get(w->server);
@@ -298,16 +298,15 @@ static void the_store_drops_the_oldest_and_says_so_once(void **state)
 {
 	const int64_t second = 1000000000;
 	uint32_t order = 0;
-	struct flow_store *s = flow_store_new(10000, UINT64_MAX, count_drop, &order);
+	struct flow_store *s = flow_store_new(20000, UINT64_MAX, count_drop, &order);
 
 	(void)state;
 	for (uint32_t i = 0; i < 50; i++) {
-		struct report *r = mem_zalloc(sizeof(*r));
+		struct report *r = report_flow(flow_new(FLOW_HTTP, id, NULL, NULL), HOOK_RESPONSE);
 
 		r->worker = i;
-		r->flow = flow_new(FLOW_HTTP, id, NULL, NULL);
 		flow_store_add(s, r);
-		assert_true(flow_store_stats(s).bytes <= 10000);
+		assert_true(flow_store_stats(s).bytes <= 20000);
 		assert_int_equal(flow_store_burst(s, i * second, 2 * second, false), 0);
 	}
 	assert_true(flow_store_stats(s).count > 5);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Two threads, two rings: reports go there and come back in order, each exactly once. Meant for SAN=thread as well. */
+/*
+ * Two threads, two rings: reports go there and come back in order, each exactly once; so do flows, whose memory is of a
+ * pool that only one of the two may touch. Meant for SAN=thread as well.
+ */
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -7,6 +10,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "base/blocks.h"
 #include "base/mem.h"
 #include "core/options.h"
 #include "core/report.h"
@@ -73,6 +77,105 @@ static void reports_cross_threads_in_order(void **state)
 	assert_int_equal(mem_live(), 0);
 }
 
+/* --- flows ----------------------------------------------------------------------------------------------------- */
+
+#define FLOWS 20000
+#define KEPT  500                /* as the flow store does */
+
+static void *take_region(void)
+{
+	return aligned_alloc(BLOCKS_REGION, BLOCKS_REGION);
+}
+
+/* Writes into every second one, as in a hook, and keeps them all for a while. */
+static void *keeper(void *arg)
+{
+	struct pair *p = arg;
+	struct report *kept[KEPT] = { NULL };
+
+	p->in_order = true;
+	for (uint32_t seen = 0; seen < FLOWS + KEPT;) {
+		struct report **at = &kept[seen % KEPT];
+		struct report *r = seen < FLOWS ? ring_pop(p->there) : NULL;
+
+		if (seen < FLOWS && !r) {
+			sched_yield();
+			continue;
+		}
+		if (r) {
+			struct http_message *m = &r->flow->http.request.base;
+
+			p->in_order &= r->worker == seen && m->headers.count == 40;
+			if (r->flow->lent)
+				p->in_order &= flow_header_add(r->flow, &m->headers, STR("kept"), STR("yes")) == 0;
+		}
+		while (*at && !ring_push(p->back, *at))
+			sched_yield();
+		*at = r;
+		seen++;
+	}
+	return NULL;
+}
+
+static struct report *make_flow(struct blocks *pool, uint32_t number)
+{
+	static const uint8_t id[16] = { 3 };
+	struct flow *f = flow_new_in(pool, FLOW_HTTP, id, NULL, NULL);
+	struct report *r;
+
+	for (uint32_t i = 0; i < 40; i++)
+		assert_int_equal(flow_header_add(f, &f->http.request.base.headers, STR("name"), STR("some value")), 0);
+	r = report_flow(f, HOOK_RESPONSE);
+	assert_non_null(r);
+	r->worker = number;
+	if (number % 2)
+		flow_lend(f);
+	return r;
+}
+
+static uint32_t free_flows(struct ring *back)
+{
+	struct report *r;
+	uint32_t n = 0;
+
+	for (; (r = ring_pop(back)) != NULL; n++) {
+		if (r->flow->lent)
+			flow_return(r->flow);
+		report_free(r);
+	}
+	return n;
+}
+
+static void flows_of_a_pool_cross_threads(void **state)
+{
+	static const struct blocks_source source = { .take = take_region, .give = free };
+	struct pair p = { .there = ring_new(64), .back = ring_new(64) };
+	uint32_t sent = 0, freed = 0;
+	struct blocks pool;
+	pthread_t thread;
+
+	(void)state;
+	blocks_init(&pool, &source);
+	assert_int_equal(pthread_create(&thread, NULL, keeper, &p), 0);
+	while (freed < FLOWS) {
+		struct report *r = sent < FLOWS ? make_flow(&pool, sent) : NULL;
+
+		freed += free_flows(p.back);
+		while (r && !ring_push(p.there, r)) {
+			freed += free_flows(p.back);
+			sched_yield();
+		}
+		sent += r != NULL;
+	}
+	pthread_join(thread, NULL);
+	assert_true(p.in_order);
+	assert_int_equal(pool.live, 0);
+	blocks_fini(&pool);
+	ring_free(p.there);
+	ring_free(p.back);
+	assert_int_equal(mem_live(), 0);
+}
+
 static void a_full_ring_takes_nothing(void **state)
 {
 	struct ring *ring = ring_new(4);
@@ -110,6 +213,7 @@ int main(void)
 		cmocka_unit_test(a_full_ring_takes_nothing),
 		cmocka_unit_test(names_and_defaults),
 		cmocka_unit_test(reports_cross_threads_in_order),
+		cmocka_unit_test(flows_of_a_pool_cross_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,30 +1,40 @@
 /* SPDX-License-Identifier: MIT */
-/* A bump allocator: blocks double from 1 KiB to 64 KiB, a larger object gets a block of its own. */
+/*
+ * A bump allocator: blocks double from 1 KiB to 64 KiB, a larger object gets a block of its own. With a pool, the first
+ * few are the pool's.
+ */
 #include "base/arena.h"
 
 #include <errno.h>
 
+#include "base/blocks.h"
 #include "base/mem.h"
 
 #define BLOCK_MIN ((size_t)1024)
 #define BLOCK_MAX ((size_t)65536)
+/* An arena that is larger has something large in it, and will have more. */
+#define POOL_MAX  (8 * BLOCK_SIZE)
 
 struct arena_block {
 	struct arena_block *next;
 	size_t used, cap;
+	bool pooled;
 	char data[] __attribute__((aligned(8)));
 };
 
 static struct arena_block *block_new(struct arena *a, size_t size)
 {
+	size_t room = BLOCK_SIZE - sizeof(struct arena_block);
+	bool pooled = a->pool && size <= room && a->bytes < POOL_MAX;
 	size_t cap = a->blocks ? MIN(a->blocks->cap * 2, BLOCK_MAX) : BLOCK_MIN;
 	struct arena_block *b;
 
-	cap = MAX(cap, size);
-	b = mem_alloc(sizeof(*b) + cap);
+	cap = pooled ? room : MAX(cap, size);
+	b = pooled ? block_take(a->pool) : mem_alloc(sizeof(*b) + cap);
 	if (!b)
 		return NULL;
 	b->used = 0;
+	b->pooled = pooled;
 	b->cap = cap;
 	b->next = a->blocks;
 	a->blocks = b;
@@ -95,7 +105,10 @@ void arena_fini(struct arena *a)
 	while (a->blocks) {
 		struct arena_block *next = a->blocks->next;
 
-		mem_free(a->blocks);
+		if (a->blocks->pooled)
+			block_give(a->blocks);
+		else
+			mem_free(a->blocks);
 		a->blocks = next;
 	}
 	a->bytes = 0;

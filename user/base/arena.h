@@ -5,10 +5,12 @@
 #include "base/str.h"
 
 struct arena_block;
+struct blocks;
 
 struct arena {
 	struct arena_block *blocks;
-	size_t bytes;                /* everything taken from the heap, for accounting */
+	size_t bytes;                /* everything taken, for accounting */
+	struct blocks *pool;         /* of the thread that fills and frees it; NULL: all of it is from the heap */
 };                                   /* {0} is empty and ready */
 
 /* 8-aligned; NULL when memory is out. Lives until arena_fini(). */

@@ -58,6 +58,19 @@ void mem_free(void *ptr)
 	free(ptr);
 }
 
+bool mem_enter(void)
+{
+	if (fails())
+		return false;
+	live++;
+	return true;
+}
+
+void mem_leave(void)
+{
+	live--;
+}
+
 void mem_fail_at(uint64_t n)
 {
 	fail_in = n;

@@ -15,6 +15,13 @@ char *mem_strndup(const char *text, size_t len) __must_check;
 void mem_free(void *ptr);
 
 /*
+ * For allocators beside these, so that tests let theirs fail and count them, too: mem_enter() before one of them,
+ * false: it is to fail; mem_leave() when it is given back, or failed after all.
+ */
+bool mem_enter(void) __must_check;
+void mem_leave(void);
+
+/*
  * For tests, per thread. mem_fail_at(n): the n-th allocation from now on fails (1 = the next one), and only that one;
  * 0 switches it off. mem_fail_hit() tells whether it happened. mem_live() counts what was not freed.
  */

@@ -15,6 +15,7 @@ struct tls_env;                          /* layers/tls_env.h: contexts, leaves, 
 
 struct env {
 	struct slab_pool *slabs;
+	struct blocks *flows;            /* whose blocks flows are made of; NULL: of the heap */
 	const struct options *options;
 	struct tls_env *tls;
 	struct capture *capture;         /* NULL: everything stays in memory */

@@ -71,6 +71,18 @@ struct report *ring_pop(struct ring *r)
 	return item;
 }
 
+struct report *report_flow(struct flow *f, enum hook_id hook)
+{
+	struct report *r = arena_zalloc(&f->arena, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->kind = REPORT_FLOW;
+	r->hook = hook;
+	r->flow = f;
+	return r;
+}
+
 void report_free(struct report *r)
 {
 	if (!r)
@@ -91,7 +103,10 @@ void report_free(struct report *r)
 		mem_free(o);
 		return;
 	}
-	flow_free(r->flow);
+	if (r->flow) {
+		flow_free(r->flow);
+		return;
+	}
 	conn_record_put(r->client);
 	conn_record_put(r->server);
 	chain_clear(&r->message.data);

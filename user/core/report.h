@@ -57,6 +57,12 @@ struct order_report {
 	struct order *order;             /* mem_alloc'ed */
 };
 
+/*
+ * Takes f over: the report is in its memory, and goes with it. NULL when memory is out; f is still the caller's.
+ * Thread: the flow's worker.
+ */
+struct report *report_flow(struct flow *f, enum hook_id hook) __must_check;
+
 /* Frees it and all it holds; NULL is fine. Thread: the worker that made it; of an order, any. */
 void report_free(struct report *r);
 

@@ -14,10 +14,18 @@
 struct flow *flow_new(enum flow_type type, const uint8_t id[16], struct conn_record *client,
 		      struct conn_record *server)
 {
-	struct flow *f = mem_zalloc(sizeof(*f));
+	return flow_new_in(NULL, type, id, client, server);
+}
+
+struct flow *flow_new_in(struct blocks *pool, enum flow_type type, const uint8_t id[16], struct conn_record *client,
+			 struct conn_record *server)
+{
+	struct arena arena = { .pool = pool };
+	struct flow *f = arena_zalloc(&arena, sizeof(*f));
 
 	if (!f)
 		return NULL;
+	f->arena = arena;
 	f->type = type;
 	list_init(&f->link);
 	memcpy(f->id, id, sizeof(f->id));
@@ -39,6 +47,8 @@ static void websocket_fini(struct websocket_flow *w)
 
 void flow_free(struct flow *f)
 {
+	struct arena arena;
+
 	if (!f)
 		return;
 	if (f->lent) {
@@ -70,13 +80,14 @@ void flow_free(struct flow *f)
 	list_del(&f->link);
 	conn_record_put(f->client);
 	conn_record_put(f->server);
-	arena_fini(&f->arena);
-	mem_free(f);
+	arena = f->arena;
+	arena_fini(&arena);
 }
 
 void flow_lend(struct flow *f)
 {
 	f->lent = true;
+	f->arena.pool = NULL;
 }
 
 void flow_return(struct flow *f)
@@ -114,7 +125,7 @@ static size_t record_share(const struct conn_record *r)
 
 size_t flow_bytes(const struct flow *f)
 {
-	size_t bytes = sizeof(*f) + f->arena.bytes + record_share(f->client) + record_share(f->server);
+	size_t bytes = f->arena.bytes + record_share(f->client) + record_share(f->server);
 
 	switch (f->type) {
 	case FLOW_HTTP:

@@ -126,7 +126,7 @@ struct metadata {
 struct flow {
 	enum flow_type type;
 	struct list link;                /* the owner's list */
-	struct arena arena;
+	struct arena arena;              /* it is in there itself */
 	uint32_t worker;                 /* index of the worker that frees it */
 	size_t bytes_kept;               /* the owner's: what it counted for this flow */
 	struct capture *capture;         /* what counts it as open; NULL: nothing does */
@@ -164,6 +164,9 @@ struct flow_discarded {
 /* Adds a reference of its own to client and to server; the caller keeps its. NULL when memory is out. */
 struct flow *flow_new(enum flow_type type, const uint8_t id[16], struct conn_record *client,
 		      struct conn_record *server) __must_check;
+/* The same, in memory of the worker's pool, which may be NULL. What others than the worker add is from the heap. */
+struct flow *flow_new_in(struct blocks *pool, enum flow_type type, const uint8_t id[16], struct conn_record *client,
+			 struct conn_record *server) __must_check;
 
 /*
  * Thread: the worker that made it (it puts slices and connection records). One that is lent is freed when it comes

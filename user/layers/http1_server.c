@@ -149,7 +149,7 @@ static int parse_head(struct http1_server *s, size_t len, struct flow **out, cha
 	int ret;
 
 	env_uuid(env, id);
-	f = flow_new(FLOW_HTTP, id, h->client->record, h->server ? h->server->record : NULL);
+	f = flow_new_in(env->flows, FLOW_HTTP, id, h->client->record, h->server ? h->server->record : NULL);
 	if (!f)
 		return -ENOMEM;
 	head = arena_alloc(&f->arena, len + 1);

@@ -37,7 +37,7 @@ static struct http2_stream *server_begin(struct http2 *h2, const nghttp2_frame *
 		return NULL;
 	}
 	env_uuid(env, id);
-	st->flow = flow_new(FLOW_HTTP, id, h->client->record, h->server ? h->server->record : NULL);
+	st->flow = flow_new_in(env->flows, FLOW_HTTP, id, h->client->record, h->server ? h->server->record : NULL);
 	if (!st->flow)
 		return NULL;
 	st->flow->worker = env->worker;

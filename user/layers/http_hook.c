@@ -174,6 +174,7 @@ void stream_take_head(struct http_stream *s, bool request, const struct http_eve
 {
 	struct http_flow *from = &ev->head->http, *to = &s->flow->http;
 
+	/* With its texts the head itself is the flow's memory from now on: there is nothing left to free. */
 	arena_join(&s->flow->arena, &ev->head->arena);
 	if (ev->type == HTTP_TRAILERS && request) {
 		to->request.base.trailers = from->request.base.trailers;

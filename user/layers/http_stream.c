@@ -288,11 +288,13 @@ static void enqueue(struct http_stream *s, bool request, const struct http_event
 	s->queue_tail = &q->next;
 }
 
-/* What a server says to a request that somebody else has answered is of no interest. */
+/* Takes ev's head over. What a server says to a request that somebody else has answered is of no interest. */
 static void dispatch(struct http_stream *s, bool request, const struct http_event *ev)
 {
-	if ((!request && s->answered) || (s->lost[request] && ev->type != HTTP_ERROR))
+	if ((!request && s->answered) || (s->lost[request] && ev->type != HTTP_ERROR)) {
+		flow_free(ev->head);
 		return;
+	}
 	if (ev->head)
 		stream_take_head(s, request, ev);
 	if (request)
@@ -321,6 +323,7 @@ static void drain(struct http_stream *s)
 		if (!s->queue)
 			s->queue_tail = &s->queue;
 		dispatch(s, q->request, &q->ev);
+		q->ev.head = NULL;
 		queued_free(s, q);
 	}
 	if (!s->ended)
@@ -336,11 +339,12 @@ static void event(struct http_stream *s, bool request, const struct http_event *
 		update_pause(s);
 		return;
 	}
-	if (!s->ended) {
-		dispatch(s, request, ev);
-		drain(s);
+	if (s->ended) {
+		flow_free(ev->head);
+		return;
 	}
-	flow_free(ev->head);
+	dispatch(s, request, ev);
+	drain(s);
 }
 
 void http_stream_upstream(struct http_stream *s, const char *error)

@@ -402,7 +402,7 @@ struct layer *tcp_new(struct layer *parent, struct conn *client, struct conn *se
 	if (!t)
 		return NULL;
 	env_uuid(t->base.env, id);
-	t->flow = flow_new(FLOW_TCP, id, client->record, server->record);
+	t->flow = flow_new_in(t->base.env->flows, FLOW_TCP, id, client->record, server->record);
 	if (!t->flow) {
 		tcp_free(&t->base);
 		return NULL;

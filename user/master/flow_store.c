@@ -73,7 +73,7 @@ void flow_store_set_open(struct flow_store *s, uint64_t bytes)
 
 void flow_store_add(struct flow_store *s, struct report *r)
 {
-	r->flow->bytes_kept = sizeof(*r) + flow_bytes(r->flow);
+	r->flow->bytes_kept = flow_bytes(r->flow);
 	r->next = NULL;
 	*s->tail = r;
 	s->tail = &r->next;

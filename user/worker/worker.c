@@ -18,6 +18,7 @@
 #include "steer/steer.h"
 #include "steer/steer_guard.h"
 #include "worker/question.h"
+#include "worker/regions.h"
 #include "worker/worker_impl.h"
 
 #define RING_SIZE 4096
@@ -188,17 +189,15 @@ static void tcp_message(struct worker *w, struct driver *d, const struct flow *f
 
 static void websocket_start(struct worker *w, struct driver *d, const struct flow *f)
 {
-	struct report *r = mem_zalloc(sizeof(*r));
+	struct flow *heads = flow_http_heads(f);
+	struct report *r = heads ? report_flow(heads, HOOK_WEBSOCKET_START) : NULL;
 
-	if (!r)
+	if (!r) {
+		flow_free(heads);
 		return;
+	}
 	r->kind = REPORT_WEBSOCKET_START;
-	r->hook = HOOK_WEBSOCKET_START;
-	r->flow = flow_http_heads(f);
-	if (r->flow)
-		report_push(w, d, r);
-	else
-		report_free(r);
+	report_push(w, d, r);
 }
 
 static void websocket_message(struct worker *w, struct driver *d, const struct flow *f)
@@ -256,16 +255,13 @@ static bool world_ask(struct driver_world *world, struct driver *d, enum hook_id
 static void world_flow(struct driver_world *world, struct driver *d, enum hook_id last, struct flow *flow)
 {
 	struct worker *w = container_of(world, struct worker, world);
-	struct report *r = mem_zalloc(sizeof(*r));
+	struct report *r = report_flow(flow, last);
 
 	if (!r) {
 		worker_log(w, LOG_WARN, "out of memory: a flow was not recorded");
 		flow_free(flow);
 		return;
 	}
-	r->kind = REPORT_FLOW;
-	r->hook = last;
-	r->flow = flow;
 	capture_release(flow);
 	report_push(w, d, r);
 }
@@ -399,6 +395,7 @@ static int make_env(struct worker *w, struct err *e)
 	memcpy(tls.ticket_keys, w->config.ticket_keys, sizeof(tls.ticket_keys));
 	w->env = (struct env){
 		.slabs = &w->io->slabs,
+		.flows = regions_source() ? &w->flows : NULL,
 		.options = w->config.options,
 		.capture = &w->capture,
 		.worker = w->config.index,
@@ -602,6 +599,7 @@ static void tear_down(struct worker *w)
 	verify_free(w->verify);
 	spill_client_free(w->spills);
 	capture_fini(&w->capture);
+	blocks_fini(&w->flows);
 	pthread_mutex_lock(&w->stats_lock);
 	io = w->io;
 	w->io = NULL;
@@ -764,6 +762,7 @@ int worker_start(struct worker **out, const struct worker_config *config, struct
 	w->link.to_master = ring_new(RING_SIZE);
 	w->link.from_master = ring_new(RING_SIZE * 2);
 	w->waiting_tail = &w->waiting;
+	blocks_init(&w->flows, regions_source());
 	list_init(&w->listeners);
 	list_init(&w->sessions);
 	list_init(&w->over);

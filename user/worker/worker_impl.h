@@ -6,6 +6,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
+#include "base/blocks.h"
 #include "core/driver.h"
 #include "crypto/verify.h"
 #include "flow/capture.h"
@@ -50,6 +51,7 @@ struct worker {
 	struct driver_world world;
 	struct verify *verify;
 	struct capture capture;
+	struct blocks flows;
 	struct spill_client *spills;     /* NULL: none */
 	struct list listeners;           /* struct worker_accept */
 	_Atomic(struct worker_request *) request;
