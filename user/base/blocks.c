@@ -14,8 +14,11 @@
 #define WORDS         ((BLOCKS_REGION / BLOCK_SIZE + WORD_BITS - 1) / WORD_BITS)
 /* Below it a region is not worth coming back to. What is never used again because of that is an eighth at most. */
 #define WORTH_BLOCKS  (REGION_BLOCKS / 8)
-/* Kept for what comes next; more are given back. */
-#define EMPTY_KEPT    1
+/*
+ * So many empty ones are kept: flows come and go in bursts, as threads tell each other of them, and pages that are given
+ * back have to be cleared when they are taken again.
+ */
+#define EMPTY_KEPT(b) ((b)->regions / 32 + 2)
 
 struct blocks_region {
 	struct blocks *owner;
@@ -102,6 +105,21 @@ void *block_take(struct blocks *b)
 	return (char *)(r + 1) + at * BLOCK_SIZE;
 }
 
+static void trim(struct blocks *b)
+{
+	list_for_each(&b->usable, pos) {
+		struct blocks_region *r = list_entry(pos, struct blocks_region, link);
+
+		if (b->empty <= EMPTY_KEPT(b))
+			return;
+		if (r->free_count < REGION_BLOCKS)
+			continue;
+		list_del(&r->link);
+		b->empty--;
+		give_region(b, r);
+	}
+}
+
 /* A region that is not the current one has got a block back. */
 static void list_region(struct blocks *b, struct blocks_region *r)
 {
@@ -111,12 +129,8 @@ static void list_region(struct blocks *b, struct blocks_region *r)
 	}
 	if (r->free_count < REGION_BLOCKS)
 		return;
-	if (b->empty < EMPTY_KEPT) {
-		b->empty++;
-		return;
-	}
-	list_del(&r->link);
-	give_region(b, r);
+	b->empty++;
+	trim(b);
 }
 
 void block_give(void *block)
