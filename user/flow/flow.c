@@ -45,21 +45,12 @@ static void websocket_fini(struct websocket_flow *w)
 	rest_fini(&w->rest);
 }
 
-void flow_free(struct flow *f)
+static void content_fini(struct flow *f)
 {
-	struct arena arena;
-
-	if (!f)
-		return;
-	if (f->lent) {
-		f->orphan = true;
-		return;
-	}
 	for (struct flow_discarded *d = f->discarded; d; d = d->next) {
 		chain_clear(&d->data);
 		rest_fini(&d->rest);
 	}
-	capture_release(f);
 	switch (f->type) {
 	case FLOW_HTTP:
 		chain_clear(&f->http.request.base.body.data);
@@ -77,11 +68,43 @@ void flow_free(struct flow *f)
 	case FLOW_DNS:
 		break;
 	}
+}
+
+void flow_free(struct flow *f)
+{
+	struct arena arena;
+
+	if (!f)
+		return;
+	if (f->lent) {
+		f->orphan = true;
+		return;
+	}
+	capture_release(f);
+	if (!f->bare)
+		content_fini(f);
 	list_del(&f->link);
 	conn_record_put(f->client);
 	conn_record_put(f->server);
 	arena = f->arena;
 	arena_fini(&arena);
+}
+
+/* Only literals, and what is in the arena. */
+static bool chain_bare(const struct chain *c)
+{
+	return !c->heap && (c->count < 1 || !c->own[c->first].slab) && (c->count < 2 || !c->own[c->first + 1].slab);
+}
+
+static bool body_bare(const struct body *b)
+{
+	return chain_bare(&b->data) && chain_bare(&b->rest.tail) && !b->rest.spill;
+}
+
+void flow_settle(struct flow *f)
+{
+	f->bare = f->type == FLOW_HTTP && !f->discarded && !f->http.messages && body_bare(&f->http.request.base.body) &&
+		  body_bare(&f->http.response.base.body);
 }
 
 void flow_lend(struct flow *f)
@@ -127,6 +150,8 @@ size_t flow_bytes(const struct flow *f)
 {
 	size_t bytes = f->arena.bytes + record_share(f->client) + record_share(f->server);
 
+	if (f->bare)
+		return bytes;
 	switch (f->type) {
 	case FLOW_HTTP:
 		bytes += chain_bytes(&f->http.request.base.body.data);
@@ -158,6 +183,8 @@ uint64_t flow_disk_bytes(const struct flow *f)
 {
 	const struct http_flow *h = &f->http;
 
+	if (f->bare)
+		return 0;
 	if (f->type == FLOW_HTTP)
 		return disk_bytes(&h->request.base.body.rest) + disk_bytes(&h->response.base.body.rest) +
 		       (h->messages ? disk_bytes(&h->messages->rest) : 0);

@@ -123,23 +123,27 @@ struct metadata {
 	int64_t number;
 };
 
+/*
+ * What a flow that has ended needs to be counted and freed comes first: nobody has touched its memory for long then.
+ */
 struct flow {
 	enum flow_type type;
-	struct list link;                /* the owner's list */
-	struct arena arena;              /* it is in there itself */
 	uint32_t worker;                 /* index of the worker that frees it */
-	size_t bytes_kept;               /* the owner's: what it counted for this flow */
-	struct capture *capture;         /* what counts it as open; NULL: nothing does */
-	size_t open_bytes;               /* what was counted there */
-	uint8_t id[16];
-	struct str odd_id;               /* from a file whose id is no UUID; none: id counts */
-	struct conn_record *client, *server;
-	struct str error;                /* none: no error */
-	struct stamp error_at;
 	bool live;                       /* it is still going on */
 	bool killed;                     /* by somebody, while it was; error says so */
 	bool intercepted;                /* whoever was asked keeps it until it is resumed or killed */
 	bool lent, orphan;               /* the worker's: another thread has it; it is to be freed when it comes back */
+	bool bare;                       /* flow_settle(): it holds nothing but its arena and its records */
+	struct arena arena;              /* it is in there itself */
+	struct conn_record *client, *server;
+	size_t bytes_kept;               /* the owner's: what it counted for this flow */
+	struct list link;                /* the owner's list */
+	struct capture *capture;         /* what counts it as open; NULL: nothing does */
+	size_t open_bytes;               /* what was counted there */
+	uint8_t id[16];
+	struct str odd_id;               /* from a file whose id is no UUID; none: id counts */
+	struct str error;                /* none: no error */
+	struct stamp error_at;
 	struct str is_replay;            /* none, "request", "response" */
 	struct str marked, comment;
 	struct metadata *metadata;
@@ -175,6 +179,9 @@ struct flow *flow_new_in(struct blocks *pool, enum flow_type type, const uint8_t
 void flow_free(struct flow *f);
 void flow_lend(struct flow *f);
 void flow_return(struct flow *f);
+
+/* Nothing is added to it any more; makes measuring and freeing it cheap. Thread: its worker. */
+void flow_settle(struct flow *f);
 
 /*
  * Bytes that the flow keeps alive: arena, captured bodies with their slabs' slack, its share of the records. The share

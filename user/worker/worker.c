@@ -263,6 +263,7 @@ static void world_flow(struct driver_world *world, struct driver *d, enum hook_i
 		return;
 	}
 	capture_release(flow);
+	flow_settle(flow);
 	report_push(w, d, r);
 }
 
