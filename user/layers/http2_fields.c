@@ -62,6 +62,22 @@ static bool of_upgrade(struct str name)
 	       str_eq_nocase(name, STR("sec-websocket-key")) || str_eq_nocase(name, STR("sec-websocket-accept"));
 }
 
+/* nghttp2 copies names in lower case; what it would not take from a peer must not leave here. */
+static bool good_name(struct str name)
+{
+	if (name.len == 0 || name.ptr[0] == ':')
+		return false;
+	if (nghttp2_check_header_name((const uint8_t *)name.ptr, name.len))
+		return true;
+	for (size_t i = 0; i < name.len; i++) {
+		uint8_t c = (uint8_t)ascii_lower(name.ptr[i]);
+
+		if (!nghttp2_check_header_name(&c, 1))
+			return false;
+	}
+	return true;
+}
+
 void http2_fields_message(struct http2_fields *f, const struct http_message *m, bool upgrade)
 {
 	bool same = str_eq(m->version, STR("HTTP/2.0"));
@@ -71,15 +87,8 @@ void http2_fields_message(struct http2_fields *f, const struct http_message *m, 
 
 		if ((!same && connection_specific(&m->headers, name, value)) || (upgrade && of_upgrade(name)))
 			continue;
-		/* nghttp2 copies names in lower case; what it would not take from a peer must not leave here. */
-		if (name.len == 0)
+		if (!good_name(name))
 			f->bad = true;
-		for (size_t k = 0; k < name.len; k++) {
-			uint8_t c = (uint8_t)ascii_lower(name.ptr[k]);
-
-			if (!nghttp2_check_header_name(&c, 1))
-				f->bad = true;
-		}
 		http2_fields_add(f, name, value);
 	}
 }
