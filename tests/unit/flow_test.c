@@ -175,6 +175,56 @@ static void every_allocation_may_fail(void **state)
 	assert_true(n > 8);
 }
 
+/* Whatever it holds, settling changes neither what is counted nor what is freed. */
+static void settled_flows_count_and_free_the_same(void **state)
+{
+	enum { NOTHING, SMALL, LARGE, PIECES, REST, DISCARDED, WEBSOCKET, TCP, KINDS };
+	static uint8_t bytes[9000];
+	struct slab_pool pool;
+
+	(void)state;
+	slab_pool_init(&pool, 0);
+	for (int kind = NOTHING; kind < KINDS; kind++) {
+		struct flow *f = flow_new(kind == TCP ? FLOW_TCP : FLOW_HTTP, id_a, NULL, NULL);
+		struct body *b = &f->http.response.base.body;
+		struct websocket_message text = { .text = true };
+		struct chain large = { 0 }, small = { 0 };
+		size_t counted;
+
+		assert_int_equal(chain_write(&large, &pool, bytes, sizeof(bytes)), 0);
+		assert_int_equal(chain_write(&small, &pool, bytes, 1024), 0);
+		if (kind == SMALL || kind == DISCARDED)
+			assert_int_equal(flow_capture(f, b, &small, 1 << 20), 0);
+		if (kind == LARGE)
+			assert_int_equal(flow_capture(f, b, &large, 1 << 20), 0);
+		for (int i = 0; kind == PIECES && i < 9; i++)
+			assert_int_equal(flow_capture(f, b, i % 2 ? &small : &large, 1 << 20), 0);
+		if (kind == REST)
+			assert_int_equal(chain_share(&b->rest.tail, &large, large.len), 0);
+		if (kind == DISCARDED) {
+			f->discarded = arena_zalloc(&f->arena, sizeof(*f->discarded));
+			assert_int_equal(chain_share(&f->discarded->data, &large, large.len), 0);
+		}
+		if (kind == WEBSOCKET) {
+			f->http.messages = arena_zalloc(&f->arena, sizeof(*f->http.messages));
+			assert_int_equal(flow_websocket_add(f, &text, &large, 1 << 20), 0);
+		}
+		if (kind == TCP)
+			assert_int_equal(flow_tcp_add(f, true, &large, (struct stamp){ 0 }, 1 << 20), 0);
+		counted = flow_bytes(f);
+		flow_settle(f);
+		assert_int_equal(f->bare, kind == NOTHING || kind == SMALL);
+		assert_int_equal(flow_bytes(f), counted);
+		assert_int_equal(flow_disk_bytes(f), 0);
+		flow_free(f);
+		chain_clear(&large);
+		chain_clear(&small);
+		assert_int_equal(pool.live, 0);
+	}
+	slab_pool_fini(&pool);
+	assert_int_equal(mem_live(), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +233,7 @@ int main(void)
 		cmocka_unit_test(tcp_messages_stop_at_the_room),
 		cmocka_unit_test(headers_are_found_without_case),
 		cmocka_unit_test(every_allocation_may_fail),
+		cmocka_unit_test(settled_flows_count_and_free_the_same),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
