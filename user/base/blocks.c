@@ -15,8 +15,8 @@
 /* Below it a region is not worth coming back to. What is never used again because of that is an eighth at most. */
 #define WORTH_BLOCKS  (REGION_BLOCKS / 8)
 /*
- * So many empty ones are kept: flows come and go in bursts, as threads tell each other of them, and pages that are given
- * back have to be cleared when they are taken again.
+ * So many empty ones are kept: flows come and go in bursts, as threads tell each other of them, and pages that are
+ * given back have to be cleared when they are taken again.
  */
 #define EMPTY_KEPT(b) ((b)->regions / 32 + 2)
 

@@ -28,7 +28,6 @@
 #define TELL_MANY 256
 /* Closing a listener resets what waits in its queue: a draining worker listens for so long after the steering ended. */
 #define LAST_CALL_NS INT64_C(20000000)
-#define TRIM_SESSIONS 128
 #define SPILL_BYTES ((size_t)256 << 10)
 
 /* --- reports ---------------------------------------------------------------------------------------------------- */
@@ -511,14 +510,14 @@ static void obey(struct worker *w)
 	}
 }
 
-/* A burst leaves the heap full of holes that glibc keeps; once most of it is over, the pages go back. */
-static void trim_memory(struct worker *w)
+/* How long nothing has to be done if nothing happens. */
+static int64_t rest_ns(const struct worker *w)
 {
-	w->sessions_peak = MAX(w->sessions_peak, w->stats.sessions);
-	if (w->sessions_peak < TRIM_SESSIONS || w->stats.sessions > w->sessions_peak / 4)
-		return;
-	w->sessions_peak = w->stats.sessions;
-	malloc_trim(0);
+	if (!list_empty(&w->over))
+		return 0;
+	if (w->waiting || w->pushed)
+		return TELL_NS;
+	return trim_waits(&w->trim, w->stats.sessions) ? TRIM_CALM_NS : IDLE_NS;
 }
 
 static void publish(struct worker *w)
@@ -545,8 +544,7 @@ static void loop(struct worker *w)
 {
 	while (!w->stopping || w->outstanding || w->waiting || !list_empty(&w->over) || !list_empty(&w->sessions) ||
 	       spills_busy(w)) {
-		int64_t wait_ns = !list_empty(&w->over) ? 0 : w->waiting || w->pushed ? TELL_NS : IDLE_NS;
-		int ret = w->io->ops->run(w->io, wait_ns);
+		int ret = w->io->ops->run(w->io, rest_ns(w));
 
 		if (ret < 0) {
 			/* Nothing can be carried any more; dying is what lets new connections go direct. */
@@ -559,7 +557,8 @@ static void loop(struct worker *w)
 		serve_request(w);
 		obey(w);
 		reap(w);
-		trim_memory(w);
+		if (trim_due(&w->trim, w->stats.sessions, w->io->stats.bytes_in, w->io->now_ns))
+			malloc_trim(0);
 		retry_waiting(w);
 		worker_tell_refused(w);
 		wake_master(w);

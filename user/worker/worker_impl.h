@@ -11,6 +11,7 @@
 #include "crypto/verify.h"
 #include "flow/capture.h"
 #include "worker/spill_store.h"
+#include "worker/trim.h"
 #include "worker/worker.h"
 
 enum worker_order { WORKER_RUN, WORKER_DRAIN, WORKER_STOP };
@@ -69,7 +70,7 @@ struct worker {
 	bool urgent;                     /* one of them is a question */
 	int64_t told_ns;
 
-	uint64_t sessions_peak;          /* since memory was last given back */
+	struct trim trim;
 	struct worker_stats stats;       /* the thread's own */
 	_Atomic uint32_t beats, accepted;
 	_Atomic enum worker_pulse pulse;
