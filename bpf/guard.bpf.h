@@ -88,6 +88,8 @@ static __always_inline bool guard_refuses(__u32 reason)
 	case STEER_DIRECT_NO_MEMORY:
 	case STEER_DIRECT_BOUND:
 	case STEER_DIRECT_STALLED:
+	case STEER_DIRECT_UDP_BOUND:
+	case STEER_UDP_FULL:
 		bpf_set_retval(-GUARD_ECONNREFUSED);
 		return true;
 	}

@@ -12,6 +12,7 @@
 
 /* Set before load. */
 const volatile bool steer_loopback;
+const volatile bool steer_loopback_dns;  /* UDP to port 53 there, at least: local resolvers */
 const volatile __u32 steer_own_mark;
 const volatile bool steer_fail_closed;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Takes the TCP connections of selected processes to a listener in their own network namespace, and keeps the
- * application from noticing. Whatever fails lets the connection go where it wanted to, and counts why.
+ * Takes the TCP connections and UDP flows (udp.bpf.h) of selected processes to the proxy's sockets in their own network
+ * namespace, and keeps the application from noticing. Whatever fails lets the connection go where it wanted to, and
+ * counts why.
  */
 #include "vmlinux.h"
 
@@ -60,7 +61,7 @@ static __always_inline enum scope scope6(const __u32 *ip)
 
 static __always_inline bool is_own_port(const struct steer_endpoint *ep, __u64 netns, __u16 port)
 {
-	if (port == ep->tcp4 || port == ep->tcp6)
+	if (port == ep->tcp4 || port == ep->tcp6 || port == ep->udp4 || port == ep->udp6)
 		return true;
 	if (netns != home_netns)
 		return false;
@@ -70,7 +71,8 @@ static __always_inline bool is_own_port(const struct steer_endpoint *ep, __u64 n
 	return false;
 }
 
-static __always_inline struct steer_route *find_route(__u64 netns, __u16 family, const __u8 *ip)
+/* Not inlined: a hook's stack has to leave room for the evaluation of a policy. */
+static __noinline struct steer_route *find_route(__u64 netns, __u16 family, const __u8 *ip)
 {
 	struct steer_route_key key = { .family = family };
 
@@ -114,10 +116,23 @@ static __always_inline __u32 decide_route(struct bpf_sock *sk, struct steer_orig
 		return STEER_DIRECT_NO_ROUTE;
 	if (route->local && is_own_port(ep, netns, orig->port))
 		return STEER_DIRECT_OWN_PORT;
-	if (!source_fits(sk, netns, orig->family))
+	if (!(orig->flags & STEER_ORIG_LOOPED) && !source_fits(sk, netns, orig->family))
 		return STEER_DIRECT_FOREIGN;
 	__builtin_memcpy(orig->src, route->src, sizeof(orig->src));
 	return STEER_STEERED;
+}
+
+static __always_inline bool takes_loopback(const struct steer_orig *orig)
+{
+	return steer_loopback ||
+	       (steer_loopback_dns && (orig->flags & STEER_ORIG_UDP) && orig->port == bpf_htons(53));
+}
+
+static __always_inline __u16 endpoint_port(const struct steer_endpoint *ep, const struct steer_orig *orig)
+{
+	if (orig->flags & STEER_ORIG_UDP)
+		return orig->family == AF_INET ? ep->udp4 : ep->udp6;
+	return orig->family == AF_INET ? ep->tcp4 : ep->tcp6;
 }
 
 /* Why this connection stays alone, or STEER_STEERED. Cheap questions first. ep_port: where to take it. */
@@ -132,14 +147,14 @@ static __always_inline __u32 decide(struct bpf_sock_addr *ctx, struct bpf_sock *
 	orig->tgid = bpf_get_current_pid_tgid() >> 32;
 	if (orig->tgid == self_tgid)
 		return STEER_DIRECT_SELF;
-	if (scope == SCOPE_LOCAL || (scope != SCOPE_GLOBAL && !steer_loopback))
+	if (scope == SCOPE_LOCAL || (scope != SCOPE_GLOBAL && !takes_loopback(orig)))
 		return STEER_DIRECT_LOCAL;
 	if (is_proxys(orig->tgid))
 		return STEER_DIRECT_CHILD;
 	if (sk->mark == steer_own_mark)
 		return STEER_DIRECT_MARK;
 	ep = bpf_map_lookup_elem(&mb_ep, &netns);
-	*ep_port = !ep ? 0 : orig->family == AF_INET ? ep->tcp4 : ep->tcp6;
+	*ep_port = ep ? endpoint_port(ep, orig) : 0;
 	if (ep && !*ep_port && !steer_fail_closed)
 		return STEER_DIRECT_NO_ENDPOINT;
 	if (scope != SCOPE_GLOBAL) {
@@ -147,12 +162,12 @@ static __always_inline __u32 decide(struct bpf_sock_addr *ctx, struct bpf_sock *
 		if (ep && is_own_port(ep, netns, orig->port))
 			return STEER_DIRECT_OWN_PORT;
 	}
-	if (!selected(task, orig->tgid))
+	if (!(orig->flags & STEER_ORIG_LOOPED) && !selected(task, orig->tgid))
 		return STEER_DIRECT_UNSELECTED;
 	if (scope != SCOPE_GLOBAL && guard_is_taken(ctx, orig))
 		return STEER_DIRECT_OWN_PORT;
 	reason = guard_decide(orig, task);
-	if (reason != STEER_STEERED)
+	if (reason != STEER_STEERED && (reason == STEER_DIRECT_STALLED || !(orig->flags & STEER_ORIG_LOOPED)))
 		return reason;
 	if (!ep)
 		ask_endpoint(netns, orig->tgid, task->pid);
@@ -265,6 +280,8 @@ static __always_inline int steer(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
 	return -1;
 }
 
+#include "udp.bpf.h"
+
 static __always_inline bool is_tcp(const struct bpf_sock_addr *ctx)
 {
 	return ctx->protocol == IPPROTO_TCP || ctx->protocol == IPPROTO_MPTCP_NUMBER;
@@ -279,11 +296,13 @@ int mb_connect4(struct bpf_sock_addr *ctx)
 	enum scope scope = scope4(ip);
 	int port;
 
+	orig.port = ctx->user_port;
+	if (sk && ctx->protocol == IPPROTO_UDP)
+		return udp4(ctx, sk, &orig, true);
 	if (!sk || !is_tcp(ctx))
 		return 1;
 	if (scope == SCOPE_ANY)
 		ip = LOOPBACK4;                 /* as the kernel takes it, and getpeername says it */
-	orig.port = ctx->user_port;
 	__builtin_memcpy(orig.dst, &ip, sizeof(ip));
 	port = steer(ctx, sk, &orig, scope);
 	if (port > 0) {
@@ -303,12 +322,14 @@ int mb_connect6(struct bpf_sock_addr *ctx)
 	enum scope scope;
 	int port;
 
+	orig.port = ctx->user_port;
+	if (sk && ctx->protocol == IPPROTO_UDP)
+		return udp6(ctx, sk, &orig, ip, true);
 	if (!sk || !is_tcp(ctx))
 		return 1;
 	scope = mapped ? scope4(ip[3]) : scope6(ip);
 	if (scope == SCOPE_ANY)
 		ip[3] = mapped ? LOOPBACK4 : bpf_htonl(1);
-	orig.port = ctx->user_port;
 	if (mapped) {
 		orig.family = AF_INET;
 		__builtin_memcpy(orig.dst, &ip[3], sizeof(ip[3]));
@@ -444,8 +465,9 @@ int mb_sockname6(struct bpf_sock_addr *ctx)
 	struct steer_orig *orig = sk ? bpf_sk_storage_get(&mb_skorig, sk, 0, 0) : NULL;
 	__u32 ip[4] = { ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3] };
 	bool loopback = ip[2] == MAPPED_PREFIX ? scope4(ip[3]) == SCOPE_LOOPBACK : scope6(ip) == SCOPE_LOOPBACK;
+	bool ours = orig && (orig->flags & STEER_ORIG_ANY_SOURCE) && scope6(ip) != SCOPE_ANY;
 
-	if (orig && has_source(orig) && loopback)
+	if (orig && has_source(orig) && (loopback || ours))
 		say6(ctx, orig->family, orig->src);
 	return 1;
 }

@@ -44,7 +44,6 @@ ABSENT = {
     "DNS": "dns_mode_hosts dns_reverse_refused dns_reverse_tcp dns_reverse_udp dns_same_id kill_dns_request",
     "QUIC and HTTP/3": "h3_origin_reset h3_reverse_get_post h3_untrusted_origin quic_allow_hosts",
     "replay": "replay_client replay_server_kill_extra",
-    "UDP": "reverse_udp",
 }
 
 

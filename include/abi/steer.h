@@ -34,6 +34,21 @@
 #define STEER_SPARED_MAX 16384
 
 /*
+ * UDP flows: a socket and one destination of it have a tag, which is never 0. Its low bits are the place in mb_vrev;
+ * the others tell those that were there one after the other apart. Datagrams go to STEER_VIRTUAL4 | tag, or to
+ * STEER_VIRTUAL6_0:STEER_VIRTUAL6_1:0:tag (fd6d:6974:6d62::/64 + tag).
+ */
+#define STEER_VIRTUAL_MAX 65536u
+#define STEER_VIRTUAL_TAGS 0x400000u
+#define STEER_VIRTUAL4 0x7f400000u           /* 127.64.0.0/10 */
+#define STEER_VIRTUAL6_0 0xfd6d6974u
+#define STEER_VIRTUAL6_1 0x6d620000u
+#define STEER_VIRTUAL6_BITS 64
+#define STEER_VIRTUAL_TRIES 8
+#define STEER_VIRTUAL_IDLE_NS 300000000000ull    /* a place whose flow was silent for so long is given to another */
+#define STEER_VIRTUAL_CHAIN 64               /* destinations of one socket that are released when it is closed */
+
+/*
  * A rank is an action's place in the spec and what it says: (1 + index) * 2, plus 1 for an include; 0 = none. Folding
  * the actions in order ends with what the last one that matches says, so the greatest rank is the verdict.
  */
@@ -110,7 +125,8 @@ struct steer_tree {
 struct steer_endpoint {
 	__u16 tcp4;                          /* 0: this family is not steered here */
 	__u16 tcp6;
-	__u32 pad;
+	__u16 udp4;
+	__u16 udp6;
 };
 
 /* What mb_ev tells user space: a selected process is in a network namespace without an endpoint; all 0: there is a new
@@ -162,22 +178,25 @@ struct steer_spared {
 
 #define STEER_ORIG_BOUND 1           /* bound_if was cleared on the socket */
 #define STEER_ORIG_LOOPBACK 2        /* the destination is a loopback address */
+#define STEER_ORIG_UDP 4
+#define STEER_ORIG_LOOPED 16         /* UDP: the socket's own address is loopback, because it is connected to us */
+#define STEER_ORIG_ANY_SOURCE 8      /* the socket was bound to no address: getsockname says src, whatever it has now */
 
-/* The original destination of one connection and who made it. */
+/* The original destination of one connection and who made it. It begins with a steer_virtual_key. */
 struct steer_orig {
+	__u64 cookie;                        /* the socket's */
 	__u16 family;                        /* AF_INET also for ::ffff:a.b.c.d */
 	__u16 port;
+	__u32 pad;
+	__u8 dst[16];
 	__u32 tgid;
 	__u32 uid;
 	__u32 bound_if;                      /* SO_BINDTODEVICE at connect, 0 = none */
 	__u32 flags;
-	__u32 pad;
-	__u64 cookie;                        /* the socket's */
 	__u64 cgroup_id;
 	__u64 time_ns;                       /* CLOCK_MONOTONIC of the connect */
 	__u64 start;                         /* with tgid, the key to steer_proc */
 	__u64 exec_id;
-	__u8 dst[16];
 	__u8 src[16];                        /* what getsockname should say instead of loopback; zero: leave it */
 	char comm[STEER_COMM_SIZE];          /* the calling thread's */
 };
@@ -205,6 +224,33 @@ struct steer_tuple {
 	__u8 ip[16];
 };
 
+/* A UDP flow: a socket and one destination. */
+struct steer_virtual_key {
+	__u64 cookie;
+	__u16 family;
+	__u16 port;
+	__u32 pad;
+	__u8 ip[16];
+};
+
+/* One UDP flow. It is whose the tag is, as long as the tag is the one that was asked for. */
+struct steer_virtual {
+	struct steer_orig orig;
+	__u64 used_ns;
+	__u32 tag;                           /* 0: never used, or changing hands now */
+	__u32 next;                          /* the tag that the same socket had before; 0: none */
+	__u32 gen;                           /* of the policy that decided */
+	__u16 port;                          /* the worker's */
+	__u8 released;                       /* the socket is closed */
+	__u8 connected;                      /* the socket is, to this: however silent it is, it may go on */
+};
+
+/* The flows of one socket. */
+struct steer_udp_socket {
+	__u32 newest;                        /* the others follow by steer_virtual.next */
+	__u32 connected;                     /* 0: it is not */
+};
+
 /* Indexes of mb_stat, in the order of steer_reason_name(). */
 enum steer_reason {
 	STEER_STEERED,
@@ -228,6 +274,11 @@ enum steer_reason {
 	STEER_DIRECT_STALLED,                /* the proxy stands still */
 	STEER_REFUSED,                       /* what would have gone direct, had it not been asked to fail closed */
 	STEER_EVENT_LOST,                    /* user space was not told: it does not read */
+	STEER_UDP_STEERED,                   /* a connected socket, or the first datagram to a destination */
+	STEER_UDP_FULL,                      /* more flows than there are places: direct */
+	STEER_DIRECT_UDP_PORT,               /* a destination port that was not asked for */
+	STEER_DIRECT_UDP_BOUND,              /* bound to a device */
+	STEER_QUIC_BLOCKED,                  /* refused, so that TCP is tried instead */
 	STEER_REASONS
 };
 
@@ -236,6 +287,11 @@ _Static_assert(sizeof(struct steer_fact_key) == 24, "steer_fact_key is kernel/us
 _Static_assert(sizeof(struct steer_exe_key) == 260, "steer_exe_key is kernel/user ABI");
 _Static_assert(sizeof(struct steer_orig) == 112, "steer_orig is kernel/user ABI");
 _Static_assert(sizeof(struct steer_last) == 56, "steer_last is kernel/user ABI");
+_Static_assert(sizeof(struct steer_endpoint) == 8, "steer_endpoint is kernel/user ABI");
+_Static_assert(sizeof(struct steer_virtual_key) == 32, "steer_virtual_key is kernel/user ABI");
+_Static_assert(__builtin_offsetof(struct steer_virtual_key, ip) == __builtin_offsetof(struct steer_orig, dst),
+	       "a steer_virtual_key is what steer_orig begins with");
+_Static_assert(sizeof(struct steer_virtual) == 136, "steer_virtual is kernel/user ABI");
 _Static_assert(sizeof(struct steer_tuple) == 32, "steer_tuple is kernel/user ABI");
 _Static_assert(sizeof(struct steer_route_key) == 32, "steer_route_key is kernel/user ABI");
 _Static_assert(sizeof(struct steer_bypass_key) == 24, "steer_bypass_key is kernel/user ABI");

@@ -20,6 +20,8 @@
 	X(RESPONSE, response)                             X(ERROR, error)                                     \
 	X(TCP_START, tcp_start)                           X(TCP_MESSAGE, tcp_message)                         \
 	X(TCP_END, tcp_end)                               X(TCP_ERROR, tcp_error)                             \
+	X(UDP_START, udp_start)                           X(UDP_MESSAGE, udp_message)                         \
+	X(UDP_END, udp_end)                               X(UDP_ERROR, udp_error)                             \
 	X(HTTP_CONNECT_UPSTREAM, http_connect_upstream)   X(WEBSOCKET_START, websocket_start)                 \
 	X(WEBSOCKET_MESSAGE, websocket_message)           X(WEBSOCKET_END, websocket_end)
 

@@ -4,12 +4,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/socket.h"
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 struct peer {
 	int fd;
@@ -34,6 +39,20 @@ static int real_listen(struct io *io __unused, struct addr *at)
 	int fd = socket_listen(&(struct addr){ .family = 4, .ip = { [10] = 0xff, 0xff, 127, 0, 0, 1 } }, false, &e);
 
 	if (fd < 0 || socket_local(fd, at) < 0)
+		abort();
+	return fd;
+}
+
+static int real_dgram(struct io *io __unused, struct addr *at)
+{
+	const struct addr loopback = { .family = 4, .ip = { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+	struct sockaddr_storage ss;
+	socklen_t len = socket_addr_write(&loopback, &ss);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&ss, len) < 0 || socket_local(fd, at) < 0 ||
+	    setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &one, sizeof(one)) < 0 ||
+	    setsockopt(fd, IPPROTO_UDP, UDP_GRO, &one, sizeof(one)) < 0)
 		abort();
 	return fd;
 }
@@ -114,6 +133,7 @@ const struct io_world io_world_real = {
 	.name = "real",
 	.real = true,
 	.listen = real_listen,
+	.dgram = real_dgram,
 	.connect = real_connect,
 	.listen_peer = real_listen_peer,
 	.accept = real_accept,

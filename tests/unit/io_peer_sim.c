@@ -141,6 +141,12 @@ static ssize_t world_recv(struct peer *p, void *bytes, size_t len)
 	return p->fin ? 0 : p->connected < 0 ? p->connected : -EAGAIN;
 }
 
+static int world_dgram(struct io *io, struct addr *at)
+{
+	*at = addr_v4(0x7f000001, 0);
+	return sim_dgram_bind(io, at);
+}
+
 static void world_shutdown(struct peer *p)
 {
 	sim_peer_shutdown(p->p);
@@ -162,6 +168,7 @@ static void world_close(struct peer *p, bool reset)
 const struct io_world io_world_sim = {
 	.name = "sim",
 	.listen = world_listen,
+	.dgram = world_dgram,
 	.connect = world_connect,
 	.listen_peer = world_listen_peer,
 	.accept = world_accept,

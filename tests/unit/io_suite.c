@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io_suite_dgram.h"
 #include "io_suite_relay.h"
 
 static void starts_and_stops(void **state __unused)
@@ -758,6 +759,11 @@ int io_suite_run(const struct io_world *which)
 		cmocka_unit_test(listener_pauses), cmocka_unit_test(many_connections),
 		cmocka_unit_test(many_big_ones), cmocka_unit_test(relays), cmocka_unit_test(survives_failing_memory),
 		cmocka_unit_test(freed_in_the_middle),
+		cmocka_unit_test(dgram_exchanges), cmocka_unit_test(dgram_sizes), cmocka_unit_test(dgram_segments),
+		cmocka_unit_test(dgram_many_peers), cmocka_unit_test(dgram_pauses),
+		cmocka_unit_test(dgram_is_bounded), cmocka_unit_test(dgram_refused),
+		cmocka_unit_test(dgram_close_in_callback), cmocka_unit_test(dgram_close_sends_first),
+		cmocka_unit_test(dgram_failing_memory), cmocka_unit_test(dgram_freed_in_the_middle),
 	};
 
 	io_world = which;

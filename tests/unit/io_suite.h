@@ -17,6 +17,8 @@ struct io_world {
 	struct io *(*start)(void);
 	/* A handle for io->ops->listen(), bound to a fresh port that is filled in. */
 	int (*listen)(struct io *io, struct addr *at);
+	/* The same for io->ops->dgram_open(); joins segments where it can. */
+	int (*dgram)(struct io *io, struct addr *at);
 	struct peer *(*connect)(struct io *io, const struct addr *to);
 	struct peer *(*listen_peer)(struct io *io, struct addr *at);
 	struct peer *(*accept)(struct peer *listener);           /* NULL: nobody yet */

@@ -160,7 +160,7 @@ static void *take_many(void *arg)
 		uint64_t want = t->desk->known[(t->number + i) % PLACES], is = 0;
 		socklen_t len = sizeof(is), mark_len = sizeof(uint32_t);
 		uint32_t mark = 0;
-		int fd = namespaces_socket(t->desk->n, want, i % 3 ? 4 : 6);
+		int fd = namespaces_socket(t->desk->n, want, i % 3 ? 4 : 6, i % 2);
 
 		if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &is, &len) < 0 || is != want ||
 		    getsockopt(fd, SOL_SOCKET, SO_MARK, &mark, &mark_len) < 0 || mark != MARK)
@@ -206,7 +206,7 @@ static void test_threads(void **state)
 	leave(pids[1]);
 	poll_until(d, &d->closed, 2);
 	assert_int_equal(namespaces_count(d->n), PLACES - 2);
-	assert_int_equal(namespaces_socket(d->n, d->known[0], 4), -ENETDOWN);
+	assert_int_equal(namespaces_socket(d->n, d->known[0], 4, false), -ENETDOWN);
 	for (uint32_t i = 2; i < PLACES; i++)
 		leave(pids[i]);
 	namespaces_free(d->n);

@@ -90,8 +90,10 @@ static void what_is_ours(void **state)
 	assert_int_equal(proxy_mode_parse(&m, STR("Reverse:http://x"), &e), 0);
 	assert_int_equal(proxy_mode_supported(&m, &e), 0);
 	assert_int_equal(proxy_mode_parse(&m, STR("Reverse:udp://x:1"), &e), 0);
+	assert_int_equal(proxy_mode_supported(&m, &e), 0);
+	assert_int_equal(proxy_mode_parse(&m, STR("Reverse:quic://x:1"), &e), 0);
 	assert_int_equal(proxy_mode_supported(&m, &e), -ENOTSUP);
-	assert_string_equal(e.text, "reverse mode to udp:// is not implemented in mitm-bpf yet");
+	assert_string_equal(e.text, "reverse mode to quic:// is not implemented in mitm-bpf yet");
 	assert_int_equal(proxy_mode_parse(&m, STR("DNS"), &e), 0);
 	assert_int_equal(proxy_mode_supported(&m, &e), -ENOTSUP);
 	assert_int_equal(proxy_mode_parse(&m, STR("reverse:http://b\xc3\xbc" "cher.example"), &e), 0);

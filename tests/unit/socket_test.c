@@ -180,7 +180,7 @@ static void any6_leaves_ipv4_alone(void **state __unused)
 #define ELSEWHERE 77                 /* a namespace's cookie */
 
 /* Stands in for the thread that enters namespaces: owner is a descriptor of the other one, and of this. */
-static int socket_there(void *owner, uint64_t netns, uint8_t family)
+static int socket_there(void *owner, uint64_t netns, uint8_t family, bool dgram)
 {
 	const int *ns = owner;
 	int fd;
@@ -189,7 +189,7 @@ static int socket_there(void *owner, uint64_t netns, uint8_t family)
 		return -ENETDOWN;
 	if (setns(ns[0], CLONE_NEWNET) < 0)
 		return -errno;
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fd = socket(AF_INET, (dgram ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 	return setns(ns[1], CLONE_NEWNET) < 0 ? -EIO : fd;
 }
 

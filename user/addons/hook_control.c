@@ -231,8 +231,10 @@ static int do_inject(struct hook_control *c, const struct action *a, struct hook
 
 #define BIT(name) (UINT64_C(1) << HOOK_##name)
 #define FLOWS (~(BIT(HTTP_CONNECT) - 1) & ((UINT64_C(1) << HOOK_COUNT) - 1))
-#define HTTP (FLOWS & ~(BIT(TCP_START) | BIT(TCP_MESSAGE) | BIT(TCP_END) | BIT(TCP_ERROR)))
-#define MESSAGES (BIT(TCP_MESSAGE) | BIT(WEBSOCKET_MESSAGE))
+#define TCP (BIT(TCP_START) | BIT(TCP_MESSAGE) | BIT(TCP_END) | BIT(TCP_ERROR))
+#define UDP (BIT(UDP_START) | BIT(UDP_MESSAGE) | BIT(UDP_END) | BIT(UDP_ERROR))
+#define HTTP (FLOWS & ~(TCP | UDP))
+#define MESSAGES (BIT(TCP_MESSAGE) | BIT(UDP_MESSAGE) | BIT(WEBSOCKET_MESSAGE))
 #define LIVE (FLOWS & ~(HTTP & ~(BIT(WEBSOCKET_START) | BIT(WEBSOCKET_MESSAGE))))
 
 static const struct verb verbs[] = {
@@ -333,7 +335,8 @@ static int control_configure(struct addon *a, const struct settings *s, struct e
 /* What is done to a request or a response must find it whole. */
 static uint64_t control_asks(struct addon *a, uint64_t *whole)
 {
-	const uint64_t bodies = BIT(REQUEST) | BIT(RESPONSE) | BIT(WEBSOCKET_MESSAGE) | BIT(TCP_MESSAGE);
+	const uint64_t bodies = BIT(REQUEST) | BIT(RESPONSE) | BIT(WEBSOCKET_MESSAGE) | BIT(TCP_MESSAGE) |
+				BIT(UDP_MESSAGE);
 	struct hook_control *c = container_of(a, struct hook_control, base);
 	uint64_t asks = 0;
 

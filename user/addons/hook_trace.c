@@ -318,7 +318,7 @@ static void describe_flow(struct hook_trace *t, json_t *o, json_t *ids, const st
 	set_if(o, "is_replay", f->is_replay);
 	if (f->type == FLOW_HTTP) {
 		describe_http(o, &f->http, ev->hook);
-	} else if (ev->hook == HOOK_TCP_MESSAGE && f->tcp.count) {
+	} else if ((ev->hook == HOOK_TCP_MESSAGE || ev->hook == HOOK_UDP_MESSAGE) && f->tcp.count) {
 		const struct tcp_message *m = &f->tcp.messages[f->tcp.count - 1];
 
 		json_object_set_new(o, "message", json_pack("{s:b, s:o}", "from_client", m->from_client, "content",

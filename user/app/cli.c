@@ -62,6 +62,9 @@ static const struct flag flags[] = {
 	{ 0, "ignore-hosts", FLAG_LIST, "ignore_hosts" },
 	{ 0, "allow-hosts", FLAG_LIST, "allow_hosts" },
 	{ 0, "tcp-hosts", FLAG_LIST, "tcp_hosts" },
+	{ 0, "udp-hosts", FLAG_LIST, "udp_hosts" },
+	{ 0, "udp", FLAG_VALUE, "udp" },
+	{ 0, "block-quic", FLAG_TRUE, "block_quic" },
 	{ 0, "show-ignored-hosts", FLAG_TRUE, "show_ignored_hosts" },
 	{ 0, "no-show-ignored-hosts", FLAG_FALSE, "show_ignored_hosts" },
 	{ 0, "certs", FLAG_LIST, "certs" },
@@ -407,7 +410,7 @@ static int apply_quiet(const struct parser *p, struct settings *s, struct err *e
 
 static int apply(const struct parser *p, enum cli_action action, struct settings *s, struct err *e)
 {
-	static const char *const lists[] = { "certs", "ignore_hosts", "allow_hosts", "tcp_hosts" };
+	static const char *const lists[] = { "certs", "ignore_hosts", "allow_hosts", "tcp_hosts", "udp_hosts" };
 	int ret = settings_set(s, p->sets, p->set_count, e);
 
 	for (size_t i = 0; i < p->count && ret == 0; i++)
@@ -494,6 +497,7 @@ void cli_help(struct strbuf *out)
 "    netns:NAME|PATH|[INODE]  in that network namespace\n"
 "  --cgroup PATH          only processes in this cgroup v2, named from its mount\n"
 "  --fail-closed          refuse what cannot be taken, also when mitm-bpf is killed (see release)\n"
+"  --udp all|none|PORTS   their UDP to these ports (53,443); --block-quic: none to 443, so that they use TCP\n"
 "  --reset-existing       break their open connections, so that they dial again, through us\n"
 "  -m, --mode MODE        regular, local[:SPEC], transparent, socks5, upstream:URL or\n"
 "                         reverse:URL, with @[host:]port; can be repeated\n"
@@ -517,7 +521,7 @@ void cli_help(struct strbuf *out)
 "\n"
 "What not to look at (regular expressions for host:port; can be repeated)\n"
 "      --ignore-hosts RE  is relayed untouched; --allow-hosts RE: everything else is\n"
-"      --tcp-hosts RE     is shown as raw TCP\n"
+"      --tcp-hosts RE, --udp-hosts RE   is shown as raw TCP or UDP\n"
 "      --show-ignored-hosts   show that there was a connection\n"
 "\n"
 "TLS\n"

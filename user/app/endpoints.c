@@ -10,9 +10,13 @@
 #include "base/mem.h"
 #include "io/socket.h"
 #include "steer/steer_guard.h"
+#include "steer/udp_endpoint.h"
+
+#define ADDRESSES_MAX 4              /* TCP and UDP, of both families */
 
 struct endpoints {
 	struct steer_netns_ops ops;
+	bool udp;
 	uint32_t worker_count;
 	struct worker *const *workers;
 	const struct proxy_mode *mode;
@@ -22,7 +26,8 @@ struct endpoints {
 /* On the way from the helper thread to the workers: of each worker, those of one address after the other. */
 struct endpoint_sockets {
 	uint32_t addresses, workers;
-	struct addr at[2];
+	struct addr at[ADDRESSES_MAX];
+	bool udp[ADDRESSES_MAX];
 	int fds[];                           /* [address][worker] */
 };
 
@@ -57,42 +62,90 @@ static bool is_absent(int code)
 	return code == -EADDRNOTAVAIL || code == -EAFNOSUPPORT;
 }
 
+static int *fds_of(struct endpoint_sockets *made, uint32_t address)
+{
+	return made->fds + (size_t)address * made->workers;
+}
+
+static int open_tcp(struct endpoint_sockets *made, const struct addr *at, uint16_t *port, struct err *e)
+{
+	struct addr *own = &made->at[made->addresses];
+	int ret;
+
+	if (*port)
+		return 0;
+	*own = *at;
+	ret = listen_at(own, fds_of(made, made->addresses), made->workers, e);
+	if (ret < 0)
+		return is_absent(ret) ? 0 : ret;
+	*port = htons(own->port);
+	made->addresses++;
+	return 0;
+}
+
+static int open_udp(struct endpoint_sockets *made, const struct udp_endpoint *at, int family, uint16_t *port,
+		    struct err *e)
+{
+	uint16_t own = family == 4 ? at->port4 : at->port6;
+	int *fds = fds_of(made, made->addresses);
+
+	if (*port || !own)
+		return 0;
+	for (uint32_t i = 0; i < made->workers; i++) {
+		fds[i] = udp_endpoint_socket(at, family, e);
+		if (fds[i] < 0) {
+			close_all(fds, i);
+			return e->code;
+		}
+	}
+	*port = htons(own);
+	made->udp[made->addresses++] = true;
+	return 0;
+}
+
+/* A family's flows are taken where its connections are: there the loopback interface is up. */
+static int open_all(const struct endpoints *all, struct endpoint_sockets *made, struct steer_endpoint *ep,
+		    struct err *e)
+{
+	const struct addr at[2] = { addr_v4(INADDR_LOOPBACK, 0), { .family = 6, .ip = { [15] = 1 } } };
+	struct udp_endpoint udp = { ntohs(ep->udp4), ntohs(ep->udp6) };
+	int ret = open_tcp(made, &at[0], &ep->tcp4, e);
+
+	if (ret == 0)
+		ret = open_tcp(made, &at[1], &ep->tcp6, e);
+	if (ret < 0 || !all->udp || !ep->tcp4 || (ep->udp4 && (ep->udp6 || !ep->tcp6)))
+		return ret;
+	ret = udp_endpoint_open(&udp, e);
+	if (ret == 0)
+		ret = open_udp(made, &udp, 4, &ep->udp4, e);
+	if (ret == 0 && ep->tcp6)
+		ret = open_udp(made, &udp, 6, &ep->udp6, e);
+	if (ret < 0)
+		udp_endpoint_close(&udp);
+	return ret;
+}
+
 /* On the helper thread, inside the namespace: everything of an endpoint is opened here. */
 static int open_here(void *owner, struct steer_endpoint *ep, void **sockets, struct err *e)
 {
-	const struct addr at[2] = { addr_v4(INADDR_LOOPBACK, 0), { .family = 6, .ip = { [15] = 1 } } };
-	uint16_t *const ports[2] = { &ep->tcp4, &ep->tcp6 };
 	const struct endpoints *all = owner;
 	struct endpoint_sockets *made;
+	int ret;
 
-	if (*ports[0] && *ports[1])
+	if (ep->tcp4 && ep->tcp6 && (!all->udp || (ep->udp4 && ep->udp6)))
 		return 0;
-	made = mem_zalloc(sizeof(*made) + 2 * all->worker_count * sizeof(made->fds[0]));
+	made = mem_zalloc(sizeof(*made) + ADDRESSES_MAX * all->worker_count * sizeof(made->fds[0]));
 	if (!made)
 		return err_set(e, -ENOMEM, "out of memory");
 	made->workers = all->worker_count;
-	for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
-		struct addr *own = &made->at[made->addresses];
-		int ret;
-
-		if (*ports[i])
-			continue;
-		*own = at[i];
-		ret = listen_at(own, made->fds + made->addresses * made->workers, made->workers, e);
-		if (ret == 0) {
-			*ports[i] = htons(own->port);
-			made->addresses++;
-		} else if (!is_absent(ret)) {
-			close_all(made->fds, made->addresses * made->workers);
-			mem_free(made);
-			return ret;
-		}
-	}
-	if (made->addresses)
+	ret = open_all(all, made, ep, e);
+	if (ret < 0)
+		close_all(made->fds, made->addresses * made->workers);
+	if (ret == 0 && made->addresses)
 		*sockets = made;
 	else
 		mem_free(made);
-	return 0;
+	return ret;
 }
 
 static void drop(void *owner __unused, void *sockets)
@@ -111,11 +164,12 @@ static int opened(void *owner, uint64_t netns, void *sockets, struct err *e)
 	int ret = all->stopping ? err_set(e, -ESHUTDOWN, "the proxy is stopping") : 0;
 
 	for (uint32_t w = 0; w < made->workers; w++) {
-		struct worker_listener listeners[2];
+		struct worker_listener listeners[ADDRESSES_MAX];
 
 		for (uint32_t i = 0; i < made->addresses; i++)
 			listeners[i] = (struct worker_listener){
 				.fd = made->fds[i * made->workers + w],
+				.udp = made->udp[i],
 				.mode = all->mode,
 				.at = made->at[i],
 				.netns = netns,
@@ -138,13 +192,14 @@ static void closed(void *owner, uint64_t netns)
 		worker_remove_netns(all->workers[i], netns);
 }
 
-int endpoints_new(struct endpoints **out, struct steer *steer, struct err *e)
+int endpoints_new(struct endpoints **out, struct steer *steer, bool udp, struct err *e)
 {
 	struct endpoints *all = mem_zalloc(sizeof(*all));
 	int ret;
 
 	if (!all)
 		return err_set(e, -ENOMEM, "out of memory");
+	all->udp = udp;
 	all->ops = (struct steer_netns_ops){
 		.owner = all, .enter = privileges_enter_namespaces, .open = open_here, .opened = opened,
 		.closed = closed, .drop = drop,

@@ -11,8 +11,8 @@
 
 struct endpoints;
 
-/* Lets steering take connections in other namespaces. Returns 0 or -errno with a sentence. */
-int endpoints_new(struct endpoints **out, struct steer *steer, struct err *e) __must_check;
+/* Lets steering take connections in other namespaces, and UDP. Returns 0 or -errno with a sentence. */
+int endpoints_new(struct endpoints **out, struct steer *steer, bool udp, struct err *e) __must_check;
 /* After steer_free(). NULL is fine. */
 void endpoints_free(struct endpoints *ep);
 

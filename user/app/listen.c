@@ -29,7 +29,8 @@ static int try_all(struct listen_plan *plan, bool ipv6_optional, uint32_t *faile
 	for (uint32_t i = 0; i < plan->count && ret == 0; i++) {
 		if (i)
 			plan->at[i].port = plan->at[0].port;
-		ret = socket_listen(&plan->at[i], false, &e);
+		ret = plan->udp ? socket_listen_dgram(&plan->at[i], false, &e) :
+				  socket_listen(&plan->at[i], false, &e);
 		if (ret >= 0) {
 			fds[opened++] = ret;
 			ret = socket_local(ret, &plan->at[i]);

@@ -11,6 +11,7 @@
 struct listen_plan {
 	struct addr at[LISTEN_ADDRESSES_MAX];
 	uint32_t count;
+	bool udp;                        /* set before listen_plan(): datagrams, not connections */
 };
 
 /*

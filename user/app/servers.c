@@ -20,12 +20,15 @@
 #include "steer/reset_existing.h"
 #include "steer/steer_guard.h"
 #include "steer/steer.h"
+#include "steer/udp_endpoint.h"
+#include "steer/udp_ports.h"
 
 /* One mode. It stays in memory when it is stopped: sessions that came that way know it. */
 struct server {
 	struct list link;
 	struct proxy_mode mode;          /* borrows text */
 	struct listen_plan plan;
+	struct udp_endpoint udp;         /* of local mode; ports 0: none */
 	enum { SERVER_NEW, SERVER_RUNS, SERVER_FAILED } state;   /* failed: it is not tried again */
 	char text[];
 };
@@ -38,6 +41,7 @@ struct servers {
 	struct steer *steer;
 	struct endpoints *endpoints;     /* steer's, in other network namespaces */
 	bool reset_existing, loopback;   /* options of steering */
+	bool udp;                        /* some UDP is taken, or refused */
 	struct worker *const *workers;   /* while the program runs */
 	uint32_t worker_count;
 };
@@ -117,8 +121,23 @@ static int plan(const struct servers *s, struct server *server, struct err *e)
 
 	if (m->kind == MODE_LOCAL)
 		return listen_plan_loopback(&server->plan, e);
+	server->plan.udp = m->kind == MODE_REVERSE && m->scheme == SCHEME_UDP;
 	return listen_plan(&server->plan, proxy_mode_description(m, text), proxy_mode_host(m, str_of(s->host)),
 			   (uint16_t)proxy_mode_port(m, s->port), e);
+}
+
+static int open_udp(const struct server *server, struct worker_listener *out, uint32_t *count, struct err *e)
+{
+	for (int family = 4; family <= 6; family += 2) {
+		uint16_t port = family == 4 ? server->udp.port4 : server->udp.port6;
+		int fd = port ? udp_endpoint_socket(&server->udp, family, e) : -1;
+
+		if (port && fd < 0)
+			return fd;
+		if (port)
+			out[(*count)++] = (struct worker_listener){ .fd = fd, .udp = true, .mode = &server->mode };
+	}
+	return 0;
 }
 
 /* One socket for each address of a mode. Returns how many, or -errno; then none is open. */
@@ -127,7 +146,8 @@ static int open_sockets(const struct server *server, struct worker_listener *out
 	uint32_t count = 0;
 
 	for (; count < server->plan.count; count++) {
-		int fd = socket_listen(&server->plan.at[count], true, e), ret = 0;
+		const struct addr *at = &server->plan.at[count];
+		int fd = server->plan.udp ? socket_listen_dgram(at, true, e) : socket_listen(at, true, e), ret = 0;
 
 		if (fd < 0) {
 			while (count)
@@ -136,8 +156,9 @@ static int open_sockets(const struct server *server, struct worker_listener *out
 		}
 		out[count] = (struct worker_listener){
 			.fd = fd,
+			.udp = server->plan.udp,
 			.mode = &server->mode,
-			.at = server->plan.at[count],
+			.at = *at,
 		};
 		/* So that another mitm-bpf knows whose it is; else it would take what was taken already. */
 		if (server->mode.kind == MODE_LOCAL)
@@ -148,7 +169,11 @@ static int open_sockets(const struct server *server, struct worker_listener *out
 		if (ret < 0)
 			log_line(LOG_DEBUG, "servers", "no TPROXY: %s", strerror(-ret));
 	}
-	return (int)count;
+	if (open_udp(server, out, &count, e) == 0)
+		return (int)count;
+	while (count)
+		close(out[--count].fd);
+	return e->code;
 }
 
 int servers_listen(struct servers *s, struct worker_listener *out, struct err *e)
@@ -249,15 +274,26 @@ static int set_spec(struct servers *s, const struct intercept_spec *wanted, stru
 	return ret;
 }
 
+static int make_endpoint(struct servers *s, struct server *server, struct err *e)
+{
+	const struct listen_plan *at = &server->plan;
+	int ret = steer_set_endpoint(s->steer, at->at[0].port, at->count > 1 ? at->at[1].port : 0, e);
+
+	if (ret < 0 || !s->udp)
+		return ret;
+	ret = udp_endpoint_open(&server->udp, e);
+	return ret < 0 ? ret : steer_set_udp_endpoint(s->steer, server->udp.port4, server->udp.port6, e);
+}
+
 /* Where steered connections arrive, or a port whose connections are never steered. */
-static int steer_know(struct servers *s, const struct server *server, struct err *e)
+static int steer_know(struct servers *s, struct server *server, struct err *e)
 {
 	const struct listen_plan *at = &server->plan;
 
 	if (!s->steer || at->count == 0)
 		return 0;
 	if (server->mode.kind == MODE_LOCAL)
-		return steer_set_endpoint(s->steer, at->at[0].port, at->count > 1 ? at->at[1].port : 0, e);
+		return make_endpoint(s, server, e);
 	return steer_exclude_port(s->steer, at->at[0].port, e);
 }
 
@@ -284,14 +320,21 @@ static int leave_alone(struct servers *s, const struct settings *settings, struc
 
 static int open_steering(struct servers *s, const struct settings *settings, struct err *e)
 {
+	struct udp_ports ports;
 	const struct steer_options options = { .cgroup = settings_text(settings, "cgroup"),
 					       .loopback = settings_bool(settings, "steer_loopback"),
-					       .fail_closed = settings_bool(settings, "fail_closed") };
+					       .fail_closed = settings_bool(settings, "fail_closed"),
+					       .loopback_dns = settings_bool(settings, "steer_loopback_dns"),
+					       .block_quic = settings_bool(settings, "block_quic"),
+					       .udp = s->udp ? &ports : NULL };
 	char lacking[PRIVILEGES_TEXT_MAX];
 	int ret;
 
 	if (!s->spec)
 		return 0;
+	ret = udp_ports_parse(&ports, str_of(settings_text(settings, "udp")), e);
+	if (ret < 0)
+		return ret;
 	ret = steer_open(&s->steer, &options, e);
 	if (ret == -EPERM && *privileges_lacking(lacking))
 		return err_set(e, ret, "Intercepting processes needs root, or capabilities (lacking: %s), "
@@ -302,7 +345,7 @@ static int open_steering(struct servers *s, const struct settings *settings, str
 			       "capability is lacking: by a container's seccomp profile, or a security module. Run "
 			       "mitm-bpf outside, or an explicit proxy (mitm-bpf -p 8080).");
 	if (ret == 0)
-		ret = endpoints_new(&s->endpoints, s->steer, e);
+		ret = endpoints_new(&s->endpoints, s->steer, s->udp, e);
 	list_for_each(&s->running, pos)
 		if (ret == 0)
 			ret = steer_know(s, server_of(pos), e);
@@ -329,6 +372,12 @@ uint16_t servers_port(const struct servers *s)
 }
 
 /* --- changes ---------------------------------------------------------------------------------------------------- */
+
+static void close_udp(struct server *server)
+{
+	udp_endpoint_close(&server->udp);
+	server->udp = (struct udp_endpoint){ 0 };
+}
 
 static void stop(struct servers *s, struct server *server)
 {
@@ -361,6 +410,8 @@ static int start(struct servers *s, struct server *server, struct err *e)
 	}
 	for (uint32_t i = 0; i < s->worker_count && ret < 0; i++)
 		worker_remove_listeners(s->workers[i], &server->mode);
+	if (ret < 0)
+		close_udp(server);
 	server->state = ret < 0 ? SERVER_FAILED : SERVER_RUNS;
 	if (ret == 0)
 		say_started(s, server);
@@ -373,6 +424,8 @@ static int start(struct servers *s, struct server *server, struct err *e)
 static void take_over(struct servers *s, struct server *fresh, struct server *old)
 {
 	fresh->plan = old->plan;
+	fresh->udp = old->udp;
+	old->udp = (struct udp_endpoint){ 0 };
 	fresh->state = old->state;
 	list_del(&old->link);
 	list_add_tail(&s->stopped, &old->link);
@@ -469,6 +522,15 @@ int servers_update(struct servers *s, const struct settings *fresh, struct err *
 
 /* --- from the start to the end ---------------------------------------------------------------------------------- */
 
+static int know_udp(struct servers *s, const struct settings *settings, struct err *e)
+{
+	struct udp_ports ports;
+	int ret = udp_ports_parse(&ports, str_of(settings_text(settings, "udp")), e);
+
+	s->udp = ret == 0 && (!udp_ports_none(&ports) || settings_bool(settings, "block_quic"));
+	return ret;
+}
+
 int servers_new(struct servers **out, const struct settings *settings, struct err *e)
 {
 	const char *host = settings_text(settings, "listen_host");
@@ -484,7 +546,9 @@ int servers_new(struct servers **out, const struct settings *settings, struct er
 	s->loopback = settings_bool(settings, "steer_loopback");
 	s->port = settings_given(settings, "listen_port") ? (int32_t)settings_int(settings, "listen_port") :
 							    MODE_PORT_NONE;
-	ret = s->host ? parse_all(&s->running, settings, &s->spec, e) : err_set(e, -ENOMEM, "out of memory");
+	ret = know_udp(s, settings, e);
+	if (ret == 0)
+		ret = s->host ? parse_all(&s->running, settings, &s->spec, e) : err_set(e, -ENOMEM, "out of memory");
 	list_for_each(&s->running, pos)
 		if (ret == 0)
 			ret = plan(s, server_of(pos), e);
@@ -534,6 +598,10 @@ void servers_free(struct servers *s)
 		return;
 	steer_free(s->steer);
 	endpoints_free(s->endpoints);
+	list_for_each(&s->running, pos)
+		close_udp(server_of(pos));
+	list_for_each(&s->stopped, pos)
+		close_udp(server_of(pos));
 	intercept_spec_free(s->spec);
 	list_free(&s->running);
 	list_free(&s->stopped);

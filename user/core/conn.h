@@ -5,6 +5,7 @@
 #include "core/layer.h"
 #include "flow/conn.h"
 
+struct dgram;
 struct sock;
 
 enum conn_state { CONN_CLOSED = 0, CONN_CAN_READ = 1, CONN_CAN_WRITE = 2, CONN_OPEN = 3 };
@@ -25,6 +26,8 @@ struct conn {
 	void *opener;                    /* the driver's: the layer that waits for EV_OPENED */
 	struct addr origin;              /* a server's address when it is an IP; family 0: a name in the record */
 	struct addr peer;                /* the connected peer */
+	struct dgram *dgram;             /* UDP: the driver's, instead of sock */
+	struct addr local;               /* UDP: our end, which the peer is answered from; family 0: the socket's own */
 	uint32_t bound_if;               /* upstream must use this interface; 0: any */
 	uint64_t netns;                  /* the network namespace that upstream connections are made in; 0: ours */
 };

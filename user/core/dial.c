@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "core/driver_impl.h"
 
 #define STAGGER_NS (250 * INT64_C(1000000))
 
@@ -21,6 +22,8 @@ struct dial {
 		struct dial *dial;
 		struct sock *sock;
 	} attempts[IO_RESOLVE_MAX];
+	struct dgram *dgram;             /* UDP: the result, until it is told */
+	struct addr peer;                /* and where it leads */
 	uint32_t count, next, open;
 	int last_err;
 	struct timer stagger, timeout;   /* timeout is armed as long as the dial lives */
@@ -37,6 +40,8 @@ static void cleanup(struct dial *dial)
 	for (uint32_t i = 0; i < dial->next; i++)
 		if (dial->attempts[i].sock)
 			io->ops->close(dial->attempts[i].sock, true);
+	if (dial->dgram)
+		io->ops->dgram_close(dial->dgram);
 	timer_cancel(&io->timers, &dial->stagger);
 	timer_cancel(&io->timers, &dial->timeout);
 	driver_forget(dial->driver, dial);
@@ -118,21 +123,49 @@ static const struct sock_events attempt_events = {
 	.writable = attempt_writable,
 };
 
+static struct io_dial how_to(const struct dial *dial, const struct addr *to)
+{
+	const struct driver_world *w = dial->driver->world;
+
+	return (struct io_dial){
+		.to = *to,
+		.from = own_address(w->env->options, dial->conn, to),
+		.mark = w->mark,
+		.bound_if = dial->conn->bound_if,
+		.netns = dial->conn->netns,
+	};
+}
+
+/* Connecting sends nothing: the first address that can be reached at all is taken, and told by the timer. */
+static void try_dgrams(struct dial *dial)
+{
+	struct io *io = dial->driver->world->io;
+	int ret = -EHOSTUNREACH;
+
+	for (; dial->next < dial->count && !dial->dgram; dial->next++) {
+		struct io_dial how = how_to(dial, &dial->addrs[dial->next]);
+
+		ret = io->ops->dgram_dial(io, &how, &driver_dgram_events, dial->conn, &dial->dgram);
+		dial->peer = how.to;
+	}
+	if (dial->dgram)
+		BUG_ON(timer_arm(&io->timers, &dial->timeout, io->now_ns) < 0);
+	else
+		fail_soon(dial, strerror(-ret));
+}
+
 /* Starts attempts until one is on its way; reports when nothing is left to try and nothing is on its way. */
 static void try_next(struct dial *dial)
 {
-	struct driver_world *w = dial->driver->world;
-	struct io *io = w->io;
+	struct io *io = dial->driver->world->io;
 
+	if (dial->conn->record->udp) {
+		try_dgrams(dial);
+		return;
+	}
 	while (dial->next < dial->count) {
 		struct attempt *a = &dial->attempts[dial->next];
-		struct io_dial how = {
-			.to = dial->addrs[dial->next],
-			.from = own_address(w->env->options, dial->conn, &dial->addrs[dial->next]),
-			.mark = w->mark,
-			.bound_if = dial->conn->bound_if,
-			.netns = dial->conn->netns,
-		};
+		struct io_dial how = how_to(dial, &dial->addrs[dial->next]);
 
 		dial->next++;
 		a->dial = dial;
@@ -166,6 +199,12 @@ static void on_timeout(struct timer *t)
 		int64_t more_ns = dial->driver->world->env->options->connect_timeout_ns;
 
 		BUG_ON(timer_arm(&io->timers, t, io->now_ns + more_ns) < 0);
+		return;
+	}
+	if (dial->dgram) {
+		dial->conn->dgram = dial->dgram;
+		dial->dgram = NULL;
+		finish(dial, NULL, &dial->peer, NULL);
 		return;
 	}
 	finish(dial, NULL, NULL, dial->error ? dial->error : strerror(ETIMEDOUT));
@@ -228,7 +267,7 @@ static void begin(struct dial *dial)
 		fail_soon(dial, "Cannot open connection, no hostname given.");
 		return;
 	}
-	if (w->is_self(w, &r->address, dial->conn->netns)) {
+	if (!r->udp && w->is_self(w, &r->address, dial->conn->netns)) {
 		fail_soon(dial, "Request destination unknown. Unable to figure out where this request should be "
 				"forwarded to.");
 		return;

@@ -9,7 +9,10 @@
 
 struct dial;
 
-/* error: NULL, then s is the connected socket (owner and events are the caller's to set); else why not. */
+/*
+ * error: NULL, then s is the connected socket (owner and events are the caller's to set), or, where the record says
+ * UDP, conn->dgram is (and has both); else why not.
+ */
 typedef void (*dial_done_fn)(struct driver_conn *c, struct sock *s, const struct addr *peer, const char *error);
 
 /* Starts; done is called later, never from inside. NULL: out of memory. The dial frees itself after done. */

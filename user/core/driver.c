@@ -1,26 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* A session: I/O completions become events for the top layer, its commands become I/O. */
-#include "core/driver.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "core/dial.h"
-
-struct driver_conn {
-	struct conn base;
-	struct driver *driver;
-	struct driver_conn *next;
-	struct dial *dial;
-	struct layer *opener;            /* waits for EV_OPENED */
-	uint32_t blocked;                /* queued events that hold reading back */
-	bool told;                       /* server_connected was, so server_disconnected must be */
-	bool held, ended;                /* a hook about it is asked; it ended meanwhile */
-	int ended_err;
-	char *open_error;                /* while server_connect_error is asked */
-};
+#include "core/driver_impl.h"
 
 struct wakeup {
 	struct list link;
@@ -28,11 +14,6 @@ struct wakeup {
 	struct layer *layer;
 	struct driver *driver;
 };
-
-static struct driver_conn *conn_outer(struct conn *c)
-{
-	return container_of(c, struct driver_conn, base);
-}
 
 static struct io *io_of(struct driver *d)
 {
@@ -65,6 +46,7 @@ static void close_sock(struct driver *d, struct conn *c, bool reset)
 	if (c->sock)
 		io_of(d)->ops->close(c->sock, reset);
 	c->sock = NULL;
+	driver_dgram_close(outer);
 	stamp_end(d, c);
 	if (!outer->told)
 		return;
@@ -124,7 +106,7 @@ static void settle(struct driver *d)
 		finish(d);
 }
 
-static void deliver(struct driver *d, const struct event *ev)
+void driver_deliver(struct driver *d, const struct event *ev)
 {
 	d->active_ns = io_of(d)->now_ns;
 	layer_event(d->top, ev);
@@ -140,12 +122,11 @@ static void on_received(void *owner, struct slice data)
 	c->bytes_arrived = true;
 	if (chain_append(&chain, data) < 0)
 		return;
-	deliver(d, &(struct event){ .type = EV_DATA, .conn = c, .data = &chain });
+	driver_deliver(d, &(struct event){ .type = EV_DATA, .conn = c, .data = &chain });
 }
 
-static void on_ended(void *owner, int err)
+void driver_ended(struct conn *c, int err)
 {
-	struct conn *c = owner;
 	struct driver *d = conn_outer(c)->driver;
 
 	if (conn_outer(c)->held) {
@@ -156,14 +137,20 @@ static void on_ended(void *owner, int err)
 	c->state &= (uint8_t)~CONN_CAN_READ;
 	if (err || c->state == CONN_CLOSED)
 		close_sock(d, c, err != 0);
-	deliver(d, &(struct event){ .type = EV_CLOSED, .conn = c, .reset = err != 0 });
+	driver_deliver(d, &(struct event){ .type = EV_CLOSED, .conn = c, .reset = err != 0,
+					   .error = err ? strerror(-err) : NULL });
+}
+
+static void on_ended(void *owner, int err)
+{
+	driver_ended(owner, err);
 }
 
 static void on_writable(void *owner)
 {
 	struct conn *c = owner;
 
-	deliver(conn_outer(c)->driver, &(struct event){ .type = EV_WRITABLE, .conn = c });
+	driver_deliver(conn_outer(c)->driver, &(struct event){ .type = EV_WRITABLE, .conn = c });
 }
 
 static const struct sock_events conn_events = {
@@ -275,10 +262,10 @@ static void tell_ended(struct driver *d, struct driver_conn *which)
 
 	while (c && c != which)
 		c = c->next;
-	if (!c || !c->ended || !c->base.sock)
+	if (!c || !c->ended || (!c->base.sock && !c->base.dgram))
 		return;
 	c->ended = false;
-	on_ended(&c->base, c->ended_err);
+	driver_ended(&c->base, c->ended_err);
 }
 
 /* --- opening --------------------------------------------------------------------------------------------------- */
@@ -337,22 +324,26 @@ static void dialled(struct driver_conn *c, struct sock *s, const struct addr *pe
 		failed(c, error);
 		return;
 	}
-	s->events = &conn_events;
-	s->owner = &c->base;
-	c->base.sock = s;
+	if (s) {
+		s->events = &conn_events;
+		s->owner = &c->base;
+		c->base.sock = s;
+	}
 	c->base.state = CONN_OPEN;
 	c->base.peer = *peer;
 	if (conn_record_edit(&c->base.record) < 0 ||
 	    conn_record_endpoint(c->base.record, &c->base.record->peername, peer) < 0 ||
-	    (io_of(d)->ops->local(s, &local) == 0 &&
+	    ((s ? io_of(d)->ops->local(s, &local) : io_of(d)->ops->dgram_local(c->base.dgram, &local)) == 0 &&
 	     conn_record_endpoint(c->base.record, &c->base.record->sockname, &local) < 0)) {
 		close_sock(d, &c->base, true);
 		opened(c, "out of memory");
 		return;
 	}
 	c->base.record->tcp_setup = env_stamp(d->world->env);
-	if (c->base.paused)
+	if (c->base.paused && s)
 		io_of(d)->ops->pause(s, true);
+	else if (c->base.paused)
+		driver_dgram_pause(c, true);
 	c->told = true;
 	if (driver_hook(d, HOOK_SERVER_CONNECTED, &c->base, on_opened_asked, c))
 		opened(c, NULL);
@@ -393,8 +384,12 @@ static bool cmd_send(struct driver *d, struct command *cmd)
 {
 	struct conn *c = cmd->conn;
 
-	if (!c->sock || !(c->state & CONN_CAN_WRITE)) {
+	if ((!c->sock && !c->dgram) || !(c->state & CONN_CAN_WRITE)) {
 		chain_clear(cmd->data);
+		return false;
+	}
+	if (c->dgram) {
+		driver_dgram_send(conn_outer(c), cmd->data);
 		return false;
 	}
 	io_of(d)->ops->send(c->sock, cmd->data);
@@ -412,7 +407,7 @@ static void cmd_close(struct driver *d, struct command *cmd)
 	}
 	if (conn_outer(c)->held)
 		conn_outer(c)->opener = NULL;
-	if (cmd->half && (c->state & CONN_CAN_READ)) {
+	if (cmd->half && !c->dgram && (c->state & CONN_CAN_READ)) {
 		if (c->sock && (c->state & CONN_CAN_WRITE))
 			io_of(d)->ops->shutdown(c->sock);
 		c->state &= (uint8_t)~CONN_CAN_WRITE;
@@ -433,6 +428,8 @@ static void cmd_pause(struct driver *d, struct conn *c, uint32_t why, bool pause
 	c->paused = pause ? before | why : before & ~why;
 	if (c->sock && !before != !c->paused)
 		io_of(d)->ops->pause(c->sock, c->paused != 0);
+	else if (c->dgram && !before != !c->paused)
+		driver_dgram_pause(outer, c->paused != 0);
 }
 
 static void on_wakeup(struct timer *t)
@@ -556,6 +553,7 @@ static struct driver_conn *add_conn(struct driver *d, bool is_client)
 	}
 	c->base.is_client = is_client;
 	c->driver = d;
+	driver_dgram_init(c);
 	c->next = d->conns;
 	d->conns = c;
 	return c;
@@ -596,34 +594,54 @@ static void sink_conn_free(struct sink *s, struct conn *conn)
 
 /* --- session --------------------------------------------------------------------------------------------------- */
 
-static void on_idle(struct timer *t)
+static int64_t timeout_ns(const struct driver *d)
 {
-	struct driver *d = container_of(t, struct driver, idle);
-	struct io *io = io_of(d);
-	int64_t due = d->active_ns + d->world->env->options->tcp_timeout_ns;
+	const struct options *o = d->world->env->options;
 
-	if (!list_empty(&d->asks) || d->phase != DRIVER_RUNNING)
-		due = io->now_ns + d->world->env->options->tcp_timeout_ns;
-	if (due > io->now_ns && timer_arm(&io->timers, &d->idle, due) == 0)
+	return d->client->record->udp ? o->udp_timeout_ns : o->tcp_timeout_ns;
+}
+
+void driver_expire(struct driver *d)
+{
+	if (d->client->state == CONN_CLOSED)
 		return;
-	driver_log(d, LOG_INFO, "Closing connection due to inactivity");
 	d->client->state = CONN_CLOSED;
-	layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = d->client });
+	if (d->phase == DRIVER_RUNNING)
+		layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = d->client });
 	close_sock(d, d->client, false);
 	settle(d);
 }
 
-struct driver *driver_new(struct driver_world *w, int handle)
+/* A UDP flow has no other end than this, so nothing is said about it. */
+static void on_idle(struct timer *t)
+{
+	struct driver *d = container_of(t, struct driver, idle);
+	struct io *io = io_of(d);
+	int64_t due = d->active_ns + timeout_ns(d);
+
+	if (!list_empty(&d->asks) || d->phase != DRIVER_RUNNING)
+		due = io->now_ns + timeout_ns(d);
+	if (due > io->now_ns && timer_arm(&io->timers, &d->idle, due) == 0)
+		return;
+	if (!d->client->record->udp)
+		driver_log(d, LOG_INFO, "Closing connection due to inactivity");
+	driver_expire(d);
+}
+
+void driver_undo(struct driver *d)
+{
+	drop_conn(d, d->conns);
+	timer_cancel(&io_of(d)->timers, &d->idle);
+	mem_free(d);
+}
+
+struct driver *driver_alloc(struct driver_world *w, const struct addr *peer, const struct addr *local, bool udp)
 {
 	struct driver *d = mem_zalloc(sizeof(*d));
-	struct driver_conn *client = NULL;
-	struct addr peer, local;
+	struct driver_conn *client;
 
-	if (!d || w->io->ops->addresses(w->io, handle, &peer, &local) < 0) {
-		w->io->ops->refuse(w->io, handle);
-		mem_free(d);
+	if (!d)
 		return NULL;
-	}
 	d->world = w;
 	d->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free, false };
 	list_init(&d->link);
@@ -631,29 +649,44 @@ struct driver *driver_new(struct driver_world *w, int handle)
 	list_init(&d->wakeups);
 	d->idle.fire = on_idle;
 	d->active_ns = w->io->now_ns;
-	addr_text(&peer, d->prefix);
+	addr_text(peer, d->prefix);
 	client = add_conn(d, true);
-	if (!client || conn_record_endpoint(client->base.record, &client->base.record->peername, &peer) < 0 ||
-	    conn_record_endpoint(client->base.record, &client->base.record->sockname, &local) < 0 ||
-	    timer_arm(&w->io->timers, &d->idle, w->io->now_ns + w->env->options->tcp_timeout_ns) < 0) {
-		w->io->ops->refuse(w->io, handle);
-		goto fail;
+	if (!client) {
+		mem_free(d);
+		return NULL;
 	}
 	d->client = &client->base;
-	d->client->peer = peer;
+	d->client->record->udp = udp;
+	if (conn_record_endpoint(client->base.record, &client->base.record->peername, peer) < 0 ||
+	    conn_record_endpoint(client->base.record, &client->base.record->sockname, local) < 0 ||
+	    timer_arm(&w->io->timers, &d->idle, w->io->now_ns + timeout_ns(d)) < 0) {
+		driver_undo(d);
+		return NULL;
+	}
+	d->client->peer = *peer;
 	d->client->record->start = env_stamp(w->env);
+	return d;
+}
+
+struct driver *driver_new(struct driver_world *w, int handle)
+{
+	struct addr peer, local;
+	struct driver *d = NULL;
+
+	if (w->io->ops->addresses(w->io, handle, &peer, &local) == 0)
+		d = driver_alloc(w, &peer, &local, false);
+	if (!d) {
+		w->io->ops->refuse(w->io, handle);
+		return NULL;
+	}
 	d->client->sock = w->io->ops->adopt(w->io, handle, &conn_events, d->client);
-	if (!d->client->sock)
-		goto fail;
+	if (!d->client->sock) {
+		driver_undo(d);
+		return NULL;
+	}
 	d->client->state = CONN_OPEN;
 	d->phase = DRIVER_STARTING;
 	return d;
-fail:
-	if (client)
-		drop_conn(d, client);
-	timer_cancel(&w->io->timers, &d->idle);
-	mem_free(d);
-	return NULL;
 }
 
 static void begin(void *owner)
@@ -668,9 +701,9 @@ static void begin(void *owner)
 		return;
 	}
 	d->phase = DRIVER_RUNNING;
-	deliver(d, &(struct event){ .type = EV_START });
+	driver_deliver(d, &(struct event){ .type = EV_START });
 	if (d->draining && d->phase == DRIVER_RUNNING)
-		deliver(d, &(struct event){ .type = EV_DRAIN });
+		driver_deliver(d, &(struct event){ .type = EV_DRAIN });
 	tell_ended(d, client);
 }
 
@@ -739,7 +772,7 @@ void driver_drain(struct driver *d)
 {
 	d->draining = true;
 	if (d->top && d->phase == DRIVER_RUNNING)
-		deliver(d, &(struct event){ .type = EV_DRAIN });
+		driver_deliver(d, &(struct event){ .type = EV_DRAIN });
 }
 
 void driver_order(struct driver *d, const struct order *order)

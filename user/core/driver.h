@@ -68,6 +68,7 @@ struct driver {
 	bool draining;
 	bool client_broken;              /* it ended by a reset, its own or ours */
 	bool held;                       /* the world's: driver_hold() is on */
+	void *arrival;                   /* the world's: what it knows of how the client came; NULL: nothing */
 	char prefix[ADDR_TEXT_MAX];      /* the client's address, for log lines */
 };
 
@@ -79,6 +80,22 @@ typedef struct layer *(*driver_top_fn)(struct driver *d, void *arg);
  * which makes the top layer and sends EV_START. NULL: out of memory, the handle is closed.
  */
 struct driver *driver_new(struct driver_world *w, int handle) __must_check;
+
+/*
+ * The client of a UDP flow. via: what answers go out by; owned: it is the session's to close, and what comes by it is
+ * this flow's (set from driver_new_dgram() on). Else it outlives the session, and whoever reads it calls
+ * driver_datagram().
+ */
+struct driver_peer {
+	struct dgram *via;
+	bool owned;
+	struct addr peer, local;         /* local: where the client's datagrams come to, and what answers come from */
+};
+
+/* As driver_new(). NULL: out of memory, via is as it was. */
+struct driver *driver_new_dgram(struct driver_world *w, const struct driver_peer *p) __must_check;
+/* One datagram of the client, or several, as in struct datagram. Takes over data. */
+void driver_datagram(struct driver *d, struct chain *data, uint16_t segment);
 void driver_start(struct driver *d, driver_top_fn top, void *arg);
 /* Must not be called from inside an event. Closes what is open, hands over unfinished flows. */
 void driver_free(struct driver *d);
@@ -89,6 +106,8 @@ void driver_answer(struct driver *d, uint64_t token);
 bool driver_waits(const struct driver *d, uint64_t token);
 /* The proxy is stopping: EV_DRAIN to the layers. */
 void driver_drain(struct driver *d);
+/* The session ends as one that nobody uses any more. Not from inside an event of it. */
+void driver_expire(struct driver *d);
 /* The session ends now: both sides are reset. world->finished() follows, once what was asked is answered. */
 void driver_stop(struct driver *d);
 /* To whichever layer owns the flow. */

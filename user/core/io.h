@@ -9,6 +9,7 @@
 #include "base/addr.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "core/dgram.h"
 #include "core/timer.h"
 
 /* Bytes queued towards a peer above which the sender is told to pause, and below which it is told to go on. */
@@ -66,10 +67,10 @@ struct io_dial {
 struct io_netns {
 	void *owner;
 	/*
-	 * A TCP socket that blocks, close-on-exec, with the mark of upstream sockets. family: 4 or 6. Returns it or
-	 * -errno (-ENETDOWN: the namespace is gone). Any thread.
+	 * A TCP socket, or one for datagrams, that blocks, close-on-exec, with the mark of upstream sockets. family: 4
+	 * or 6. Returns it or -errno (-ENETDOWN: the namespace is gone). Any thread.
 	 */
-	int (*socket)(void *owner, uint64_t netns, uint8_t family);
+	int (*socket)(void *owner, uint64_t netns, uint8_t family, bool dgram);
 };
 
 #define IO_RESOLVE_MAX 16
@@ -81,6 +82,7 @@ struct io_stats {
 	uint64_t accepted, dialled, bytes_in, bytes_out;
 	uint64_t socks;                  /* open now, lingering ones included */
 	uint64_t closing;                /* of these, those that close() was called on */
+	uint64_t dgrams_in, dgrams_out, dgrams_dropped;  /* datagrams; dropped: for want of room, or refused */
 };
 
 struct io_ops {
@@ -120,6 +122,22 @@ struct io_ops {
 	void (*close)(struct sock *s, bool reset);
 	/* While paused nothing is received and no FIN is told; what the kernel already gave is held. Idempotent. */
 	void (*pause)(struct sock *s, bool paused);
+
+	/*
+	 * A datagram socket (core/dgram.h). fd (or simulated handle): bound, non-blocking, with the options that are
+	 * wanted; the backend owns it from now on, also when it fails. It counts as one of stats.socks.
+	 */
+	struct dgram *(*dgram_open)(struct io *io, int fd, const struct dgram_events *ev, void *owner) __must_check;
+	/* One that is connected to dial->to: an upstream flow. Returns 0 or -errno at once; nothing was sent yet. */
+	int (*dgram_dial)(struct io *io, const struct io_dial *dial, const struct dgram_events *ev, void *owner,
+			  struct dgram **out) __must_check;
+	/* Takes over d->data (left empty). Leaves when the next turn starts; those of one size to one peer together. */
+	void (*dgram_send)(struct dgram *s, struct datagram *d);
+	/* Nothing is received meanwhile; what the kernel has no room for is lost. Idempotent. */
+	void (*dgram_pause)(struct dgram *s, bool paused);
+	int (*dgram_local)(struct dgram *s, struct addr *local);
+	/* No events any more. What is queued gets one try. s is gone for the caller. */
+	void (*dgram_close)(struct dgram *s);
 
 	/* Looks a name up (or parses an IP); the answer comes from io_run(). 0, -ENOMEM, -EAGAIN (too many wait). */
 	int (*resolve)(struct io *io, struct str host, uint16_t port, io_resolved_fn fn, void *owner);

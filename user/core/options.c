@@ -20,6 +20,7 @@ void options_init(struct options *o)
 		.tls_passthrough_client_cert = true,
 		.tls_passthrough_ns = 3600 * SECOND_NS,
 		.tcp_timeout_ns = 600 * SECOND_NS,
+		.udp_timeout_ns = 20 * SECOND_NS,
 		.connect_timeout_ns = 10 * SECOND_NS,
 		.http2_ping_keepalive_ns = 58 * SECOND_NS,
 		.body_capture_max = 256u << 20,

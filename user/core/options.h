@@ -36,6 +36,7 @@ struct options {
 	bool tls_passthrough_client_cert;        /* the same where a server wants a certificate that we have not */
 	int64_t tls_passthrough_ns;      /* for how long */
 	int64_t tcp_timeout_ns;          /* without any event on either side */
+	int64_t udp_timeout_ns;          /* the same for a UDP flow, which has no other end */
 	int64_t connect_timeout_ns;      /* per upstream connection, all addresses together */
 	int64_t http2_ping_keepalive_ns; /* an idle upstream connection of HTTP/2 is pinged; 0: it is not */
 	uint64_t body_capture_max;       /* bytes kept of one body or log; the rest passes and is counted */
@@ -47,7 +48,7 @@ struct options {
 	uint32_t header_bytes_max;       /* of one message head */
 	uint32_t header_count_max;
 	/* NULL: not set. The program's, which outlives the workers. */
-	const struct patterns *ignore_hosts, *allow_hosts, *tcp_hosts;
+	const struct patterns *ignore_hosts, *allow_hosts, *tcp_hosts, *udp_hosts;
 	bool show_ignored_hosts;
 };
 

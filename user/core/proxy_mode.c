@@ -257,7 +257,7 @@ int proxy_mode_supported(const struct proxy_mode *m, struct err *e)
 		return 0;
 	case MODE_REVERSE:
 		if (m->scheme == SCHEME_HTTP || m->scheme == SCHEME_HTTPS || m->scheme == SCHEME_TLS ||
-		    m->scheme == SCHEME_TCP)
+		    m->scheme == SCHEME_TCP || m->scheme == SCHEME_UDP)
 			return 0;
 		return err_set(e, -ENOTSUP, "reverse mode to %s:// is not implemented in mitm-bpf yet",
 			       schemes[m->scheme].name);

@@ -306,7 +306,8 @@ int flow_tcp_add(struct flow *f, bool from_client, const struct chain *data, str
 	uint32_t spare = 0;
 	int ret;
 
-	if (keep == 0) {
+	/* a datagram may be empty, and is a message then */
+	if (keep == 0 && (data->len || !room || f->type != FLOW_UDP)) {
 		t->dropped += data->len;
 		return 0;
 	}

@@ -162,7 +162,8 @@ int flow_respond(struct flow *f, uint16_t status, const struct header *headers, 
 int flow_set_message(struct flow *f, const void *bytes, size_t len)
 {
 	struct websocket_message *w = f->type == FLOW_HTTP && f->http.messages ? f->http.messages->current : NULL;
-	struct tcp_message *t = f->type == FLOW_TCP && f->tcp.count ? &f->tcp.messages[f->tcp.count - 1] : NULL;
+	bool log = (f->type == FLOW_TCP || f->type == FLOW_UDP) && f->tcp.count;
+	struct tcp_message *t = log ? &f->tcp.messages[f->tcp.count - 1] : NULL;
 	int ret;
 
 	if (!w && !t)

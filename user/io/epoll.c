@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "io/real.h"
+#include "io/real_dgram.h"
 #include "io/socket.h"
 
 #define EVENTS_MAX       256
@@ -31,6 +31,7 @@ struct epoll {
 
 /* What an epoll event points to. */
 enum what { WHAT_WAKE, WHAT_LISTENER, WHAT_SOCK };
+#define DGRAM_BIT 1u                 /* of the pointer: it is a real_dgram, not a kind */
 
 struct elistener {
 	struct listener base;
@@ -371,6 +372,44 @@ static void accept_ready(struct elistener *l)
 	}
 }
 
+/* --- datagrams --- */
+
+static int watch_for(struct real_dgram *s, int op, uint32_t events)
+{
+	struct epoll_event want = { .events = events | EPOLLET, .data.u64 = (uintptr_t)s | DGRAM_BIT };
+
+	return epoll_ctl(epoll_of(s->base.io)->fd, op, s->fd, &want) < 0 ? -errno : 0;
+}
+
+static int edgram_watch(struct real_dgram *s)
+{
+	return watch_for(s, EPOLL_CTL_ADD, EPOLLIN);
+}
+
+/* Always asked for, room would be told of after each datagram that left. */
+static void edgram_watch_room(struct real_dgram *s, bool wanted)
+{
+	BUG_ON(watch_for(s, EPOLL_CTL_MOD, wanted ? EPOLLIN | EPOLLOUT : EPOLLIN) < 0);
+}
+
+/* Its events of this turn are over; the descriptor leaves the set when it is closed. */
+static bool edgram_unwatch(struct real_dgram *s __unused)
+{
+	return true;
+}
+
+static const struct real_dgram_ops edgram_ops = { edgram_watch, edgram_watch_room, edgram_unwatch };
+
+static void edgram_event(struct real_dgram *s, uint32_t events)
+{
+	if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+		real_dgram_readable(s);
+	if ((events & EPOLLOUT) && s->blocked) {
+		edgram_watch_room(s, false);
+		real_dgram_room(s);
+	}
+}
+
 /* --- sockets --- */
 
 static struct sock *epoll_adopt(struct io *io, int handle, const struct sock_events *ev, void *owner)
@@ -488,11 +527,17 @@ static int epoll_run(struct io *io, int64_t wait_ns)
 	int n;
 
 	flush_dirty(ep);
+	real_dgrams_flush(&ep->real);
 	n = wait_events(ep, events, real_wait_ns(&ep->real, wait_ns));
 	real_clock(&ep->real);
 	for (int i = 0; i < n; i++) {
 		enum what *what = events[i].data.ptr;
 
+		if (events[i].data.u64 & DGRAM_BIT) {
+			edgram_event((struct real_dgram *)(uintptr_t)(events[i].data.u64 & ~(uint64_t)DGRAM_BIT),
+				     events[i].events);
+			continue;
+		}
 		switch (*what) {
 		case WHAT_WAKE:
 			real_woken(&ep->real, true);
@@ -506,6 +551,7 @@ static int epoll_run(struct io *io, int64_t wait_ns)
 		}
 	}
 	read_ready(ep);
+	real_dgrams_read(&ep->real);
 	real_end_turn(&ep->real);
 	reap_listeners(ep);
 	return MIN(n, 0);
@@ -546,6 +592,12 @@ static const struct io_ops epoll_ops = {
 	.shutdown = real_sock_shutdown,
 	.close = epoll_close,
 	.pause = epoll_pause,
+	.dgram_open = real_dgram_open,
+	.dgram_dial = real_dgram_dial,
+	.dgram_send = real_dgram_send,
+	.dgram_pause = real_dgram_pause,
+	.dgram_local = real_dgram_local,
+	.dgram_close = real_dgram_close,
 	.resolve = real_resolve,
 	.resolve_cancel = real_resolve_cancel,
 };
@@ -563,7 +615,7 @@ int epoll_new(struct io **out, struct err *e)
 	list_init(&ep->listeners);
 	list_init(&ep->dead_listeners);
 	ep->fd = -1;
-	ret = real_init(&ep->real, &epoll_ops, e);
+	ret = real_init(&ep->real, &epoll_ops, &edgram_ops, e);
 	if (ret == 0) {
 		ep->fd = epoll_create1(EPOLL_CLOEXEC);
 		if (ep->fd < 0 || epoll_ctl(ep->fd, EPOLL_CTL_ADD, ep->real.wake_fd, &want) < 0)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/real_dgram.h"
 #include "io/socket.h"
 
 static int64_t clock_ns(clockid_t id)
@@ -32,7 +33,7 @@ static uint64_t real_random(struct io *io)
 	return r->random[--r->random_left];
 }
 
-int real_init(struct real *r, const struct io_ops *ops, struct err *e)
+int real_init(struct real *r, const struct io_ops *ops, const struct real_dgram_ops *dgram_ops, struct err *e)
 {
 	r->io.ops = ops;
 	r->io.random = real_random;
@@ -40,6 +41,7 @@ int real_init(struct real *r, const struct io_ops *ops, struct err *e)
 	list_init(&r->socks);
 	list_init(&r->dirty);
 	list_init(&r->dead);
+	real_dgrams_init(r, dgram_ops);
 	real_clock(r);
 	r->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (r->wake_fd < 0)
@@ -63,6 +65,7 @@ static void reap(struct real *r)
 void real_fini(struct real *r)
 {
 	BUG_ON(!list_empty(&r->socks));
+	real_dgrams_fini(r);
 	reap(r);
 	resolve_client_free(r->resolve);
 	if (r->wake_fd >= 0)
@@ -103,7 +106,7 @@ int64_t real_wait_ns(struct real *r, int64_t wait_ns)
 {
 	int64_t due = timers_next(&r->io.timers);
 
-	if (wait_ns == 0 || resolve_ready(r->resolve) || !list_empty(&r->dirty))
+	if (wait_ns == 0 || resolve_ready(r->resolve) || !list_empty(&r->dirty) || real_dgrams_busy(r))
 		return 0;
 	if (due == INT64_MAX)
 		return wait_ns;

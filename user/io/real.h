@@ -18,6 +18,8 @@
 #define REAL_PACK_MIN   4096         /* a shared receive slab with less room than this is left */
 
 struct real_sock;
+struct real_dgram_ops;
+struct dgram_batch;
 
 struct real {
 	struct io io;
@@ -28,6 +30,9 @@ struct real {
 	struct list dirty;               /* have something to do when the next turn starts */
 	struct list dead;                /* to be freed when nobody can hold them any more */
 	struct slab *pack;               /* small receipts go one behind the other into this */
+	const struct real_dgram_ops *dgram_ops;          /* real_dgram.h */
+	struct list dgrams, dirty_dgrams, ready_dgrams;
+	struct dgram_batch *batch;       /* NULL until it is needed */
 	uint64_t random[32];
 	uint32_t random_left;
 };
@@ -67,7 +72,8 @@ static inline struct real *real_of(struct io *io)
 }
 
 /* Returns 0 or -errno with e filled; real_fini() is to be called either way. */
-int real_init(struct real *r, const struct io_ops *ops, struct err *e) __must_check;
+int real_init(struct real *r, const struct io_ops *ops, const struct real_dgram_ops *dgram_ops, struct err *e)
+	__must_check;
 /* Frees what real_init() made, and the memory of dead sockets. All sockets must be dead. */
 void real_fini(struct real *r);
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "io/sim_net.h"
+#include "io/sim_dgram.h"
 
 #define START_NS      1000000000LL
 #define START_WALL_NS 1700000000000000000LL      /* a fixed day, so that files written by tests are equal */
@@ -569,7 +569,7 @@ static int pass_time(struct sim *sim, int64_t wait_ns)
 
 	if (sim->heap_count)
 		next = MIN(next, sim->heap[0].at_ns);
-	if (sim->woken || !list_empty(&sim->ready) || !list_empty(&sim->dirty))
+	if (sim->woken || !list_empty(&sim->ready) || !list_empty(&sim->dirty) || sim_dgrams_busy(sim))
 		wait_ns = 0;
 	sim->woken = false;
 	if (wait_ns >= 0 && wait_ns < next - now)
@@ -637,6 +637,7 @@ static int op_run(struct io *io, int64_t wait_ns)
 	while (sim_next(sim, io->now_ns, &ev))
 		sim_handle(sim, &ev);
 	process_ready(sim);
+	sim_dgrams_run(sim);
 	answer(sim);
 	timers_run(&io->timers, io->now_ns);
 	reap(sim);
@@ -674,6 +675,7 @@ static void op_free(struct io *io)
 	reap(sim);
 	op_resolve_cancel(io, NULL);
 	sim_peers_free(sim);
+	sim_dgrams_free(sim);
 	while (!list_empty(&sim->bound))
 		sim_unbind(sim, list_entry(list_first(&sim->bound), struct sim_bound, node));
 	while (sim->names) {
@@ -707,6 +709,12 @@ static const struct io_ops sim_ops = {
 	.shutdown = op_shutdown,
 	.close = op_close,
 	.pause = op_pause,
+	.dgram_open = sim_dgram_open,
+	.dgram_dial = sim_dgram_dial,
+	.dgram_send = sim_dgram_send,
+	.dgram_pause = sim_dgram_pause,
+	.dgram_local = sim_dgram_local,
+	.dgram_close = sim_dgram_close,
 	.resolve = op_resolve,
 	.resolve_cancel = op_resolve_cancel,
 };
@@ -716,7 +724,8 @@ int sim_new(struct io **out, uint64_t seed, const struct sim_faults *faults, str
 	static const struct addr localhost = { { [10] = 0xff, 0xff, 127, 0, 0, 1 }, 0, 4 };
 	struct sim *sim = mem_zalloc(sizeof(*sim));
 	struct list *lists[] = { &sim->bound, &sim->ready, &sim->dead, &sim->socks, &sim->dirty, &sim->listeners,
-				 &sim->peers, &sim->peer_listeners, &sim->questions, &sim->answers };
+				 &sim->peers, &sim->peer_listeners, &sim->questions, &sim->answers,
+				 &sim->ports, &sim->packets };
 
 	if (!sim)
 		return err_set(e, -ENOMEM, "out of memory while the simulator starts");
@@ -766,6 +775,8 @@ struct sim_faults sim_faults_of(uint64_t seed)
 		f.window_max = 1u << (4 + sim_below(&s, 15));
 		f.window_min = f.window_max / 4;
 	}
+	f.dgram_lost = some(&s, 200);
+	f.dgram_twice = some(&s, 100);
 	return f;
 }
 

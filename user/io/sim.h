@@ -21,6 +21,7 @@ struct sim_faults {
 	uint16_t resolve_fail, resolve_slow;     /* of names; slow: up to 20 s */
 	uint16_t starve;                         /* of accepts: -EMFILE first */
 	uint16_t reorder;                        /* of notices: told before those of other sockets */
+	uint16_t dgram_lost, dgram_twice;        /* of datagrams */
 	int64_t latency_min_ns, latency_max_ns;  /* one way; max 0: as above */
 	uint32_t window_min, window_max;         /* bytes under way and unread, per direction; max 0: as above */
 };
@@ -36,6 +37,12 @@ void sim_set_faults(struct io *io, const struct sim_faults *faults);
 
 /* A handle for io->ops->listen(). Port 0: one is chosen and filled in. Returns it, or -EADDRINUSE. */
 int sim_listen(struct io *io, struct addr *at) __must_check;
+
+/*
+ * A handle for io->ops->dgram_open(); far ends are such sockets, too. An address of zeros hears all addresses. Port 0:
+ * one is chosen and filled in. Returns it, or -EADDRINUSE.
+ */
+int sim_dgram_bind(struct io *io, struct addr *at) __must_check;
 
 /* Makes a name known to io->ops->resolve(); "localhost" is. Ports in addrs are ignored. */
 void sim_name(struct io *io, const char *name, const struct addr *addrs, uint32_t count);

@@ -4,7 +4,7 @@
  * as Linux's TCP does where a proxy can tell: bytes that arrived before a reset can still be read, sending to an end
  * that is gone brings a reset back, a full window stops the sender. No loss, no reordering inside a connection.
  */
-#include "io/sim_net.h"
+#include "io/sim_dgram.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -397,7 +397,9 @@ void sim_handle(struct sim *s, const struct sim_event *ev)
 
 	digest(s, (uint64_t)ev->at_ns);
 	digest(s, (uint64_t)ev->kind << 56 | (uint64_t)ev->side << 48 | (uint64_t)ev->conn << 24 | ev->n);
-	if (!c || ev->kind == SIM_ANSWER)
+	if (ev->kind == SIM_PACKET)
+		sim_dgrams_arrived(s, ev->n);
+	if (!c || ev->kind == SIM_ANSWER || ev->kind == SIM_PACKET)
 		return;
 	end = &c->end[ev->side];
 	switch (ev->kind) {
@@ -418,6 +420,7 @@ void sim_handle(struct sim *s, const struct sim_event *ev)
 		return;
 	case SIM_ROOM:
 	case SIM_ANSWER:
+	case SIM_PACKET:
 		break;
 	}
 	tell(s, end);

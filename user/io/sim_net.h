@@ -14,6 +14,7 @@ enum sim_event_kind {
 	SIM_RST,
 	SIM_ROOM,                        /* the sender may send more */
 	SIM_ANSWER,                      /* conn: id of a question to the resolver */
+	SIM_PACKET,                      /* n: id of a datagram */
 };
 
 struct sim_event {
@@ -83,6 +84,9 @@ struct sim {
 	struct list bound, ready, dead;
 	struct list socks, dirty, listeners, peers, peer_listeners;
 	struct list questions, answers;
+	struct list ports, packets;      /* sim_dgram.c */
+	size_t packet_id;
+	uint16_t next_dgram_port;
 	struct sim_name *names;
 	uint16_t next_port;
 	int next_handle;

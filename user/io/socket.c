@@ -16,6 +16,11 @@
 #define SO_ORIGINAL_DST 80
 #endif
 
+#ifndef UDP_GRO
+#define UDP_GRO 104                  /* Linux 5.0 */
+#endif
+
+#define DGRAM_RECEIVE_BYTES (4 << 20)
 #define SOCKET_BACKLOG 4096          /* the kernel lowers it to net.core.somaxconn */
 
 socklen_t socket_addr_write(const struct addr *a, struct sockaddr_storage *out)
@@ -191,11 +196,41 @@ int socket_listen(const struct addr *at, bool reuseport, struct err *e)
 	return listen_failed(ret, at, e);
 }
 
-/* flags: what only the backend that asks wants of its sockets. */
-static int socket_elsewhere(const struct io_dial *dial, int flags, const struct io_netns *netns)
+int socket_listen_dgram(const struct addr *at, bool reuseport, struct err *e)
 {
-	int fd = netns ? netns->socket(netns->owner, dial->netns, dial->to.family) : -ENETDOWN, ret;
+	struct sockaddr_storage ss;
+	socklen_t len = socket_addr_write(at, &ss);
+	bool v6 = ss.ss_family == AF_INET6;
+	int fd, ret;
 
+	fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return listen_failed(-errno, at, e);
+	ret = reuseport ? set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1) : 0;
+	if (ret == 0 && v6)
+		ret = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	if (ret == 0)
+		ret = v6 ? set_int(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) : set_int(fd, IPPROTO_IP, IP_PKTINFO, 1);
+	if (ret == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)
+		ret = -errno;
+	if (ret < 0) {
+		close(fd);
+		return listen_failed(ret, at, e);
+	}
+	/* Both only help: bursts wait instead of getting lost, and many datagrams come as one. */
+	(void)set_int(fd, SOL_SOCKET, SO_RCVBUF, DGRAM_RECEIVE_BYTES);
+	(void)set_int(fd, IPPROTO_UDP, UDP_GRO, 1);
+	return fd;
+}
+
+/* flags: what only the backend that asks wants of its sockets. */
+static int socket_elsewhere(const struct io_dial *dial, int type, int flags, const struct io_netns *netns)
+{
+	int fd, ret;
+
+	if (!netns)
+		return -ENETDOWN;
+	fd = netns->socket(netns->owner, dial->netns, dial->to.family, type == SOCK_DGRAM);
 	if (fd < 0 || !(flags & SOCK_NONBLOCK) || fcntl(fd, F_SETFL, O_NONBLOCK) == 0)
 		return fd;
 	ret = -errno;
@@ -203,21 +238,12 @@ static int socket_elsewhere(const struct io_dial *dial, int flags, const struct 
 	return ret;
 }
 
-int socket_for_dial(const struct io_dial *dial, int flags, const struct io_netns *netns)
+static int prepare_dial(int fd, const struct io_dial *dial)
 {
 	struct sockaddr_storage from;
-	int fd, ret;
+	int ret = 0;
 
-	if (dial->netns) {
-		fd = socket_elsewhere(dial, flags, netns);
-	} else {
-		fd = socket(dial->to.family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-		fd = fd < 0 ? -errno : fd;
-	}
-	if (fd < 0)
-		return fd;
-	ret = set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-	if (ret == 0 && dial->mark && !dial->netns)
+	if (dial->mark && !dial->netns)
 		ret = set_int(fd, SOL_SOCKET, SO_MARK, (int)dial->mark);
 	if (ret == 0 && dial->bound_if)
 		ret = set_int(fd, SOL_SOCKET, SO_BINDTOIFINDEX, (int)dial->bound_if);
@@ -230,10 +256,38 @@ int socket_for_dial(const struct io_dial *dial, int flags, const struct io_netns
 		if (bind(fd, (struct sockaddr *)&from, len) < 0)
 			ret = -errno;
 	}
+	return ret;
+}
+
+static int open_dial(const struct io_dial *dial, int type, int flags, const struct io_netns *netns)
+{
+	int fd, ret;
+
+	if (dial->netns) {
+		fd = socket_elsewhere(dial, type, flags, netns);
+	} else {
+		fd = socket(dial->to.family == 4 ? AF_INET : AF_INET6, type | SOCK_CLOEXEC | flags, 0);
+		fd = fd < 0 ? -errno : fd;
+	}
+	if (fd < 0)
+		return fd;
+	ret = type == SOCK_STREAM ? set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1) : 0;
+	if (ret == 0)
+		ret = prepare_dial(fd, dial);
 	if (ret == 0)
 		return fd;
 	close(fd);
 	return ret;
+}
+
+int socket_for_dial(const struct io_dial *dial, int flags, const struct io_netns *netns)
+{
+	return open_dial(dial, SOCK_STREAM, flags, netns);
+}
+
+int socket_for_dgram_dial(const struct io_dial *dial, const struct io_netns *netns)
+{
+	return open_dial(dial, SOCK_DGRAM, SOCK_NONBLOCK, netns);
 }
 
 bool socket_queue_full(int fd)

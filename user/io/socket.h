@@ -25,6 +25,12 @@ int socket_peer(int fd, struct addr *out);
  */
 int socket_listen(const struct addr *at, bool reuseport, struct err *e) __must_check;
 
+/*
+ * The same for datagrams: a bound UDP socket that tells the address of ours that each came to, and joins segments.
+ * Nobody else may have the port, unless reuseport.
+ */
+int socket_listen_dgram(const struct addr *at, bool reuseport, struct err *e) __must_check;
+
 /* Lets a listener take connections to addresses that are not this machine's (TPROXY). Returns 0 or -errno (-EPERM). */
 int socket_set_transparent(int fd) __must_check;
 
@@ -39,6 +45,9 @@ int socket_original(int fd, const struct addr *at, struct addr *out) __must_chec
  * those of other namespaces come from, or NULL. flags: 0 or SOCK_NONBLOCK. Returns the descriptor or -errno.
  */
 int socket_for_dial(const struct io_dial *dial, int flags, const struct io_netns *netns) __must_check;
+
+/* The same for a datagram socket (TCP's options aside), non-blocking; not yet connected. */
+int socket_for_dgram_dial(const struct io_dial *dial, const struct io_netns *netns) __must_check;
 
 /* Whether a listening socket's queue has no room: the kernel then drops further connections until they try again. */
 bool socket_queue_full(int fd);

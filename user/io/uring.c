@@ -17,6 +17,7 @@
 
 #include "base/mem.h"
 #include "io/socket.h"
+#include "io/uring_dgram.h"
 #include "io/uring_sock.h"
 
 #define COPY_MAX 2048u               /* receipts up to this are copied */
@@ -333,6 +334,8 @@ static void flush_all(struct uring *u)
 		list_del(at);
 		listener_flush(list_entry(at, struct ulistener, dirty));
 	}
+	real_dgrams_flush(&u->real);
+	udgram_arm(u);
 	arm_wake(u);
 	publish_buffers(u);
 }
@@ -392,6 +395,8 @@ static void complete(struct uring *u, uint64_t tag, int res, uint32_t flags)
 		(u->slots[slot].generation & 0xffffff) == generation;
 	if (known && kind == URING_ACCEPT)
 		accept_completed(u->slots[slot].object, res, flags);
+	else if (known && (kind == URING_DGRAM_IN || kind == URING_DGRAM_OUT))
+		udgram_completed(u->slots[slot].object, kind, res, flags);
 	else if (known)
 		usock_completed(u->slots[slot].object, kind, res, flags);
 	else if (flags & IORING_CQE_F_BUFFER)
@@ -436,6 +441,7 @@ static int uring_run(struct io *io, int64_t wait_ns)
 	ret = enter(u, wait_ns);
 	real_clock(&u->real);
 	take_completions(u);
+	real_dgrams_read(&u->real);
 	real_end_turn(&u->real);
 	return ret;
 }
@@ -499,6 +505,12 @@ static const struct io_ops uring_ops = {
 	.shutdown = real_sock_shutdown,
 	.close = usock_close,
 	.pause = usock_pause,
+	.dgram_open = real_dgram_open,
+	.dgram_dial = real_dgram_dial,
+	.dgram_send = real_dgram_send,
+	.dgram_pause = real_dgram_pause,
+	.dgram_local = real_dgram_local,
+	.dgram_close = real_dgram_close,
 	.resolve = real_resolve,
 	.resolve_cancel = real_resolve_cancel,
 };
@@ -573,7 +585,7 @@ int uring_new_aged(struct io **out, enum uring_age age, struct err *e)
 	list_init(&u->ready);
 	list_init(&u->listeners);
 	list_init(&u->dirty_listeners);
-	ret = real_init(&u->real, &uring_ops, e);
+	ret = real_init(&u->real, &uring_ops, &udgram_ops, e);
 	if (ret == 0) {
 		(void)fcntl(u->real.wake_fd, F_SETFL, 0);        /* as in uring_listen() */
 		ret = ring_make(u, age);

@@ -17,7 +17,8 @@
  * user_data = kind (8 bits), generation (24), slot (32). Never a pointer: a completion may come after its object is
  * gone, and is then recognised by its generation.
  */
-enum uring_kind { URING_IGNORE, URING_WAKE, URING_ACCEPT, URING_RECV, URING_SEND, URING_CONNECT };
+enum uring_kind { URING_IGNORE, URING_WAKE, URING_ACCEPT, URING_RECV, URING_SEND, URING_CONNECT, URING_DGRAM_IN,
+		  URING_DGRAM_OUT };
 
 struct uring_slot {
 	void *object;                    /* NULL: free */
@@ -47,6 +48,7 @@ struct uring {
 	bool wake_armed;
 	uint64_t wake_count;
 	struct list ready;               /* usock.ready: resumed with held bytes */
+	bool dgrams_to_arm;              /* some real_dgram is watched by no entry */
 	struct list listeners, dirty_listeners;
 	uint32_t scratch_used;
 	struct uring_scratch scratch[URING_SCRATCH];

@@ -36,7 +36,7 @@ void mode_report_refused(struct layer *l, struct conn *client, struct conn *serv
 
 static void start(struct mode *m, const struct event *ev)
 {
-	bool known = m->server && m->role != NEXT_UPSTREAM;
+	bool known = m->server && m->role != NEXT_UPSTREAM && !m->client->record->udp;
 
 	if (known && m->server->state == CONN_CLOSED && m->base.env->options->connection_eager &&
 	    ev->type == EV_START) {
@@ -163,7 +163,7 @@ static enum next_role reverse_role(enum server_scheme scheme)
 	case SCHEME_DTLS:
 	case SCHEME_UDP:
 	case SCHEME_DNS:
-		return NEXT_REVERSE_TCP;
+		return NEXT_REVERSE_TCP;         /* of datagrams, where the client sends some */
 	}
 	abort();
 }
@@ -189,5 +189,6 @@ struct layer *mode_reverse_new(struct sink *sink, struct env *env, struct conn *
 
 	if (!server || set_target(server, m, tls && !env->options->keep_host_header) < 0)
 		return NULL;
+	server->record->udp = client->record->udp;
 	return mode_new(sink, env, client, server, reverse_role(m->scheme));
 }

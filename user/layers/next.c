@@ -15,13 +15,14 @@
 #include "layers/next_hosts.h"
 #include "layers/tcp.h"
 #include "layers/tls.h"
+#include "layers/udp.h"
 
 #define DECIDE_BYTES_MAX 16384
 #define DECIDE_NS_MAX    INT64_C(1000000000)
 /* How long a client that has said nothing yet may take to begin, once the proxy is stopping. */
 #define DRAIN_NS_MAX     INT64_C(500000000)
 
-enum verdict { VERDICT_WAIT, VERDICT_TLS, VERDICT_HTTP, VERDICT_TCP, VERDICT_BYPASS };
+enum verdict { VERDICT_WAIT, VERDICT_TLS, VERDICT_HTTP, VERDICT_TCP, VERDICT_BYPASS, VERDICT_UDP };
 
 struct next {
 	struct layer base;
@@ -108,6 +109,18 @@ static bool reverses_http(enum next_role role)
 static bool reverses_tls(enum next_role role)
 {
 	return role == NEXT_REVERSE_HTTPS || role == NEXT_REVERSE_TLS;
+}
+
+/*
+ * A datagram is whole, so nothing is waited for. No protocol is known yet whose name could be asked about (spec 5,
+ * 5.1): udp_hosts decides nothing until one is.
+ */
+static enum verdict judge_datagram(const struct next *n)
+{
+	enum next_hosts_verdict ignored = next_hosts_ignored(n->base.env, n->client, n->server, (struct str){ 0 }, true,
+							     true);
+
+	return ignored == NEXT_HOSTS_YES ? VERDICT_BYPASS : VERDICT_UDP;
 }
 
 /* final: no more bytes will come, or they took too long. */
@@ -200,6 +213,9 @@ static struct layer *new_child(struct next *n, enum verdict v)
 {
 	struct layer *outer, *inner;
 
+	if (n->client->record->udp)
+		return udp_new(&n->base, n->client, n->server,
+			       v == VERDICT_BYPASS && !n->base.env->options->show_ignored_hosts);
 	if (v == VERDICT_TLS)
 		return new_tls(n);
 	if (v == VERDICT_BYPASS && !n->base.env->options->show_ignored_hosts)
@@ -226,7 +242,8 @@ static void replay(struct next *n)
 	if (n->from_server.len)
 		layer_event(n->child, &(struct event){
 			.type = EV_DATA, .conn = n->server, .data = &n->from_server });
-	if (n->from_client.len)
+	/* a datagram may be empty */
+	if (n->from_client.len || n->client->record->udp)
 		layer_event(n->child, &(struct event){
 			.type = EV_DATA, .conn = n->client, .data = &n->from_client });
 	/* One that is closed altogether is opened again by who wants it; that it was is nothing to the new one. */
@@ -249,7 +266,7 @@ static void begin(struct next *n)
 
 static void decide(struct next *n, bool final)
 {
-	enum verdict v = judge(n, final);
+	enum verdict v = n->client->record->udp ? judge_datagram(n) : judge(n, final);
 
 	if (v == VERDICT_WAIT) {
 		if (!n->waiting)

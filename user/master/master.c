@@ -261,9 +261,9 @@ static enum addon_moment moment_of(enum hook_id hook, const struct flow *f)
 		return ADDON_WEBSOCKET_END;
 	if (hook == HOOK_HTTP_CONNECT_ERROR)
 		return ADDON_CONNECT_ERROR;
-	if (hook == HOOK_TCP_END)
+	if (hook == HOOK_TCP_END || hook == HOOK_UDP_END)
 		return ADDON_TCP_END;
-	if (hook == HOOK_TCP_ERROR)
+	if (hook == HOOK_TCP_ERROR || hook == HOOK_UDP_ERROR)
 		return ADDON_TCP_ERROR;
 	return ADDON_UNFINISHED;
 }
@@ -538,7 +538,8 @@ uint64_t master_notify_hooks(const struct master *m)
 
 	if (!shown)
 		return 0;
-	return hook_bit(HOOK_TCP_MESSAGE) | hook_bit(HOOK_WEBSOCKET_START) | hook_bit(HOOK_WEBSOCKET_MESSAGE);
+	return hook_bit(HOOK_TCP_MESSAGE) | hook_bit(HOOK_UDP_MESSAGE) | hook_bit(HOOK_WEBSOCKET_START) |
+	       hook_bit(HOOK_WEBSOCKET_MESSAGE);
 }
 
 uint64_t master_block_hooks(const struct master *m)

@@ -550,6 +550,7 @@ void settings_snapshot(const struct settings *s, struct options *out)
 	out->tls_passthrough_client_cert = settings_bool(s, "tls_passthrough_client_cert");
 	out->tls_passthrough_ns = settings_int(s, "tls_passthrough_seconds") * second_ns;
 	out->tcp_timeout_ns = settings_int(s, "tcp_timeout") * second_ns;
+	out->udp_timeout_ns = settings_int(s, "udp_timeout") * second_ns;
 	out->connect_timeout_ns = settings_int(s, "connect_timeout") * second_ns;
 	out->http2_ping_keepalive_ns = settings_int(s, "http2_ping_keepalive") * second_ns;
 	out->body_capture_max = settings_size(s, "body_capture_max");
@@ -579,6 +580,8 @@ int settings_compile(const struct settings *s, struct options *out, struct err *
 		ret = compile_hosts(s, "allow_hosts", &out->allow_hosts, e);
 	if (ret == 0)
 		ret = compile_hosts(s, "tcp_hosts", &out->tcp_hosts, e);
+	if (ret == 0)
+		ret = compile_hosts(s, "udp_hosts", &out->udp_hosts, e);
 	if (ret < 0)
 		settings_discard(out);
 	return ret;
@@ -589,5 +592,6 @@ void settings_discard(struct options *out)
 	patterns_free((struct patterns *)out->ignore_hosts);
 	patterns_free((struct patterns *)out->allow_hosts);
 	patterns_free((struct patterns *)out->tcp_hosts);
-	out->ignore_hosts = out->allow_hosts = out->tcp_hosts = NULL;
+	patterns_free((struct patterns *)out->udp_hosts);
+	out->ignore_hosts = out->allow_hosts = out->tcp_hosts = out->udp_hosts = NULL;
 }

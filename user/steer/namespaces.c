@@ -52,9 +52,9 @@ static bool take(struct namespaces *n, struct namespace *ns, struct stock *stock
 	return wanted || *fd < 0;
 }
 
-int namespaces_socket(struct namespaces *n, uint64_t netns, uint8_t family)
+int namespaces_socket(struct namespaces *n, uint64_t netns, uint8_t family, bool dgram)
 {
-	struct netns_request r = { .cookie = netns, .family = family };
+	struct netns_request r = { .cookie = netns, .kind = (uint8_t)((family == 6) | dgram << 1) };
 	struct namespace *ns;
 	bool needed;
 	int fd;
@@ -65,7 +65,7 @@ int namespaces_socket(struct namespaces *n, uint64_t netns, uint8_t family)
 		pthread_mutex_unlock(&n->lock);
 		return -ENETDOWN;
 	}
-	needed = take(n, ns, &ns->stocks[family == 6], &fd);
+	needed = take(n, ns, &ns->stocks[r.kind], &fd);
 	if (fd < 0) {
 		sem_init(&r.done, 0, 0);
 		list_add_tail(&n->requests, &r.link);

@@ -53,11 +53,11 @@ int namespaces_fd(const struct namespaces *n);
 void namespaces_poll(struct namespaces *n);
 
 /*
- * A TCP socket in a namespace that has an endpoint, unconnected, blocking, close-on-exec, with the mark. From a small
- * stock; when that is empty, the helper thread is waited for. family: 4 or 6. Returns it; -ENETDOWN: the namespace is
- * not known (any more); another -errno. Thread: any.
+ * A TCP or UDP socket in a namespace that has an endpoint, unconnected, blocking, close-on-exec, with the mark. From a
+ * small stock; when that is empty, the helper thread is waited for. family: 4 or 6. Returns it; -ENETDOWN: the
+ * namespace is not known (any more); another -errno. Thread: any.
  */
-int namespaces_socket(struct namespaces *n, uint64_t netns, uint8_t family) __must_check;
+int namespaces_socket(struct namespaces *n, uint64_t netns, uint8_t family, bool dgram) __must_check;
 
 /*
  * Calls visit on the helper thread inside each namespace that is known, those wanted before included, and returns when

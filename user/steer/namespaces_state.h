@@ -13,10 +13,11 @@
 
 #define NAMESPACE_BUCKETS 256
 #define NAMESPACE_STOCK_MAX 32       /* sockets of one family in one namespace */
+#define NAMESPACE_KINDS 4            /* of sockets: TCP of IPv4, of IPv6, UDP of IPv4, of IPv6 */
 #define NAMESPACE_WANTS 1024
 #define NAMESPACE_REFUSALS 64
 
-/* Fresh sockets of one family. Under the lock. */
+/* Fresh sockets of one kind. Under the lock. */
 struct stock {
 	int fds[NAMESPACE_STOCK_MAX];
 	uint8_t count, target;
@@ -31,7 +32,7 @@ struct namespace {
 	struct steer_endpoint ep, shown; /* what listens; what the map says. Under the lock */
 	uint32_t route_count;            /* under the lock */
 	atomic_bool doomed;              /* its sockets could not be served: to be let go */
-	struct stock stocks[2];          /* IPv4, IPv6 */
+	struct stock stocks[NAMESPACE_KINDS];
 	/* the helper's */
 	int fd, monitor;
 	uint32_t tgid, tid;              /* of a thread that was in it when it was last looked at */
@@ -51,7 +52,7 @@ struct netns_news {
 struct netns_request {
 	struct list link;
 	uint64_t cookie;
-	uint8_t family;
+	uint8_t kind;
 	int result;
 	sem_t done;
 };

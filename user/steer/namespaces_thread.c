@@ -27,6 +27,7 @@
 #include "steer/namespaces_state.h"
 #include "steer/netns.h"
 #include "steer/route.h"
+#include "steer/udp_endpoint.h"
 
 #define TICK_S 1
 #define ABSENT_TICKS 2               /* nobody was found so often: who execs meanwhile is not left without */
@@ -192,6 +193,10 @@ static void let_go(struct namespaces *n, struct namespace *ns)
 			close(ns->stocks[i].fds[--ns->stocks[i].count]);
 	if (ns->monitor >= 0)
 		close(ns->monitor);
+	if (ns->ep.udp6 && enter(ns->fd) == 0) {
+		udp_endpoint_close(&(struct udp_endpoint){ .port6 = ntohs(ns->ep.udp6) });
+		come_home(n);
+	}
 	close(ns->fd);
 	if ((ns->ep.tcp4 || ns->ep.tcp6) && tell(n, ns->cookie, NULL) < 0)
 		log_line(LOG_WARN, "steer", "net:[%u]: no memory to close what listens there", ns->inode);
@@ -249,7 +254,8 @@ static void add(struct namespaces *n, int fd, uint32_t inode, uint32_t tgid, uin
 		return;
 	}
 	*ns = (struct namespace){ .inode = inode, .fd = fd, .monitor = -1, .tgid = tgid, .tid = tid };
-	ns->stocks[0].target = ns->stocks[1].target = 1;
+	for (size_t i = 0; i < ARRAY_SIZE(ns->stocks); i++)
+		ns->stocks[i].target = 1;
 	list_init(&ns->bucket);
 	list_init(&ns->low);
 	ret = enter(fd);
@@ -346,10 +352,10 @@ static void on_change(struct namespaces *n, struct namespace *ns)
 
 /* --- sockets for those who ask ------------------------------------------------------------------------------------ */
 
-/* Inside. family: 4 or 6. */
-static int make_socket(const struct namespaces *n, uint8_t family)
+/* Inside. */
+static int make_socket(const struct namespaces *n, size_t kind)
 {
-	int fd = socket(family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(kind & 1 ? AF_INET6 : AF_INET, (kind & 2 ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -errno;
@@ -359,7 +365,7 @@ static int make_socket(const struct namespaces *n, uint8_t family)
 }
 
 /* Inside. Only this thread adds to a stock. */
-static void fill(struct namespaces *n, struct stock *stock, uint8_t family)
+static void fill(struct namespaces *n, struct stock *stock, size_t kind)
 {
 	for (;;) {
 		bool wanted;
@@ -368,7 +374,7 @@ static void fill(struct namespaces *n, struct stock *stock, uint8_t family)
 		pthread_mutex_lock(&n->lock);
 		wanted = stock->used && stock->count < stock->target;
 		pthread_mutex_unlock(&n->lock);
-		fd = wanted ? make_socket(n, family) : -1;
+		fd = wanted ? make_socket(n, kind) : -1;
 		if (fd < 0)
 			return;
 		pthread_mutex_lock(&n->lock);
@@ -413,7 +419,7 @@ static void answer_requests(struct namespaces *n)
 	while ((r = next_request(n, &ns)) != NULL) {
 		r->result = ns && !n->stopping ? enter(ns->fd) : -ENETDOWN;
 		if (r->result == 0) {
-			r->result = make_socket(n, r->family);
+			r->result = make_socket(n, r->kind);
 			come_home(n);
 		}
 		sem_post(&r->done);
@@ -427,8 +433,8 @@ static void fill_stocks(struct namespaces *n)
 	while ((ns = next_low(n)) != NULL) {
 		if (enter(ns->fd) < 0)
 			continue;
-		fill(n, &ns->stocks[0], 4);
-		fill(n, &ns->stocks[1], 6);
+		for (size_t i = 0; i < ARRAY_SIZE(ns->stocks); i++)
+			fill(n, &ns->stocks[i], i);
 		come_home(n);
 	}
 }

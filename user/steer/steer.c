@@ -113,6 +113,7 @@ int steer_open(struct steer **out, const struct steer_options *options, struct e
 	s->skel->rodata->steer_loopback = options && options->loopback;
 	s->skel->rodata->steer_own_mark = OWN_MARK;
 	s->skel->rodata->steer_fail_closed = options && options->fail_closed;
+	steer_udp_prepare(s, options);
 	ret = load(s, e);
 	if (ret == 0)
 		ret = open_poll(s, e);
@@ -197,9 +198,9 @@ int steer_serve_namespaces(struct steer *s, const struct steer_netns_ops *ops, s
 	return ret < 0 ? ret : watch_fd(s, namespaces_fd(s->namespaces), e);
 }
 
-int steer_netns_socket(struct steer *s, uint64_t netns, uint8_t family)
+int steer_netns_socket(struct steer *s, uint64_t netns, uint8_t family, bool dgram)
 {
-	return s->namespaces ? namespaces_socket(s->namespaces, netns, family) : -ENETDOWN;
+	return s->namespaces ? namespaces_socket(s->namespaces, netns, family, dgram) : -ENETDOWN;
 }
 
 bool steer_netns_state(struct steer *s, uint32_t inode, struct namespace_state *out)
@@ -281,6 +282,11 @@ struct bpf_program *steer_program(const struct steer *s, enum steer_link link)
 		[LINK_SOCKNAME4] = s->skel->progs.mb_sockname4,
 		[LINK_SOCKNAME6] = s->skel->progs.mb_sockname6,
 		[LINK_SOCKOPS] = s->skel->progs.mb_sockops,
+		[LINK_RECVMSG4] = s->skel->progs.mb_recvmsg4,
+		[LINK_RECVMSG6] = s->skel->progs.mb_recvmsg6,
+		[LINK_RELEASE] = s->skel->progs.mb_release,
+		[LINK_SENDMSG4] = s->skel->progs.mb_sendmsg4,
+		[LINK_SENDMSG6] = s->skel->progs.mb_sendmsg6,
 		[LINK_CONNECT4] = s->skel->progs.mb_connect4,
 		[LINK_CONNECT6] = s->skel->progs.mb_connect6,
 	};
@@ -319,6 +325,8 @@ int steer_attach(struct steer *s, struct err *e)
 	for (int i = LINK_PEERNAME4; i < LINKS; i++) {
 		if (i == LINK_CONNECT4)
 			steer_take_over(s);
+		if (!steer_udp_wants(s, i))
+			continue;
 		ret = s->links[i] ? 0 : attach_one(s, i);
 		if (ret == 0)
 			continue;
@@ -367,10 +375,11 @@ static bool tuple_of(struct steer_tuple *tuple, const struct sockaddr *peer)
 	return true;
 }
 
-static void origin_of(struct steer_origin *out, const struct steer_orig *orig)
+void steer_origin_of(struct steer *s, const struct steer_orig *orig, struct steer_origin *out)
 {
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&out->dst;
 	struct sockaddr_in *v4 = (struct sockaddr_in *)&out->dst;
+	struct steer_proc proc;
 
 	*out = (struct steer_origin){
 		.pid = orig->tgid,
@@ -391,21 +400,20 @@ static void origin_of(struct steer_origin *out, const struct steer_orig *orig)
 		v6->sin6_port = orig->port;
 		memcpy(&v6->sin6_addr, orig->dst, sizeof(v6->sin6_addr));
 	}
+	if (bpf_map_lookup_elem(steer_map(s->skel->maps.mb_proc), &orig->tgid, &proc) == 0 &&
+	    proc.start == orig->start && proc.exec_id == orig->exec_id)
+		snprintf(out->exe, sizeof(out->exe), "%.*s", (int)sizeof(proc.path) - 1, proc.path);
 }
 
 bool steer_take_origin(struct steer *s, uint64_t netns, const struct sockaddr *peer, struct steer_origin *out)
 {
 	struct steer_tuple tuple = { .netns = netns ? netns : s->netns };
 	struct steer_orig orig;
-	struct steer_proc proc;
 
 	if (!tuple_of(&tuple, peer) ||
 	    bpf_map_lookup_and_delete_elem(steer_map(s->skel->maps.mb_conn), &tuple, &orig) < 0)
 		return false;
-	origin_of(out, &orig);
-	if (bpf_map_lookup_elem(steer_map(s->skel->maps.mb_proc), &orig.tgid, &proc) == 0 &&
-	    proc.start == orig.start && proc.exec_id == orig.exec_id)
-		snprintf(out->exe, sizeof(out->exe), "%.*s", (int)sizeof(proc.path) - 1, proc.path);
+	steer_origin_of(s, &orig, out);
 	return true;
 }
 
@@ -451,6 +459,11 @@ const char *steer_reason_name(enum steer_reason reason)
 		[STEER_DIRECT_STALLED] = "direct-stalled",
 		[STEER_REFUSED] = "refused",
 		[STEER_EVENT_LOST] = "event-lost",
+		[STEER_UDP_STEERED] = "udp-steered",
+		[STEER_UDP_FULL] = "udp-full",
+		[STEER_DIRECT_UDP_PORT] = "direct-udp-port",
+		[STEER_DIRECT_UDP_BOUND] = "direct-udp-bound-device",
+		[STEER_QUIC_BLOCKED] = "quic-blocked",
 	};
 
 	return names[reason];

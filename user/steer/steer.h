@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Steering of local TCP connections: loads the BPF programs, turns an intercept spec into kernel policy, and tells for
- * an accepted connection where it wanted to go. Everything hangs on file descriptors of this process: when it dies,
+ * Steering of local TCP connections and UDP flows: loads the BPF programs, turns an intercept spec into kernel policy,
+ * and tells for what arrives where it wanted to go. Everything hangs on file descriptors of this process: when it dies,
  * however it dies, new connections go direct; with fail_closed, those of whom is selected are refused.
  *
  * Order: steer_open(), create the listeners, steer_set_endpoint(), steer_serve_namespaces(), steer_set_spec(),
  * steer_attach().
- * Thread: one owner for everything, except steer_take_origin(), steer_stats() and steer_netns_*(), which any thread
- * may call between steer_open() and steer_free().
+ * Thread: one owner for everything, except steer_take_origin(), steer_find_flow(), steer_stats() and steer_netns_*(),
+ * which any thread may call between steer_open() and steer_free().
  */
 #pragma once
 
@@ -21,11 +21,15 @@
 #include "steer/namespaces.h"
 
 struct steer;
+struct udp_ports;
 
 struct steer_options {
 	const char *cgroup;          /* whose sockets; NULL = all (the v2 root). See cgroup_open() for the forms */
 	bool loopback;               /* steer connections to loopback destinations too */
 	bool fail_closed;            /* what cannot be taken is refused, also when this process is killed: see pins.h */
+	bool loopback_dns;           /* of these at least UDP to port 53: local resolvers */
+	bool block_quic;             /* UDP to port 443 of who is selected is refused (ECONNREFUSED) */
+	const struct udp_ports *udp; /* destination ports that are steered; NULL = no UDP */
 };
 
 /* Where an accepted connection wanted to go, and who made it. */
@@ -68,6 +72,14 @@ void steer_free(struct steer *s);
 int steer_set_endpoint(struct steer *s, uint16_t tcp4_port, uint16_t tcp6_port, struct err *e) __must_check;
 
 /**
+ * steer_set_udp_endpoint() - where UDP flows begun in the calling thread's network namespace are to go.
+ * @udp4_port, @udp6_port: of the sockets of udp_endpoint.h; host order; 0 = this family is left alone
+ *
+ * After steer_set_endpoint(). Returns 0 or -errno with a sentence.
+ */
+int steer_set_udp_endpoint(struct steer *s, uint16_t udp4_port, uint16_t udp6_port, struct err *e) __must_check;
+
+/**
  * steer_serve_namespaces() - take connections made in other network namespaces, too; without it they go direct.
  * @ops: how endpoints there are opened, served and closed (namespaces.h); outlives s
  *
@@ -77,7 +89,7 @@ int steer_set_endpoint(struct steer *s, uint16_t tcp4_port, uint16_t tcp6_port, 
 int steer_serve_namespaces(struct steer *s, const struct steer_netns_ops *ops, struct err *e) __must_check;
 
 /* As namespaces_socket() and namespaces_state(). */
-int steer_netns_socket(struct steer *s, uint64_t netns, uint8_t family) __must_check;
+int steer_netns_socket(struct steer *s, uint64_t netns, uint8_t family, bool dgram) __must_check;
 bool steer_netns_state(struct steer *s, uint32_t inode, struct namespace_state *out);
 
 /* Another port that the proxy listens on (host order): loopback connections to it, in its own network
@@ -131,6 +143,14 @@ bool steer_take_origin(struct steer *s, uint64_t netns, const struct sockaddr *p
 
 /* The calling thread, with the capabilities that are effective now, can ask steer_take_origin(). Thread: any. */
 bool steer_may_look(struct steer *s);
+
+/**
+ * steer_find_flow() - the original destination of a UDP flow; can be asked as often as is liked.
+ * @local: the address that its datagrams come to, as packet info tells
+ *
+ * Returns false when it stands for no flow: drop the datagram. Thread: any.
+ */
+bool steer_find_flow(struct steer *s, const struct sockaddr *local, struct steer_origin *out);
 
 /* This process is in a private pid namespace: pids in origins are not those of /proc, pids in specs are refused. */
 bool steer_pids_are_private(const struct steer *s);

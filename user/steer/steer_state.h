@@ -21,8 +21,13 @@ enum steer_link {
 	LINK_SOCKNAME4,
 	LINK_SOCKNAME6,
 	LINK_SOCKOPS,
-	LINK_CONNECT4,               /* the last two, because a rewritten connection needs all the others */
+	LINK_RECVMSG4,
+	LINK_RECVMSG6,
+	LINK_RELEASE,
+	LINK_CONNECT4,               /* the last ones, because a rewritten connection needs all the others */
 	LINK_CONNECT6,
+	LINK_SENDMSG4,
+	LINK_SENDMSG6,
 	LINKS
 };
 
@@ -36,6 +41,7 @@ struct steer {
 	char *cgroup;                /* as the user gave it; NULL = the root */
 	bool cgroup_lost;            /* it was removed: waiting for another of that name */
 	bool following;              /* fork, exec and exit are watched */
+	bool udp;                    /* UDP is taken, or refused */
 	bool private_pids;           /* /proc does not show the pids that the programs see */
 	uint32_t self_tgid;
 	struct intercept_spec *spec; /* what policy was made of; NULL: none set yet */
@@ -54,6 +60,14 @@ static inline int steer_map(const struct bpf_map *map)
 }
 
 struct bpf_program *steer_program(const struct steer *s, enum steer_link link);
+/* What user space is told of a destination; out is filled. */
+void steer_origin_of(struct steer *s, const struct steer_orig *orig, struct steer_origin *out);
+
+/* steer_udp.c */
+/* Between opening and loading the programs. */
+void steer_udp_prepare(struct steer *s, const struct steer_options *options);
+/* Whether this one is loaded and attached; those that UDP has nothing to do with are. */
+bool steer_udp_wants(const struct steer *s, enum steer_link link);
 
 /* steer_pin.c */
 /* Puts our programs in the place of those that a killed process left pinned on the same cgroup. */

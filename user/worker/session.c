@@ -12,8 +12,8 @@
 #include "io/offload.h"
 #include "io/socket.h"
 #include "layers/mode.h"
-#include "steer/steer.h"
-#include "worker/worker_impl.h"
+#include "worker/session.h"
+#include "worker/udp_flows.h"
 
 #define STARVED_NS     INT64_C(100000000)
 #define STARVED_SAY_NS INT64_C(5000000000)
@@ -83,14 +83,6 @@ static int note_process(struct worker *w, struct conn_record *r, const struct st
 	return ret;
 }
 
-/* What a first layer is made from; each mode looks at what is its own. */
-struct arrival {
-	struct worker *worker;
-	const struct worker_listener *at;
-	struct steer_origin steered;     /* local mode */
-	struct addr origin;              /* local and transparent mode: where the client wanted to go */
-};
-
 /* The client thinks that it is connected to its destination: so do its flows. */
 static struct layer *top_known(struct driver *d, struct arrival *from)
 {
@@ -98,6 +90,7 @@ static struct layer *top_known(struct driver *d, struct arrival *from)
 
 	if (!server)
 		return NULL;
+	server->record->udp = d->client->record->udp;
 	server->origin = from->origin;
 	server->bound_if = d->client->bound_if;
 	server->netns = d->client->netns;
@@ -201,7 +194,7 @@ static void say_starved(struct worker *w, const char *why)
 }
 
 /* Counted as if each session had a server. Sockets that linger after their session are no session's, but open. */
-static bool is_full(const struct worker *w)
+bool worker_is_full(const struct worker *w)
 {
 	const struct io_stats *s = &w->io->stats;
 	uint64_t owned = s->socks - s->closing;
@@ -224,6 +217,17 @@ static void pause_accepting(struct worker *w)
 	say_starved(w, "as many are open as the limit of open files allows");
 }
 
+bool worker_begin(struct worker *w, struct driver *d, struct arrival *from)
+{
+	w->stats.sessions++;
+	list_add_tail(&w->sessions, &d->link);
+	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode, from->at->mode->spec);
+	driver_start(d, top_layer, from);
+	if (w->draining)
+		driver_drain(d);
+	return d->phase != DRIVER_OVER;
+}
+
 static void on_accepted(void *owner, int handle)
 {
 	struct worker_accept *a = owner;
@@ -244,7 +248,7 @@ static void on_accepted(void *owner, int handle)
 	driver_start(d, top_layer, &from);
 	if (w->draining)
 		driver_drain(d);
-	if (is_full(w) && !w->starved)
+	if (worker_is_full(w) && !w->starved)
 		pause_accepting(w);
 }
 
@@ -261,7 +265,7 @@ static void on_starved(void *owner, int err)
 
 void worker_accept_resume(struct worker *w)
 {
-	if (is_full(w) && timer_arm(&w->io->timers, &w->starved_timer, w->io->now_ns + STARVED_NS) == 0)
+	if (worker_is_full(w) && timer_arm(&w->io->timers, &w->starved_timer, w->io->now_ns + STARVED_NS) == 0)
 		return;
 	timer_cancel(&w->io->timers, &w->starved_timer);
 	w->starved = false;
@@ -317,7 +321,7 @@ int worker_listen(struct worker *w, const struct worker_listener *at, uint32_t c
 		if (ret < 0)
 			close(at[i].fd);
 		else
-			ret = listen_at(w, &at[i], e);
+			ret = at[i].udp ? udp_flows_listen(w, &at[i], e) : listen_at(w, &at[i], e);
 	}
 	return ret;
 }
@@ -333,6 +337,7 @@ static void unlisten(struct worker_accept *a)
 
 void worker_unlisten(struct worker *w, const struct proxy_mode *mode)
 {
+	udp_flows_unlisten(w, mode, 0);
 	list_for_each(&w->listeners, pos) {
 		struct worker_accept *a = list_entry(pos, struct worker_accept, link);
 
@@ -343,6 +348,7 @@ void worker_unlisten(struct worker *w, const struct proxy_mode *mode)
 
 void worker_unlisten_netns(struct worker *w, uint64_t netns)
 {
+	udp_flows_unlisten(w, NULL, netns);
 	list_for_each(&w->listeners, pos) {
 		struct worker_accept *a = list_entry(pos, struct worker_accept, link);
 
@@ -353,6 +359,7 @@ void worker_unlisten_netns(struct worker *w, uint64_t netns)
 
 void worker_unlisten_all(struct worker *w)
 {
+	udp_flows_unlisten(w, NULL, 0);
 	list_for_each(&w->listeners, pos)
 		unlisten(list_entry(pos, struct worker_accept, link));
 }

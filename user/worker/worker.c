@@ -19,6 +19,7 @@
 #include "steer/steer_guard.h"
 #include "worker/question.h"
 #include "worker/regions.h"
+#include "worker/udp_flows.h"
 #include "worker/worker_impl.h"
 
 #define RING_SIZE 4096
@@ -175,7 +176,7 @@ static void tcp_message(struct worker *w, struct driver *d, const struct flow *f
 	if (!r)
 		return;
 	r->kind = REPORT_TCP_MESSAGE;
-	r->hook = HOOK_TCP_MESSAGE;
+	r->hook = f->type == FLOW_UDP ? HOOK_UDP_MESSAGE : HOOK_TCP_MESSAGE;
 	r->client = conn_record_get(f->client);
 	r->server = conn_record_get(f->server);
 	r->message.from_client = m->from_client;
@@ -225,7 +226,7 @@ static void world_notify(struct driver_world *world, struct driver *d, enum hook
 {
 	struct worker *w = container_of(world, struct worker, world);
 
-	if (hook == HOOK_TCP_MESSAGE)
+	if (hook == HOOK_TCP_MESSAGE || hook == HOOK_UDP_MESSAGE)
 		tcp_message(w, d, arg);
 	else if (hook == HOOK_WEBSOCKET_START)
 		websocket_start(w, d, arg);
@@ -296,6 +297,7 @@ static void world_finished(struct driver_world *world, struct driver *d)
 {
 	struct worker *w = container_of(world, struct worker, world);
 
+	udp_flows_finished(w, d);
 	list_del(&d->link);
 	list_add_tail(&w->over, &d->link);
 }
@@ -463,6 +465,7 @@ static void rename_listeners(struct worker *w, const struct proxy_mode *from, co
 		if (a->at.mode == from)
 			a->at.mode = to;
 	}
+	udp_flows_rename(w, from, to);
 }
 
 /* Before what is removed is closed, the loop has taken what waited in its queue. */
@@ -566,9 +569,9 @@ static void loop(struct worker *w)
 	}
 }
 
-static int netns_socket(void *owner, uint64_t netns, uint8_t family)
+static int netns_socket(void *owner, uint64_t netns, uint8_t family, bool dgram)
 {
-	return steer_netns_socket(owner, netns, family);
+	return steer_netns_socket(owner, netns, family, dgram);
 }
 
 static int set_up(struct worker *w, struct err *e)
@@ -595,6 +598,7 @@ static void tear_down(struct worker *w)
 
 	if (w->io)                       /* else it was refused, and nothing was begun */
 		stop_listening(w);
+	udp_flows_fini(w);
 	tls_env_free(w->env.tls);
 	verify_free(w->verify);
 	spill_client_free(w->spills);
@@ -764,6 +768,7 @@ int worker_start(struct worker **out, const struct worker_config *config, struct
 	w->waiting_tail = &w->waiting;
 	blocks_init(&w->flows, regions_source());
 	list_init(&w->listeners);
+	list_init(&w->udp_sockets);
 	list_init(&w->sessions);
 	list_init(&w->over);
 	sem_init(&w->started, 0, 0);

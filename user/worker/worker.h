@@ -17,9 +17,13 @@ struct spill_store;
 struct steer;
 struct worker;
 
-/* fd: a listening socket of this worker alone (SO_REUSEPORT spreads clients); the worker owns it from then on. */
+/*
+ * fd: a listening (or bound datagram) socket of this worker alone (SO_REUSEPORT spreads clients); the worker owns it
+ * from then on.
+ */
 struct worker_listener {
 	int fd;
+	bool udp;                        /* a datagram socket; of MODE_LOCAL: of steer/udp_endpoint.h */
 	const struct proxy_mode *mode;   /* outlives the worker, also after its listeners were removed */
 	struct addr at;                  /* the bound address */
 	uint64_t netns;                  /* cookie of its network namespace; 0: the proxy's own */

@@ -37,6 +37,8 @@ struct worker_request {
 
 #define CGROUP_NAMES 64
 
+struct udp_flows;
+
 struct worker {
 	struct worker_config config;
 	pthread_t thread;
@@ -55,6 +57,8 @@ struct worker {
 	struct blocks flows;
 	struct spill_client *spills;     /* NULL: none */
 	struct list listeners;           /* struct worker_accept */
+	struct list udp_sockets;         /* udp_flows.c */
+	struct udp_flows *udp;           /* NULL: no UDP yet */
 	_Atomic(struct worker_request *) request;
 	struct list sessions, over;      /* struct driver */
 	bool starved;
