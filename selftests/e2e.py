@@ -539,7 +539,7 @@ class Proxy:
 
     def ready(self):
         check(self.process.poll() is None, f"mitm-bpf ended with {self.process.returncode}: {self.log()}")
-        return re.search(r" started\. | listening at ", self.log())
+        return re.search(r" started\.| listening at ", self.log())
 
     def said(self, text, seconds=3):
         wait_for(seconds, f"mitm-bpf says {text!r}", lambda: text in self.log())

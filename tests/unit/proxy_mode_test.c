@@ -102,6 +102,29 @@ static void what_is_ours(void **state)
 	assert_int_equal(proxy_mode_parse(&m, STR(""), &e), -EINVAL);
 }
 
+static void forwarded_traffic_is_a_mode(void **state)
+{
+	char description[MODE_TEXT_MAX];
+	struct proxy_mode m[2];
+	struct err e = { 0 };
+
+	(void)state;
+	assert_int_equal(proxy_mode_parse(&m[0], STR("tc:eth1,10.0.0.0/8"), &e), 0);
+	assert_int_equal(proxy_mode_supported(&m[0], &e), 0);
+	assert_true(m[0].kind == MODE_TC && str_eq(m[0].data, STR("eth1,10.0.0.0/8")));
+	assert_int_equal(proxy_mode_port(&m[0], 8080), MODE_PORT_NONE);
+	assert_string_equal(proxy_mode_description(&m[0], description), "Forwarded traffic of eth1,10.0.0.0/8");
+	assert_true(str_eq(proxy_mode_recorded(&m[0]), STR("transparent")));
+	assert_int_equal(proxy_mode_parse(&m[1], STR("tc:eth2"), &e), 0);
+	assert_int_equal(proxy_modes_check(m, 2, STR(""), MODE_PORT_NONE, &e), 0);
+	assert_int_equal(proxy_mode_parse(&m[1], STR("tc:eth1"), &e), 0);
+	assert_int_equal(proxy_modes_check(m, 2, STR(""), MODE_PORT_NONE, &e), -EINVAL);
+	assert_int_equal(proxy_mode_parse(&m[1], STR("tc:eth1@80"), &e), -EINVAL);
+	assert_string_equal(e.text, "tc mode does not listen on a port");
+	assert_int_equal(proxy_mode_parse(&m[1], STR("socks5@1"), &e), 0);
+	assert_true(str_eq(proxy_mode_recorded(&m[1]), STR("socks5@1")));
+}
+
 static void sets_that_collide_are_refused(void **state)
 {
 	json_t *root = vector_json("tests/vectors/core/modes.json", 0), *c, *text;
@@ -139,6 +162,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(specs_parse_as_in_mitmproxy),
 		cmocka_unit_test(what_is_ours),
+		cmocka_unit_test(forwarded_traffic_is_a_mode),
 		cmocka_unit_test(sets_that_collide_are_refused),
 	};
 

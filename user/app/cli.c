@@ -18,7 +18,7 @@ enum flag_kind {
 	FLAG_VALUE,                      /* sets the option to its argument */
 	FLAG_TRUE, FLAG_FALSE,
 	FLAG_LIST,                       /* adds its argument to a sequence, which takes the option's place */
-	FLAG_SET, FLAG_INTERCEPT, FLAG_CGROUP, FLAG_QUIET, FLAG_VERBOSE,
+	FLAG_SET, FLAG_INTERCEPT, FLAG_INTERFACE, FLAG_CGROUP, FLAG_QUIET, FLAG_VERBOSE,
 	FLAG_HELP, FLAG_VERSION, FLAG_OPTIONS, FLAG_JSON, FLAG_USER, FLAG_UNDO,
 };
 
@@ -40,6 +40,7 @@ static const struct flag flags[] = {
 	{ 'q', "quiet", FLAG_QUIET, NULL },
 	{ 'v', "verbose", FLAG_VERBOSE, NULL },
 	{ 0, "intercept", FLAG_INTERCEPT, NULL },
+	{ 0, "interface", FLAG_INTERFACE, NULL },
 	{ 0, "cgroup", FLAG_CGROUP, "cgroup" },
 	{ 0, "reset-existing", FLAG_TRUE, "reset_existing" },
 	{ 0, "fail-closed", FLAG_TRUE, "fail_closed" },
@@ -95,7 +96,7 @@ struct parser {
 static bool takes_value(const struct flag *f)
 {
 	return f->kind == FLAG_VALUE || f->kind == FLAG_LIST || f->kind == FLAG_SET || f->kind == FLAG_INTERCEPT ||
-	       f->kind == FLAG_CGROUP || f->kind == FLAG_USER;
+	       f->kind == FLAG_INTERFACE || f->kind == FLAG_CGROUP || f->kind == FLAG_USER;
 }
 
 static int find_long(struct str name, const struct flag **out, struct err *e)
@@ -265,6 +266,15 @@ static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv,
 
 	if (argc > 1 && (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "get") == 0 || strcmp(argv[1], "ps") == 0))
 		return parse_ask(cli, argc, argv, e);
+	if (argc > 1 && strcmp(argv[1], "rules") == 0) {
+		cli->action = CLI_RULES;
+		cli->words = (const char *const *)argv + 2;
+		cli->word_count = (size_t)argc - 2;
+		for (; i + 1 < argc; i++)
+			if (strcmp(argv[i + 1], "-h") == 0 || strcmp(argv[i + 1], "--help") == 0)
+				cli->action = CLI_HELP;
+		return 0;
+	}
 	if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
 		cli->action = CLI_DOCTOR;
 		i++;
@@ -320,18 +330,19 @@ static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv,
 	return 0;
 }
 
-/* --intercept SPEC is a mode; --cgroup alone means everything in it. Either replaces the default mode. */
+/* --intercept SPEC and --interface IF are modes; --cgroup alone means everything in it. Each replaces the default. */
 static int apply_modes(const struct parser *p, struct settings *s, struct err *e)
 {
-	bool named = false, intercept = false, cgroup = false;
+	bool named = false, intercept = false, cgroup = false, forwarded = false;
 	int ret = 0;
 
 	for (size_t i = 0; i < p->count; i++) {
 		intercept |= p->given[i].flag->kind == FLAG_INTERCEPT;
+		forwarded |= p->given[i].flag->kind == FLAG_INTERFACE;
 		cgroup |= p->given[i].flag->kind == FLAG_CGROUP;
 		named |= p->given[i].flag->option && strcmp(p->given[i].flag->option, "mode") == 0;
 	}
-	if (!named && !intercept && !cgroup)
+	if (!named && !intercept && !cgroup && !forwarded)
 		return 0;
 	ret = settings_set(s, (const char *const[]){ "mode" }, 1, e);
 	for (size_t i = 0; i < p->count && ret == 0; i++) {
@@ -340,6 +351,8 @@ static int apply_modes(const struct parser *p, struct settings *s, struct err *e
 
 		if (g->flag->kind == FLAG_INTERCEPT)
 			strbuf_addf(&mode, "local:%s", g->value);
+		else if (g->flag->kind == FLAG_INTERFACE)
+			strbuf_addf(&mode, "tc:%s", g->value);
 		else if (g->flag->kind == FLAG_LIST && strcmp(g->flag->option, "mode") == 0)
 			strbuf_addf(&mode, "%s", g->value);
 		if (mode.failed)
@@ -348,7 +361,7 @@ static int apply_modes(const struct parser *p, struct settings *s, struct err *e
 			ret = settings_add(s, "mode", mode.ptr, e);
 		strbuf_fini(&mode);
 	}
-	if (ret == 0 && !named && !intercept)
+	if (ret == 0 && !named && !intercept && cgroup)
 		ret = settings_add(s, "mode", "local", e);
 	return ret;
 }
@@ -397,7 +410,8 @@ static int apply_quiet(const struct parser *p, struct settings *s, struct err *e
 		const struct flag *f = p->given[i].flag;
 
 		saved |= f->option && strcmp(f->option, "save_stream_file") == 0;
-		if (f->kind == FLAG_INTERCEPT || (f->option && (strcmp(f->option, "mode") == 0 ||
+		if (f->kind == FLAG_INTERCEPT || f->kind == FLAG_INTERFACE ||
+		    (f->option && (strcmp(f->option, "mode") == 0 ||
 								 strcmp(f->option, "rfile") == 0 ||
 								 strcmp(f->option, "server") == 0)))
 			return err_set(e, -EINVAL, "`mitm-bpf run` decides itself how its command is intercepted: "
@@ -480,6 +494,8 @@ void cli_help(struct strbuf *out)
 "       mitm-bpf get [--pid PID] [NAME...]       its options\n"
 "       mitm-bpf release             let those connect again whom a killed --fail-closed run still keeps off\n"
 "       mitm-bpf ps [--pid PID] [--watch]        whom it takes, whom not, and by which rule\n"
+"       mitm-bpf rules [--nft|--iptables] [--tproxy|--redirect] [--interface IF] [--port 80,443] [-p N]\n"
+"                      [--undo]      prints firewall rules for transparent mode, where BPF cannot be used\n"
 "\n"
 "  sudo mitm-bpf run -- curl https://example.com  this command, which trusts the CA by itself\n"
 "  sudo mitm-bpf --intercept curl                 all TCP of every process named like curl\n"
@@ -495,11 +511,13 @@ void cli_help(struct strbuf *out)
 "    unit:NAME              of that systemd unit    tree:PID     and all that descend from it\n"
 "    container:NAME|ID      of podman, docker, containerd or CRI-O\n"
 "    netns:NAME|PATH|[INODE]  in that network namespace\n"
+"  --interface IF         what is routed in at that interface: of containers, pods, other machines;\n"
+"                         IF,10.1.0.0/16,!10.1.0.5 narrows it to clients, veth* are many (--mode tc:IF; root)\n"
 "  --cgroup PATH          only processes in this cgroup v2, named from its mount\n"
 "  --fail-closed          refuse what cannot be taken, also when mitm-bpf is killed (see release)\n"
 "  --udp all|none|PORTS   their UDP to these ports (53,443); --block-quic: none to 443, so that they use TCP\n"
 "  --reset-existing       break their open connections, so that they dial again, through us\n"
-"  -m, --mode MODE        regular, local[:SPEC], transparent, socks5, upstream:URL or\n"
+"  -m, --mode MODE        regular, local[:SPEC], tc:IF, transparent, socks5, upstream:URL or\n"
 "                         reverse:URL, with @[host:]port; can be repeated\n"
 "  -p, --listen-port N    port of modes that name none (8080)\n"
 "      --listen-host HOST address of modes that name none (127.0.0.1; empty: every interface)\n"

@@ -5,7 +5,8 @@
 #include "master/settings.h"
 
 enum cli_action {
-	CLI_RUN, CLI_COMMAND, CLI_TRUST, CLI_DOCTOR, CLI_ASK, CLI_PS, CLI_RELEASE, CLI_HELP, CLI_VERSION, CLI_OPTIONS
+	CLI_RUN, CLI_COMMAND, CLI_TRUST, CLI_DOCTOR, CLI_ASK, CLI_PS, CLI_RELEASE, CLI_RULES, CLI_HELP, CLI_VERSION,
+	CLI_OPTIONS,
 };
 
 struct cli {
@@ -15,7 +16,7 @@ struct cli {
 	char *const *command;            /* CLI_COMMAND: the words after its options, up to a NULL; of argv */
 	const char *user;                /* CLI_COMMAND: --user; may be NULL */
 	struct settings *settings;       /* freed with settings_free() */
-	const char *const *words;        /* CLI_ASK: "set" or "get", and what follows; of argv */
+	const char *const *words;        /* CLI_ASK: "set" or "get", and what follows; CLI_RULES: that; of argv */
 	size_t word_count;
 	long pid;                        /* CLI_ASK, CLI_PS, CLI_DOCTOR: whom; 0: the only one. CLI_TRUST: whose */
 	const char *container;           /* CLI_TRUST: its name or id; NULL: pid says whose */

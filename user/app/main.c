@@ -13,6 +13,7 @@
 #include "app/program.h"
 #include "app/ps.h"
 #include "app/release.h"
+#include "app/rules.h"
 #include "app/run.h"
 #include "app/term_log.h"
 #include "app/trust_target.h"
@@ -59,6 +60,18 @@ static int ask(const struct cli *cli)
 	return 1;
 }
 
+static int rules(const struct cli *cli)
+{
+	struct strbuf text = { 0 };
+	struct err e = { 0 };
+
+	if (rules_write(cli->words, cli->word_count, &text, &e) == 0)
+		return print(&text, 0);
+	fprintf(stderr, "mitm-bpf: %s\n", e.text);
+	strbuf_fini(&text);
+	return 2;
+}
+
 static int run(const struct cli *cli, bool sigpipe_ignored)
 {
 	struct strbuf text = { 0 };
@@ -87,6 +100,8 @@ static int run(const struct cli *cli, bool sigpipe_ignored)
 	case CLI_RELEASE:
 		status = release_run(&text);
 		return print(&text, status);
+	case CLI_RULES:
+		return rules(cli);
 	case CLI_RUN:
 	case CLI_COMMAND:
 	case CLI_TRUST:

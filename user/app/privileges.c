@@ -42,12 +42,13 @@ static void drop_bounds(uint64_t keep)
 void privileges_drop(const struct settings *s, bool steers)
 {
 	const char *file = settings_text(s, "save_stream_file");
-	uint64_t keep = BIT(CAP_NET_BIND_SERVICE) | BIT(CAP_NET_ADMIN);
+	/* Modes that take forwarded traffic are added and removed at any time. */
+	uint64_t keep = BIT(CAP_NET_BIND_SERVICE) | BIT(CAP_NET_ADMIN) | BIT(CAP_BPF);
 	char mount[PATH_MAX];
 	int ret;
 
 	if (steers)
-		keep |= BIT(CAP_BPF) | BIT(CAP_PERFMON) | BIT(CAP_SYS_PTRACE) | BIT(CAP_DAC_READ_SEARCH);
+		keep |= BIT(CAP_PERFMON) | BIT(CAP_SYS_PTRACE) | BIT(CAP_DAC_READ_SEARCH);
 	/* It stands for these two where it came alone, and mounts the cgroup tree for ourselves where nobody has. */
 	if (steers && (!has(CAP_BPF) || !has(CAP_PERFMON) || cgroup_mount(mount, NULL) < 0))
 		keep |= BIT(CAP_SYS_ADMIN);

@@ -75,8 +75,7 @@ static void world_drain(void *owner)
 	struct program *p = owner;
 
 	watchdog_stop(&p->watchdog);
-	if (p->steer)
-		steer_detach_new(p->steer);
+	servers_detach_new(p->servers);
 	for (uint32_t i = 0; i < p->worker_count; i++)
 		worker_drain(p->workers[i]);
 }
@@ -97,8 +96,7 @@ static void world_stop(void *owner)
 
 	servers_stop(p->servers);
 	watchdog_stop(&p->watchdog);
-	if (p->steer)
-		steer_detach_new(p->steer);
+	servers_detach_new(p->servers);
 	for (uint32_t i = 0; i < p->worker_count; i++)
 		worker_stop(p->workers[i]);
 }
@@ -119,6 +117,8 @@ static void world_poll(void *owner)
 
 	if (p->steer)
 		steer_poll(p->steer);
+	if (p->servers)
+		servers_poll(p->servers);
 	if (p->control)
 		control_poll(p->control);
 }
@@ -136,7 +136,8 @@ static void open_control(struct program *p)
 
 static int open_poll(struct program *p, struct err *e)
 {
-	const int fds[] = { p->steer ? steer_fd(p->steer) : -1, p->control ? control_fd(p->control) : -1 };
+	const int fds[] = { p->steer ? steer_fd(p->steer) : -1, p->control ? control_fd(p->control) : -1,
+			    servers_fd(p->servers) };
 
 	p->poll_fd = epoll_create1(EPOLL_CLOEXEC);
 	for (size_t i = 0; i < ARRAY_SIZE(fds) && p->poll_fd >= 0; i++) {
@@ -351,6 +352,7 @@ static int start_workers(struct program *p, struct err *e)
 		.spills = p->spills,
 		.body_memory_max = settings_size(p->settings, "body_memory_max"),
 		.steer = p->steer,
+		.transparent = servers_forward(p->servers),
 		.mark = p->steer ? steer_mark() : 0,
 		.upstream_host = strcmp(settings_text(p->settings, "upstream_netns"), "host") == 0,
 		.leaves = leaf_store_source(p->leaves),
@@ -450,8 +452,8 @@ static int program_up(struct program *p, struct err *e)
 		ret = open_spills(p, e);
 	if (ret == 0)
 		ret = start_workers(p, e);
-	if (ret == 0 && p->steer)
-		ret = watchdog_start(&p->watchdog, p->steer, p->workers, p->worker_count,
+	if (ret == 0 && servers_steer_any(p->servers))
+		ret = watchdog_start(&p->watchdog, p->servers, p->workers, p->worker_count,
 				     settings_bool(p->settings, "fail_closed"), e);
 	if (ret == 0)
 		ret = servers_run(p->servers, p->workers, p->worker_count, e);

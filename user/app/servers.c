@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "app/endpoints.h"
+#include "app/forward.h"
 #include "app/listen.h"
 #include "app/overlap.h"
 #include "app/privileges.h"
@@ -29,6 +30,7 @@ struct server {
 	struct proxy_mode mode;          /* borrows text */
 	struct listen_plan plan;
 	struct udp_endpoint udp;         /* of local mode; ports 0: none */
+	struct forward_set forward;      /* tc mode */
 	enum { SERVER_NEW, SERVER_RUNS, SERVER_FAILED } state;   /* failed: it is not tried again */
 	char text[];
 };
@@ -40,6 +42,7 @@ struct servers {
 	struct intercept_spec *spec;     /* of local mode; NULL: there was none at the start */
 	struct steer *steer;
 	struct endpoints *endpoints;     /* steer's, in other network namespaces */
+	struct forward *forward;         /* of tc modes */
 	bool reset_existing, loopback;   /* options of steering */
 	bool udp;                        /* some UDP is taken, or refused */
 	struct worker *const *workers;   /* while the program runs */
@@ -79,6 +82,8 @@ static int parse_one(struct list *to, const char *text, struct intercept_spec **
 		ret = err_set(e, -EINVAL, "Cannot spawn more than one local redirector.");
 	if (ret == 0 && server->mode.kind == MODE_LOCAL)
 		ret = intercept_spec_parse(spec, server->mode.data, e);
+	if (ret == 0 && server->mode.kind == MODE_TC)
+		ret = forward_check(server->mode.data, e);
 	if (ret == 0) {
 		list_add_tail(to, &server->link);
 		return 0;
@@ -114,7 +119,7 @@ static int parse_all(struct list *to, const struct settings *s, struct intercept
 
 /* --- listening -------------------------------------------------------------------------------------------------- */
 
-static int plan(const struct servers *s, struct server *server, struct err *e)
+static int plan(struct servers *s, struct server *server, struct err *e)
 {
 	const struct proxy_mode *m = &server->mode;
 	char text[MODE_TEXT_MAX];
@@ -122,6 +127,8 @@ static int plan(const struct servers *s, struct server *server, struct err *e)
 	if (m->kind == MODE_LOCAL)
 		return listen_plan_loopback(&server->plan, e);
 	server->plan.udp = m->kind == MODE_REVERSE && m->scheme == SCHEME_UDP;
+	if (m->kind == MODE_TC)
+		return forward_add(s->forward, &server->forward, m, e);
 	return listen_plan(&server->plan, proxy_mode_description(m, text), proxy_mode_host(m, str_of(s->host)),
 			   (uint16_t)proxy_mode_port(m, s->port), e);
 }
@@ -141,9 +148,12 @@ static int open_udp(const struct server *server, struct worker_listener *out, ui
 }
 
 /* One socket for each address of a mode. Returns how many, or -errno; then none is open. */
-static int open_sockets(const struct server *server, struct worker_listener *out, struct err *e)
+static int open_sockets(struct servers *s, struct server *server, struct worker_listener *out, struct err *e)
 {
 	uint32_t count = 0;
+
+	if (server->mode.kind == MODE_TC)
+		return forward_listen(s->forward, &server->forward, &server->mode, out, e);
 
 	for (; count < server->plan.count; count++) {
 		const struct addr *at = &server->plan.at[count];
@@ -181,7 +191,7 @@ int servers_listen(struct servers *s, struct worker_listener *out, struct err *e
 	int count = 0;
 
 	list_for_each(&s->running, pos) {
-		int ret = open_sockets(server_of(pos), out + count, e);
+		int ret = open_sockets(s, server_of(pos), out + count, e);
 
 		if (ret < 0) {
 			while (count)
@@ -223,7 +233,7 @@ static void say_started(const struct servers *s, const struct server *server)
 		else
 			strbuf_add_str(&text, STR("Include everything."));
 	} else {
-		strbuf_add_str(&text, STR("."));
+		strbuf_add_str(&text, server->mode.kind == MODE_TC ? STR(" started.") : STR("."));
 	}
 	log_line(LOG_INFO, "servers", "%s", text.ptr ? text.ptr : "");
 	strbuf_fini(&text);
@@ -354,6 +364,46 @@ static int open_steering(struct servers *s, const struct settings *settings, str
 	return ret < 0 ? ret : set_spec(s, s->spec, e);
 }
 
+int servers_fd(const struct servers *s)
+{
+	return forward_fd(s->forward);
+}
+
+void servers_poll(struct servers *s)
+{
+	forward_poll(s->forward);
+}
+
+bool servers_steer_any(const struct servers *s)
+{
+	return s->steer || servers_forward(s);
+}
+
+bool servers_forward(const struct servers *s)
+{
+	bool any = false;
+
+	list_for_each(&s->running, pos)
+		any |= server_of(pos)->mode.kind == MODE_TC;
+	return any;
+}
+
+void servers_lease(struct servers *s, uint64_t until_ns)
+{
+	if (s->steer)
+		steer_lease(s->steer, until_ns);
+	forward_lease(s->forward, until_ns);
+}
+
+void servers_detach_new(struct servers *s)
+{
+	if (!s)
+		return;
+	if (s->steer)
+		steer_detach_new(s->steer);
+	forward_stop_all(s->forward);
+}
+
 struct steer *servers_steer(const struct servers *s)
 {
 	return s->steer;
@@ -387,6 +437,8 @@ static void stop(struct servers *s, struct server *server)
 		return;
 	if (server->mode.kind == MODE_LOCAL)
 		steer_detach_new(s->steer);
+	if (server->mode.kind == MODE_TC)
+		forward_stop(s->forward, &server->forward);
 	for (uint32_t i = 0; i < s->worker_count; i++)
 		worker_remove_listeners(s->workers[i], &server->mode);
 	say_stopped(server);
@@ -400,7 +452,7 @@ static int start(struct servers *s, struct server *server, struct err *e)
 	if (ret == 0)
 		ret = steer_know(s, server, e);
 	for (uint32_t i = 0; i < s->worker_count && ret >= 0; i++) {
-		ret = open_sockets(server, listeners, e);
+		ret = open_sockets(s, server, listeners, e);
 		if (ret >= 0)
 			ret = worker_add_listeners(s->workers[i], listeners, (uint32_t)ret, e);
 	}
@@ -408,6 +460,10 @@ static int start(struct servers *s, struct server *server, struct err *e)
 		endpoints_rename(s->endpoints, &server->mode);
 		ret = steer_attach(s->steer, e);
 	}
+	if (ret == 0 && server->mode.kind == MODE_TC)
+		ret = forward_start(s->forward, &server->forward, e);
+	if (ret < 0 && server->mode.kind == MODE_TC)
+		forward_stop(s->forward, &server->forward);
 	for (uint32_t i = 0; i < s->worker_count && ret < 0; i++)
 		worker_remove_listeners(s->workers[i], &server->mode);
 	if (ret < 0)
@@ -548,7 +604,9 @@ int servers_new(struct servers **out, const struct settings *settings, struct er
 							    MODE_PORT_NONE;
 	ret = know_udp(s, settings, e);
 	if (ret == 0)
-		ret = s->host ? parse_all(&s->running, settings, &s->spec, e) : err_set(e, -ENOMEM, "out of memory");
+		ret = s->host ? forward_new(&s->forward, settings, e) : err_set(e, -ENOMEM, "out of memory");
+	if (ret == 0)
+		ret = parse_all(&s->running, settings, &s->spec, e);
 	list_for_each(&s->running, pos)
 		if (ret == 0)
 			ret = plan(s, server_of(pos), e);
@@ -566,6 +624,8 @@ int servers_run(struct servers *s, struct worker *const *workers, uint32_t count
 {
 	s->workers = workers;
 	s->worker_count = count;
+	if (!servers_forward(s))
+		forward_leave_udp(s->forward);
 	list_for_each(&s->running, pos) {
 		server_of(pos)->state = SERVER_RUNS;
 		if (server_of(pos)->mode.kind == MODE_LOCAL)
@@ -573,6 +633,13 @@ int servers_run(struct servers *s, struct worker *const *workers, uint32_t count
 	}
 	if (s->spec) {
 		int ret = steer_attach(s->steer, e);
+
+		if (ret < 0)
+			return ret;
+	}
+	list_for_each(&s->running, pos) {
+		struct server *server = server_of(pos);
+		int ret = server->mode.kind == MODE_TC ? forward_start(s->forward, &server->forward, e) : 0;
 
 		if (ret < 0)
 			return ret;
@@ -602,6 +669,7 @@ void servers_free(struct servers *s)
 		close_udp(server_of(pos));
 	list_for_each(&s->stopped, pos)
 		close_udp(server_of(pos));
+	forward_free(s->forward);
 	intercept_spec_free(s->spec);
 	list_free(&s->running);
 	list_free(&s->stopped);

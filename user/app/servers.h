@@ -28,6 +28,19 @@ struct steer *servers_steer(const struct servers *s);
 /* Who is intercepted; NULL: nobody. */
 const struct intercept_spec *servers_spec(const struct servers *s);
 
+/* Readable when something has changed that modes depend on: servers_poll() sees to it. Valid until servers_free(). */
+int servers_fd(const struct servers *s);
+void servers_poll(struct servers *s);
+
+/* Connections are brought here from elsewhere: of local processes, or forwarded. */
+bool servers_steer_any(const struct servers *s);
+bool servers_forward(const struct servers *s);
+/* They are until then (CLOCK_MONOTONIC), and from the start for ever. Thread: any, while modes run. */
+void servers_lease(struct servers *s, uint64_t until_ns);
+
+/* No new connection is brought here any more from elsewhere; listeners and open connections stay. NULL is fine. */
+void servers_detach_new(struct servers *s);
+
 /* Where the first mode listens; 0: no mode does. */
 uint16_t servers_port(const struct servers *s);
 

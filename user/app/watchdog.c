@@ -8,16 +8,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "app/servers.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "io/offload.h"
-#include "steer/steer_guard.h"
 #include "worker/worker.h"
 
 #define MS INT64_C(1000000)
 
 struct watchdog {
-	struct steer *steer;
+	struct servers *servers;
 	struct worker *const *workers;
 	const char *otherwise;           /* what becomes of new connections while one of them is not well */
 	pthread_t thread;
@@ -89,7 +89,7 @@ static int64_t now_ns(void)
 
 static void renew(struct watchdog *w)
 {
-	steer_lease(w->steer, all_well(w) ? (uint64_t)(now_ns() + WATCHDOG_LEASE_MS * MS) : 0);
+	servers_lease(w->servers, all_well(w) ? (uint64_t)(now_ns() + WATCHDOG_LEASE_MS * MS) : 0);
 }
 
 static void *watch(void *arg)
@@ -121,7 +121,7 @@ static void free_watchdog(struct watchdog *w)
 	mem_free(w);
 }
 
-int watchdog_start(struct watchdog **out, struct steer *steer, struct worker *const *workers, uint32_t count,
+int watchdog_start(struct watchdog **out, struct servers *servers, struct worker *const *workers, uint32_t count,
 		   bool fail_closed, struct err *e)
 {
 	struct watchdog *w = mem_zalloc(sizeof(*w) + count * sizeof(w->views[0]));
@@ -130,7 +130,7 @@ int watchdog_start(struct watchdog **out, struct steer *steer, struct worker *co
 
 	if (!w)
 		return err_set(e, -ENOMEM, "out of memory");
-	w->steer = steer;
+	w->servers = servers;
 	w->workers = workers;
 	w->count = count;
 	w->otherwise = fail_closed ? "are refused" : "go direct";

@@ -8,12 +8,12 @@
 
 #include "base/err.h"
 
-struct steer;
+struct servers;
 struct watchdog;
 struct worker;
 
-/* Starts the thread. workers outlive it. 0 or -errno with a sentence. */
-int watchdog_start(struct watchdog **out, struct steer *steer, struct worker *const *workers, uint32_t count,
+/* Starts the thread. servers and workers outlive it. 0 or -errno with a sentence. */
+int watchdog_start(struct watchdog **out, struct servers *servers, struct worker *const *workers, uint32_t count,
 		   bool fail_closed, struct err *e) __must_check;
 
 /* Before the workers are told to stop, for then they stand still. Sets *w to NULL; NULL is fine. */

@@ -33,6 +33,7 @@ static const struct kind kinds[] = {
 	{ "wireguard", "WireGuard server", MODE_WIREGUARD, DATA_TEXT, 51820, TRANSPORT_UDP },
 	{ "local", "Local redirector", MODE_LOCAL, DATA_TEXT, MODE_PORT_NONE, TRANSPORT_TCP | TRANSPORT_UDP },
 	{ "tun", "TUN interface", MODE_TUN, DATA_TEXT, MODE_PORT_NONE, TRANSPORT_TCP | TRANSPORT_UDP },
+	{ "tc", "Forwarded traffic of ", MODE_TC, DATA_TEXT, MODE_PORT_NONE, TRANSPORT_TCP | TRANSPORT_UDP },
 };
 
 /* In the order of enum server_scheme. port 0: one must be given. */
@@ -254,6 +255,7 @@ int proxy_mode_supported(const struct proxy_mode *m, struct err *e)
 	case MODE_UPSTREAM:
 	case MODE_SOCKS5:
 	case MODE_LOCAL:
+	case MODE_TC:
 		return 0;
 	case MODE_REVERSE:
 		if (m->scheme == SCHEME_HTTP || m->scheme == SCHEME_HTTPS || m->scheme == SCHEME_TLS ||
@@ -294,6 +296,14 @@ static struct str plain_host(struct str host)
 	return str_eq(host, STR("0.0.0.0")) ? STR("") : host;
 }
 
+/* Of tc:IF[,CLIENTS]. */
+static bool same_interface(const struct proxy_mode *a, const struct proxy_mode *b)
+{
+	struct str one = a->data, other = b->data;
+
+	return a->kind == MODE_TC && b->kind == MODE_TC && str_eq(str_cut(&one, ','), str_cut(&other, ','));
+}
+
 int proxy_modes_check(const struct proxy_mode *modes, size_t count, struct str listen_host, int32_t listen_port,
 		      struct err *e)
 {
@@ -304,6 +314,10 @@ int proxy_modes_check(const struct proxy_mode *modes, size_t count, struct str l
 		for (size_t k = 0; k < i; k++) {
 			if (modes[i].kind == MODE_LOCAL && modes[k].kind == MODE_LOCAL)
 				return err_set(e, -EINVAL, "Cannot spawn more than one local redirector.");
+			if (same_interface(&modes[i], &modes[k]))
+				return err_set(e, -EINVAL, "The traffic of one interface cannot be taken by two modes: "
+					       "%.*s, %.*s", shown(modes[k].spec), modes[k].spec.ptr,
+					       shown(modes[i].spec), modes[i].spec.ptr);
 			if (port == MODE_PORT_NONE || proxy_mode_port(&modes[k], listen_port) != port ||
 			    !(proxy_mode_transport(&modes[i]) & proxy_mode_transport(&modes[k])) ||
 			    !str_eq(plain_host(proxy_mode_host(&modes[k], listen_host)), host))
@@ -317,9 +331,14 @@ int proxy_modes_check(const struct proxy_mode *modes, size_t count, struct str l
 	return 0;
 }
 
+struct str proxy_mode_recorded(const struct proxy_mode *m)
+{
+	return m->kind == MODE_TC ? STR("transparent") : m->spec;
+}
+
 const char *proxy_mode_description(const struct proxy_mode *m, char out[static MODE_TEXT_MAX])
 {
-	struct str data = m->kind == MODE_REVERSE ? m->data : STR("");
+	struct str data = m->kind == MODE_REVERSE || m->kind == MODE_TC ? m->data : STR("");
 
 	snprintf(out, MODE_TEXT_MAX, "%s%.*s", kinds[m->kind].description, shown(data), data.ptr);
 	return out;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Proxy mode specifications, `name[:data][@[host:]port]` (spec: mitmproxy 12 proxy/mode_specs.py). Pure; the intercept
- * spec that is the data of local mode is parsed by steer/.
+ * Proxy mode specifications, `name[:data][@[host:]port]` (spec: mitmproxy 12 proxy/mode_specs.py). Pure; the data
+ * of local and tc mode, who is intercepted, is parsed by steer/. tc is ours: `tc:INTERFACE`, forwarded traffic.
  */
 #pragma once
 
@@ -10,7 +10,7 @@
 
 enum proxy_mode_kind {
 	MODE_REGULAR, MODE_TRANSPARENT, MODE_UPSTREAM, MODE_REVERSE, MODE_SOCKS5, MODE_DNS, MODE_WIREGUARD, MODE_LOCAL,
-	MODE_TUN,
+	MODE_TUN, MODE_TC,
 };
 
 /* Of a server specification, `[scheme://]host[:port]`. */
@@ -50,6 +50,9 @@ uint32_t proxy_mode_transport(const struct proxy_mode *m);
 /* -EINVAL when two of them would listen on the same address. */
 int proxy_modes_check(const struct proxy_mode *modes, size_t count, struct str listen_host, int32_t listen_port,
 		      struct err *e) __must_check;
+
+/* What flows say that they came by: a spec that mitmproxy knows, too, for it reads their files. */
+struct str proxy_mode_recorded(const struct proxy_mode *m);
 
 /* "HTTP(S) proxy", "reverse proxy to https://example.com". Returns out. */
 const char *proxy_mode_description(const struct proxy_mode *m, char out[static MODE_TEXT_MAX]);

@@ -123,6 +123,28 @@ int socket_set_transparent(int fd)
 				set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1);
 }
 
+int socket_transparent_dgram(const struct addr *at, bool shared)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = socket_addr_write(at, &ss);
+	int fd = socket(ss.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = at->family == 4 ? set_int(fd, IPPROTO_IP, IP_TRANSPARENT, 1) :
+				set_int(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, 1);
+	if (ret == 0 && at->family == 6)
+		ret = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	if (ret == 0 && shared)
+		ret = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (ret == 0 && bind(fd, (struct sockaddr *)&ss, len) < 0)
+		ret = -errno;
+	if (ret == 0)
+		return fd;
+	close(fd);
+	return ret;
+}
+
 /* Only addresses of this machine can be bound to. */
 static bool is_own(const struct addr *a)
 {

@@ -31,6 +31,12 @@ int socket_listen(const struct addr *at, bool reuseport, struct err *e) __must_c
  */
 int socket_listen_dgram(const struct addr *at, bool reuseport, struct err *e) __must_check;
 
+/*
+ * A UDP socket, non-blocking, close-on-exec, bound to an address that need not be this machine's (needs CAP_NET_ADMIN).
+ * shared: others may be bound there, too. Returns the descriptor or -errno.
+ */
+int socket_transparent_dgram(const struct addr *at, bool shared) __must_check;
+
 /* Lets a listener take connections to addresses that are not this machine's (TPROXY). Returns 0 or -errno (-EPERM). */
 int socket_set_transparent(int fd) __must_check;
 

@@ -9,6 +9,7 @@ static const char *const streaming[] = { "auto", "never", NULL };
 static const char *const namespaces[] = { "same", "host", NULL };
 static const char *const confinements[] = { "true", "false", "kill", NULL };
 static const char *const backends[] = { "auto", "uring", "epoll", NULL };
+static const char *const attachments[] = { "auto", "tcx", "clsact", NULL };
 
 const struct setting settings_table[] = {
 	{ "add_upstream_certs_to_client_chain", SETTING_BOOL, "false", 0, 0, NULL,
@@ -16,7 +17,7 @@ const struct setting settings_table[] = {
 	{ "allow_hosts", SETTING_TEXTS, NULL, 0, 0, NULL,
 	  "Only what goes to these (regular expressions for host:port) is looked at; the rest is relayed untouched." },
 	{ "block_quic", SETTING_BOOL, "false", 0, 0, NULL,
-	  "(ours) Local mode refuses UDP to port 443 (QUIC), so that programs use TCP at once." },
+	  "(ours) Local mode refuses UDP to port 443 (QUIC), and tc mode drops it, so that programs use TCP." },
 	{ "body_capture_max", SETTING_SIZE, "256m", 0, 0, NULL,
 	  "(ours) How much of one body, or of a connection's messages, a flow keeps; the rest passes and is counted." },
 	{ "body_disk_folder", SETTING_TEXT_OR_NONE, NULL, 0, 0, NULL,
@@ -110,6 +111,8 @@ const struct setting settings_table[] = {
 	{ "store_streamed_bodies", SETTING_BOOL, "false", 0, 0, NULL, "Keep a copy of bodies that are streamed." },
 	{ "stream_large_bodies", SETTING_SIZE_OR_NONE, NULL, 0, 0, NULL,
 	  "Forward bodies larger than this as they arrive, and do not keep them (suffix b/k/m/g/t)." },
+	{ "tc_attach", SETTING_TEXT, "auto", 0, 0, attachments,
+	  "(ours) How tc mode gets at an interface: a tcx link (Linux 6.6) where there is one, or a clsact filter." },
 	{ "tcp_hosts", SETTING_TEXTS, NULL, 0, 0, NULL,
 	  "What goes to these hosts (regular expressions) is shown as raw TCP, once TLS is taken off." },
 	{ "tcp_timeout", SETTING_INT, "600", 1, 100000000, NULL,
@@ -135,7 +138,7 @@ const struct setting settings_table[] = {
 	{ "tls_version_server_min", SETTING_TEXT, "TLS1_2", 0, 0, tls_versions,
 	  "Lowest TLS version used with servers." },
 	{ "udp", SETTING_TEXT, "53,443", 0, 0, NULL,
-	  "(ours) Destination ports whose UDP local mode takes: all, none, or ports and ranges (53,443,8000-8100)." },
+	  "(ours) Ports whose UDP local and tc mode take: all, none, or ports and ranges (53,443,8000-8100)." },
 	{ "udp_hosts", SETTING_TEXTS, NULL, 0, 0, NULL,
 	  "What goes to these hosts (regular expressions) is shown as raw UDP; so is all other UDP, for now." },
 	{ "udp_timeout", SETTING_INT, "20", 1, 100000000, NULL,

@@ -127,6 +127,7 @@ static struct layer *top_layer(struct driver *d, void *arg)
 	case MODE_SOCKS5:
 		return mode_socks5_new(&d->sink, env, d->client);
 	case MODE_TRANSPARENT:
+	case MODE_TC:
 		return top_known(d, from);
 	case MODE_LOCAL:
 		return top_local(d, from);
@@ -171,12 +172,27 @@ static bool take_redirected(struct worker *w, int handle, struct arrival *from)
 	return false;
 }
 
+/* The socket is the destination's. False: somebody found the port by hand. */
+static bool take_forwarded(struct worker *w, int handle, struct arrival *from)
+{
+	struct addr peer;
+
+	if (w->io->ops->addresses(w->io, handle, &peer, &from->origin) < 0)
+		return false;
+	if (!addr_eq(&from->origin, &from->at->at))
+		return true;
+	w->stats.unknown++;
+	return false;
+}
+
 static bool destination_known(struct worker *w, int handle, struct arrival *from)
 {
 	if (from->at->mode->kind == MODE_LOCAL)
 		return take_steered(w, handle, from);
 	if (from->at->mode->kind == MODE_TRANSPARENT)
 		return take_redirected(w, handle, from);
+	if (from->at->mode->kind == MODE_TC)
+		return take_forwarded(w, handle, from);
 	return true;
 }
 
@@ -221,7 +237,8 @@ bool worker_begin(struct worker *w, struct driver *d, struct arrival *from)
 {
 	w->stats.sessions++;
 	list_add_tail(&w->sessions, &d->link);
-	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode, from->at->mode->spec);
+	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode,
+			       proxy_mode_recorded(from->at->mode));
 	driver_start(d, top_layer, from);
 	if (w->draining)
 		driver_drain(d);
@@ -244,7 +261,8 @@ static void on_accepted(void *owner, int handle)
 		return;
 	w->stats.sessions++;
 	list_add_tail(&w->sessions, &d->link);
-	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode, a->at.mode->spec);
+	(void)!conn_record_text(d->client->record, &d->client->record->proxy_mode,
+			       proxy_mode_recorded(a->at.mode));
 	driver_start(d, top_layer, &from);
 	if (w->draining)
 		driver_drain(d);

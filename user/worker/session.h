@@ -10,7 +10,7 @@ struct arrival {
 	struct worker *worker;
 	const struct worker_listener *at;
 	struct steer_origin steered;     /* local mode */
-	struct addr origin;              /* local and transparent mode: where the client wanted to go */
+	struct addr origin;              /* local, transparent and tc mode: where the client wanted to go */
 };
 
 /* Starts it. False: it is over already. */

@@ -2,7 +2,8 @@
 /*
  * One socket serves many flows. A flow is its client's address and the address of ours that the client sends to; for
  * flows of local processes that second one stands for the socket and its destination (steering), so two flows never
- * share it.
+ * share it. Forwarded datagrams come to one socket whatever their destinations, and each flow answers by a socket that
+ * is bound to its own.
  */
 #include "worker/udp_flows.h"
 
@@ -140,17 +141,41 @@ void udp_flows_finished(struct worker *w, struct driver *d)
 		forget(w, flow);
 }
 
+static const struct dgram_events socket_events;
+
+/*
+ * By what a flow's answers go. Who was forwarded gets them from where it sent to; what comes by that socket itself is
+ * nothing that was assigned to us.
+ */
+static bool find_way_back(struct udp_socket *s, struct driver_peer *peer)
+{
+	struct worker *w = s->worker;
+	int fd;
+
+	peer->via = s->dgram;
+	if (s->at.mode->kind != MODE_TC)
+		return true;
+	fd = socket_transparent_dgram(&peer->local, true);
+	peer->via = fd < 0 ? NULL : w->io->ops->dgram_open(w->io, fd, &socket_events, s);
+	peer->owned = true;
+	if (!peer->via)
+		return false;
+	w->io->ops->dgram_pause(peer->via, true);
+	return true;
+}
+
 static struct udp_flow *begin(struct udp_socket *s, struct list *bucket, const struct datagram *d,
 			      struct arrival *from)
 {
-	const struct driver_peer peer = { .via = s->dgram, .peer = d->peer, .local = d->local };
+	struct driver_peer peer = { .peer = d->peer, .local = d->local };
 	struct worker *w = s->worker;
 	struct udp_flow *flow = has_room(w) ? mem_zalloc(sizeof(*flow)) : NULL;
 
-	if (!flow)
-		return NULL;
-	flow->driver = driver_new_dgram(&w->world, &peer);
-	if (!flow->driver) {
+	if (flow && find_way_back(s, &peer))
+		flow->driver = driver_new_dgram(&w->world, &peer);
+	if (!flow || !flow->driver) {
+		if (peer.owned && peer.via)
+			w->io->ops->dgram_close(peer.via);
 		mem_free(flow);
 		return NULL;
 	}
@@ -173,6 +198,7 @@ static bool is_for_us(struct udp_socket *s, const struct datagram *d, struct arr
 
 	if (s->closed || d->peer.family == 0)
 		return false;
+	from->origin = d->local;
 	if (s->at.mode->kind != MODE_LOCAL)
 		return true;
 	socket_addr_write(&d->local, &local);
@@ -197,6 +223,14 @@ static void on_received(void *owner, struct datagram *d)
 		chain_clear(&data);
 		return;
 	}
+	/* a datagram that was sent here by hand has the socket's own address: it was not forwarded */
+	if (s->at.mode->kind == MODE_TC && (d->original.family == 0 || addr_eq(&d->original, &s->at.at))) {
+		w->stats.unknown++;
+		chain_clear(&data);
+		return;
+	}
+	if (s->at.mode->kind == MODE_TC)
+		d->local = d->original;
 	bucket = bucket_of(w->udp, &d->peer, &d->local);
 	flow = find(s, bucket, d);
 	if (flow && !list_empty(&flow->age))

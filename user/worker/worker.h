@@ -40,6 +40,7 @@ struct worker_config {
 	uint64_t body_memory_max;        /* bytes of one captured body that stay there */
 	uint64_t open_max;               /* of all captures of this worker's open flows; 0: no limit */
 	struct steer *steer;             /* NULL: no MODE_LOCAL */
+	bool transparent;                /* it may have to send from addresses that are not ours: tc mode, UDP */
 	uint32_t mark;                   /* SO_MARK of upstream sockets; 0: none */
 	bool upstream_host;              /* upstream connections of other network namespaces are made in our own */
 	struct leaf_source *leaves;

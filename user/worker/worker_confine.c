@@ -10,7 +10,7 @@
 #include "worker/worker_impl.h"
 
 /* Looking into steering's tables needs CAP_BPF on kernels before 5.19 that keep BPF from users, and nowhere else. */
-static uint64_t needed_capabilities(struct worker *w)
+static uint64_t needed_for_steering(struct worker *w)
 {
 	const uint64_t mark = UINT64_C(1) << CAP_NET_ADMIN, tables = mark | UINT64_C(1) << CAP_BPF;
 
@@ -21,6 +21,14 @@ static uint64_t needed_capabilities(struct worker *w)
 	if (confine_try_capabilities(tables) == 0 && steer_may_look(w->config.steer))
 		return tables;
 	return tables | UINT64_C(1) << CAP_SYS_ADMIN;    /* which stood for CAP_BPF before there was one */
+}
+
+/* Who answers from others' addresses binds to them, and to any port. */
+static uint64_t needed_capabilities(struct worker *w)
+{
+	const uint64_t bind = UINT64_C(1) << CAP_NET_ADMIN | UINT64_C(1) << CAP_NET_BIND_SERVICE;
+
+	return needed_for_steering(w) | (w->config.transparent ? bind : 0);
 }
 
 /* Before the first byte of a stranger. What cannot be taken away is said; that is no reason not to work. */
