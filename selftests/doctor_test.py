@@ -306,11 +306,18 @@ def test_connections(w):
 def test_quic(w):
     """UDP to port 443"""
     patient = Patient(w)
-    w.proxy(intercept="patient")
     patient.do("u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.connect(('10.77.0.2', 443))")
+    w.proxy(intercept="patient")
     report = doctor(w, patient)
     report.taken(True)
-    report.has("quic", "degraded", "1 UDP socket leads to port 443, for example to 10.77.0.2:443", "falls back to TCP")
+    report.has("quic", "degraded", "1 UDP socket leads past mitm-bpf to port 443, for example to 10.77.0.2:443",
+               "falls back to TCP")
+    report.lacks("udp")
+    patient.do("u.close(); u = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); "
+               "u.connect(('::ffff:10.77.0.2', 443))")
+    report = doctor(w, patient)
+    report.lacks("quic")
+    report.has("udp", "ok", "1 of its UDP sockets leads to mitm-bpf: what is sent is recorded as it is", "--block-quic")
 
 
 def test_unix(w):

@@ -499,7 +499,7 @@ def test_no_privilege(w):
 def test_full(w):
     """More namespaces than the limit of open files allows: said once, and the others go direct"""
     origin = w.origin()
-    limit, most = 160, 10
+    limit, most = 240, 10
     proxy = w.proxy(intercept=everybody(w), loopback=False, prefix=("prlimit", f"--nofile={limit}:{limit}"))
     containers = [Container(w) for _ in range(most + 2)]
     holders = [c.hold() for c in containers[:most]]

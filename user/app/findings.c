@@ -364,9 +364,16 @@ static void find_sockets(struct findings *out, const struct findings_facts *x)
 	find_connections(out, x);
 	if (s->quic) {
 		f = add(out, "quic", PROBE_DEGRADED);
-		say(f, "It talks QUIC (HTTP/3): %u UDP socket%s lead%s to port 443, for example to %s, and UDP is not "
-		       "taken.", s->quic, plural(s->quic), s->quic == 1 ? "s" : "", addr_text(&s->quic_peer, peer));
-		advise(f, "Refuse UDP 443, so that it falls back to TCP (a browser: disable QUIC).");
+		say(f, "It talks QUIC (HTTP/3): %u UDP socket%s lead%s past mitm-bpf to port 443, for example to %s, "
+		       "because they are older, or UDP to that port is not taken.", s->quic, plural(s->quic), s->quic == 1 ? "s" : "", addr_text(&s->quic_peer, peer));
+		advise(f, "--block-quic refuses new ones, so that it falls back to TCP; connections that are open end "
+			  "when it is started again.");
+	}
+	if (s->udp_taken) {
+		f = add(out, "udp", PROBE_OK);
+		say(f, "%u of its UDP sockets lead%s to mitm-bpf: what is sent is recorded as it is, and QUIC (HTTP/3) "
+		       "stays encrypted.", s->udp_taken, s->udp_taken == 1 ? "s" : "");
+		advise(f, "To see what is in QUIC: --block-quic, which makes programs fall back to TCP.");
 	}
 	if (s->unixes && !s->tcp && !s->udp) {
 		f = add(out, "unix", PROBE_DEGRADED);

@@ -32,7 +32,7 @@
 #define TICK_S 1
 #define ABSENT_TICKS 2               /* nobody was found so often: who execs meanwhile is not left without */
 #define STOCK_TICKS 10               /* a stock that was not used for so long goes back to nothing */
-#define DESCRIPTORS_EACH 16          /* of the limit, for each namespace */
+#define DESCRIPTORS_EACH 24          /* of the limit, for each namespace */
 #define GROUPS_S 1                   /* they are looked at so often anyway */
 #define GROUPS_APART_NS INT64_C(5000000)         /* cgroups that are made one quickly after the other are one change */
 #define NEWS_MAX (2 * STEER_ENDPOINT_MAX)

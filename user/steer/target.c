@@ -2,6 +2,7 @@
 /* Mostly files below /proc/PID; sockets are looked up in the kernel's own list, which knows their cgroup. */
 #include "steer/target.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <elf.h>
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "abi/steer.h"
 #include "base/mem.h"
 #include "steer/sockets.h"
 
@@ -349,6 +351,17 @@ static void on_tcp(void *owner, const struct socket_seen *seen)
 	s->out->foreign_peer = seen->peer;
 }
 
+/* Of one of our flows, as the kernel sees it: abi/steer.h. */
+static bool is_virtual(const struct addr *peer)
+{
+	uint32_t words[4];
+
+	memcpy(words, peer->ip, sizeof(words));
+	if (!words[0] && !words[1] && words[2] == htonl(0xffff))
+		return (ntohl(words[3]) & ~(STEER_VIRTUAL_TAGS - 1)) == STEER_VIRTUAL4;
+	return words[0] == htonl(STEER_VIRTUAL6_0) && words[1] == htonl(STEER_VIRTUAL6_1);
+}
+
 static void on_udp(void *owner, const struct socket_seen *seen)
 {
 	struct search *s = owner;
@@ -356,7 +369,13 @@ static void on_udp(void *owner, const struct socket_seen *seen)
 	if (!contains(s->inodes, s->count, seen->inode))
 		return;
 	s->out->udp++;
-	if (seen->state != SOCKETS_ESTABLISHED || seen->peer.port != QUIC_PORT || was_called(s, seen))
+	if (seen->state != SOCKETS_ESTABLISHED)
+		return;
+	if (is_virtual(&seen->peer)) {
+		s->out->udp_taken++;
+		return;
+	}
+	if (seen->peer.port != QUIC_PORT || was_called(s, seen))
 		return;
 	s->out->quic++;
 	s->out->quic_peer = seen->peer;

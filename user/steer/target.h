@@ -25,7 +25,8 @@ struct target_sockets {
 	uint32_t past;               /* established ones that it made, and that lead past us */
 	uint32_t foreign;            /* of these: whose socket was made by somebody in another cgroup */
 	struct addr past_peer, foreign_peer;     /* one of them each */
-	uint32_t quic;               /* UDP sockets that are connected to port 443 */
+	uint32_t udp_taken;          /* UDP sockets that are connected, and lead to us */
+	uint32_t quic;               /* those that lead past us, to port 443 */
 	struct addr quic_peer;
 };
 
