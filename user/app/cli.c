@@ -481,9 +481,7 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct err *e)
 	return ret;
 }
 
-void cli_help(struct strbuf *out)
-{
-	strbuf_addf(out, "%s",
+static const char help[] =
 "usage: mitm-bpf [OPTIONS]           intercept and print traffic\n"
 "       mitm-bpf run [OPTIONS] [--] COMMAND...   run a command, and intercept it and all that it starts\n"
 "       mitm-bpf trust PID|container:NAME [--undo]   let what runs in a container trust the CA\n"
@@ -557,7 +555,11 @@ void cli_help(struct strbuf *out)
 "      --options, --version, -h, --help\n"
 "\n"
 "Ctrl-C lets open connections finish for some seconds; once more ends them.\n"
-"Environment: NO_COLOR, COLUMNS, SSLKEYLOGFILE (TLS keys are appended there, for Wireshark).\n");
+"Environment: NO_COLOR, COLUMNS, SSLKEYLOGFILE (TLS keys are appended there, for Wireshark).\n";
+
+void cli_help(struct strbuf *out)
+{
+	strbuf_add_str(out, str_of(help));
 }
 
 void cli_version(struct strbuf *out)

@@ -349,10 +349,30 @@ static void find_connections(struct findings *out, const struct findings_facts *
 	}
 }
 
+static void find_udp(struct findings *out, const struct target_sockets *s)
+{
+	char peer[ADDR_TEXT_MAX];
+	struct finding *f;
+
+	if (s->quic) {
+		f = add(out, "quic", PROBE_DEGRADED);
+		say(f, "It talks QUIC (HTTP/3): %u UDP socket%s lead%s past mitm-bpf to port 443, for example to %s, "
+		       "because they are older, or UDP to that port is not taken.", s->quic, plural(s->quic),
+		    s->quic == 1 ? "s" : "", addr_text(&s->quic_peer, peer));
+		advise(f, "--block-quic refuses new ones, so that it falls back to TCP; what is open already goes on "
+			  "until the program closes it.");
+	}
+	if (s->udp_taken) {
+		f = add(out, "udp", PROBE_OK);
+		say(f, "%u of its UDP sockets lead%s to mitm-bpf: what is sent is recorded as it is, and QUIC (HTTP/3) "
+		       "stays encrypted.", s->udp_taken, s->udp_taken == 1 ? "s" : "");
+		advise(f, "To see what is in QUIC: --block-quic, which makes programs fall back to TCP.");
+	}
+}
+
 static void find_sockets(struct findings *out, const struct findings_facts *x)
 {
 	const struct target_sockets *s = &x->target->sockets;
-	char peer[ADDR_TEXT_MAX];
 	struct finding *f;
 
 	if (s->unknown) {
@@ -362,19 +382,7 @@ static void find_sockets(struct findings *out, const struct findings_facts *x)
 		return;
 	}
 	find_connections(out, x);
-	if (s->quic) {
-		f = add(out, "quic", PROBE_DEGRADED);
-		say(f, "It talks QUIC (HTTP/3): %u UDP socket%s lead%s past mitm-bpf to port 443, for example to %s, "
-		       "because they are older, or UDP to that port is not taken.", s->quic, plural(s->quic), s->quic == 1 ? "s" : "", addr_text(&s->quic_peer, peer));
-		advise(f, "--block-quic refuses new ones, so that it falls back to TCP; connections that are open end "
-			  "when it is started again.");
-	}
-	if (s->udp_taken) {
-		f = add(out, "udp", PROBE_OK);
-		say(f, "%u of its UDP sockets lead%s to mitm-bpf: what is sent is recorded as it is, and QUIC (HTTP/3) "
-		       "stays encrypted.", s->udp_taken, s->udp_taken == 1 ? "s" : "");
-		advise(f, "To see what is in QUIC: --block-quic, which makes programs fall back to TCP.");
-	}
+	find_udp(out, s);
 	if (s->unixes && !s->tcp && !s->udp) {
 		f = add(out, "unix", PROBE_DEGRADED);
 		say(f, "It has %u Unix socket%s and no others now: if it talks to the network, another process does "
