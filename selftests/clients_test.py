@@ -68,6 +68,81 @@ def test_threads(w):
         same(sorted(f["request"]["path"].decode() for f in proxy.flows()), taken, f"what {spec} takes")
 
 
+URING = r"""
+#include <arpa/inet.h>
+#include <liburing.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static struct io_uring ring;
+static unsigned char flags;
+
+static int done(void)
+{
+	struct io_uring_cqe *cqe;
+	int result;
+
+	io_uring_sqe_set_flags(&ring.sq.sqes[(ring.sq.sqe_tail - 1) & *ring.sq.kring_mask], flags);
+	io_uring_submit(&ring);
+	if (io_uring_wait_cqe(&ring, &cqe) < 0)
+		exit(3);
+	result = cqe->res;
+	io_uring_cqe_seen(&ring, cqe);
+	return result;
+}
+
+/* HOST PORT PATH SETUP FLAGS: everything of a request is done by a ring. */
+int main(int argc, char **argv)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[2])) };
+	char text[4096];
+	int fd = socket(AF_INET, SOCK_STREAM, 0), n = 0;
+
+	if (argc != 6 || inet_pton(AF_INET, argv[1], &to.sin_addr) != 1)
+		return 2;
+	if (io_uring_queue_init(8, &ring, atoi(argv[4])) < 0)
+		return 77;
+	flags = atoi(argv[5]);
+	printf("%d\n", getpid());
+	io_uring_prep_connect(io_uring_get_sqe(&ring), fd, (struct sockaddr *)&to, sizeof(to));
+	n = done();
+	if (n < 0)
+		return fprintf(stderr, "connect: %s\n", strerror(-n)), 1;
+	n = snprintf(text, sizeof(text), "GET %s HTTP/1.0\r\nHost: origin.test\r\n\r\n", argv[3]);
+	io_uring_prep_send(io_uring_get_sqe(&ring), fd, text, n, 0);
+	if (done() != n)
+		return 1;
+	do {
+		io_uring_prep_recv(io_uring_get_sqe(&ring), fd, text, sizeof(text), 0);
+		n = done();
+		fwrite(text, 1, n > 0 ? n : 0, stdout);
+	} while (n > 0);
+	return n < 0;
+}
+"""
+
+
+def test_rings(w):
+    """an io_uring client: at once, by its workers, by the kernel's own thread"""
+    source, client = os.path.join(w.tmp, "ring.c"), os.path.join(w.tmp, "ringclient")
+    with open(source, "w", encoding="ascii") as f:
+        f.write(URING)
+    if not shutil.which("gcc") or subprocess.run(["gcc", "-o", client, source, "-luring"], check=False).returncode:
+        raise Skipped("needs gcc and liburing")
+    origin = w.origin(tls=None)
+    proxy = w.proxy(intercept="ringclient")
+    for name, setup, flags in (("inline", 0, 0), ("async", 0, 16), ("sqpoll", 2, 0)):
+        done = w.run(client, origin.host4, origin.port, "/ring-" + name, setup, flags)
+        if done.status == 77:
+            raise Skipped("no io_uring here")
+        pid, said = done.well().split("\n", 1)
+        contains(said, f"the origin's answer to /ring-{name}")
+        check_taken(w, proxy, "/ring-" + name, int(pid), "ringclient")
+
+
 # A first start, and nobody there to talk to.
 CHROMIUM = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
             "--disable-background-networking", "--disable-component-update", "--dump-dom")
