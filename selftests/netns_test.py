@@ -471,9 +471,11 @@ def test_selector(w):
     contains(w.run("curl", "--disable", "--silent", "--show-error", "--cacert", w.ca, origin.url("/here")).well(),
              "answer to /here")
     holder = red.start("sleep", "1000")
-    row = [line for line in ask("ps").well().splitlines() if line.startswith(f"{holder.pid} ")]
-    contains(row[0], "netns:red")
-    contains(row[0], "taken")
+
+    def row():
+        return next(line for line in ask("ps").well().splitlines() if line.startswith(f"{holder.pid} "))
+    wait_for(10, "ps says where it is", lambda: "netns:red" in row())
+    contains(row(), "taken")
     contains(ask("set", "mode=local:netns:green").err, 'no network namespace is called "green"; known are: ')
     green = Container(w)
     ask("set", f"mode=local:netns:[{green.inode}]").well()

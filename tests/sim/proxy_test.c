@@ -20,6 +20,8 @@
 #include "universe.h"
 
 #define SEEDS 1000
+/* The rarest of what is drawn works once in some hundred seeds: of so many, whichever they are, none is an error. */
+#define SEEDS_SURE 4000
 #define RANGE 250                       /* seeds per process */
 #define JOBS_MAX 16u
 #define FLOOD_BYTES     (4u << 20)
@@ -212,6 +214,7 @@ static void test_seeds(void **state)
 {
 	uint64_t one = number("SIM_SEED", 0), next = number("SIM_FIRST", 1), wrong = 0, running = 0;
 	uint64_t end = next + number("SIM_SEEDS", SEEDS), count = MIN(MAX(number("SIM_JOBS", 2), 1u), JOBS_MAX);
+	bool enough = end - next >= (next == 1 ? SEEDS : SEEDS_SURE);
 	struct job jobs[JOBS_MAX] = { 0 }, *j = jobs;
 	struct note *notes;
 
@@ -242,8 +245,8 @@ static void test_seeds(void **state)
 	} while (running || next < end || j < jobs + count);
 	for (size_t i = 0; i < count; i++)
 		wrong += notes[i].wrong;
-	check_reach(notes, count, end - number("SIM_FIRST", 1) >= SEEDS);
-	check_decided(notes, count, end - number("SIM_FIRST", 1) >= SEEDS);
+	check_reach(notes, count, enough);
+	check_decided(notes, count, enough);
 	munmap(notes, sizeof(*notes) * JOBS_MAX);
 	assert_int_equal(wrong, 0);
 }
