@@ -217,9 +217,10 @@ static int find_session(struct tls_layer *t, const struct strbuf *offers)
 		return ret;
 	}
 	t->session_key = (struct str){ key.ptr, key.len };
-	session = tls_sessions_find(t->env->sessions, t->session_key, env->wall_ns(env) / 1000000000);
+	session = tls_sessions_take(t->env->sessions, t->session_key, env->wall_ns(env) / 1000000000);
 	if (session)
 		SSL_set_session(t->engine.ssl, session);
+	SSL_SESSION_free(session);
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A hash table with a list through it in order of use. */
+/* A hash table with a list through it in order of use; of each key a few sessions, the newest last. */
 #include "layers/tls_sessions.h"
 
 #include <openssl/x509.h>
@@ -7,13 +7,19 @@
 #include "base/list.h"
 #include "base/mem.h"
 
-#define BUCKETS 1024u
+#define BUCKETS  1024u
+#define EACH_MAX 16u                 /* sessions of one key */
+
+struct kept {
+	SSL_SESSION *session;
+	int64_t expires_s;
+};
 
 struct entry {
 	struct list used;                /* most recent last */
 	struct entry *next;              /* same bucket */
-	SSL_SESSION *session;
-	int64_t expires_s;
+	struct kept kept[EACH_MAX];
+	uint32_t count;
 	uint32_t hash;
 	uint32_t len;
 	char key[];
@@ -21,7 +27,7 @@ struct entry {
 
 struct tls_sessions {
 	struct list used;
-	uint32_t count, max;
+	uint32_t count, max;             /* sessions */
 	struct entry *buckets[BUCKETS];
 };
 
@@ -35,13 +41,13 @@ static uint32_t hash(struct str key)
 	return h;
 }
 
-struct tls_sessions *tls_sessions_new(uint32_t entries_max)
+struct tls_sessions *tls_sessions_new(uint32_t sessions_max)
 {
 	struct tls_sessions *s = mem_zalloc(sizeof(*s));
 
 	if (!s)
 		return NULL;
-	s->max = entries_max;
+	s->max = sessions_max;
 	list_init(&s->used);
 	return s;
 }
@@ -61,8 +67,9 @@ static void drop(struct tls_sessions *s, struct entry **at)
 
 	*at = e->next;
 	list_del(&e->used);
-	s->count--;
-	SSL_SESSION_free(e->session);
+	s->count -= e->count;
+	while (e->count)
+		SSL_SESSION_free(e->kept[--e->count].session);
 	mem_free(e);
 }
 
@@ -90,19 +97,35 @@ void tls_sessions_free(struct tls_sessions *s)
 	mem_free(s);
 }
 
-SSL_SESSION *tls_sessions_find(struct tls_sessions *s, struct str key, int64_t now_s)
+static bool is_single(const SSL_SESSION *session)
+{
+	return SSL_SESSION_get_protocol_version(session) == TLS1_3_VERSION;
+}
+
+SSL_SESSION *tls_sessions_take(struct tls_sessions *s, struct str key, int64_t now_s)
 {
 	struct entry **at = place(s, key, hash(key)), *e = *at;
 
-	if (!e)
-		return NULL;
-	if (e->expires_s <= now_s || !SSL_SESSION_is_resumable(e->session)) {
-		drop(s, at);
-		return NULL;
+	while (e && e->count) {
+		struct kept *newest = &e->kept[e->count - 1];
+		SSL_SESSION *session = newest->session;
+		bool good = newest->expires_s > now_s && SSL_SESSION_is_resumable(session);
+
+		if (good && (e->count == 1 || !is_single(session))) {
+			list_del(&e->used);
+			list_add_tail(&s->used, &e->used);
+			SSL_SESSION_up_ref(session);
+			return session;
+		}
+		e->count--;
+		s->count--;
+		if (good)
+			return session;
+		SSL_SESSION_free(session);
 	}
-	list_del(&e->used);
-	list_add_tail(&s->used, &e->used);
-	return e->session;
+	if (e)
+		drop(s, at);
+	return NULL;
 }
 
 /* A session ends with its ticket, and no later than the certificate that vouched for it. */
@@ -117,6 +140,29 @@ static int64_t expiry(const SSL_SESSION *session)
 	return at;
 }
 
+static struct entry *entry_new(struct str key, uint32_t h)
+{
+	struct entry *e = mem_zalloc(sizeof(*e) + key.len);
+
+	if (!e)
+		return NULL;
+	memcpy(e->key, key.ptr, key.len);
+	e->len = (uint32_t)key.len;
+	e->hash = h;
+	list_init(&e->used);
+	return e;
+}
+
+/* Makes room for one more. */
+static void forget_oldest(struct tls_sessions *s, struct entry *e, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		SSL_SESSION_free(e->kept[i].session);
+	e->count -= count;
+	s->count -= count;
+	memmove(e->kept, e->kept + count, e->count * sizeof(e->kept[0]));
+}
+
 void tls_sessions_put(struct tls_sessions *s, struct str key, SSL_SESSION *session)
 {
 	uint32_t h = hash(key);
@@ -124,24 +170,20 @@ void tls_sessions_put(struct tls_sessions *s, struct str key, SSL_SESSION *sessi
 	struct entry *e = *at;
 
 	if (!e) {
-		e = mem_zalloc(sizeof(*e) + key.len);
+		e = *at = entry_new(key, h);
 		if (!e) {
 			SSL_SESSION_free(session);
 			return;
 		}
-		memcpy(e->key, key.ptr, key.len);
-		e->len = (uint32_t)key.len;
-		e->hash = h;
-		list_init(&e->used);
-		*at = e;
-		s->count++;
-	} else {
-		SSL_SESSION_free(e->session);
-		list_del(&e->used);
 	}
-	e->session = session;
-	e->expires_s = expiry(session);
+	list_del(&e->used);
+	if (!is_single(session))
+		forget_oldest(s, e, e->count);
+	else if (e->count == EACH_MAX)
+		forget_oldest(s, e, 1);
+	e->kept[e->count++] = (struct kept){ .session = session, .expires_s = expiry(session) };
+	s->count++;
 	list_add_tail(&s->used, &e->used);
-	if (s->count > s->max)
+	while (s->count > s->max)
 		drop_oldest(s);
 }
