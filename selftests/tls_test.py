@@ -87,7 +87,7 @@ def test_own_certificate(w):
                  ["tcp", why, [], None], "the flow")
             check(flow["metadata"]["mitm_bpf.bytes_dropped"] > 1000, "bytes are not counted")
             same(flow["server_conn"]["address"][:2], [origin.host4, origin.port], "the server")
-        contains(proxy.log(), "Server TLS handshake failed. The server insists on a client certificate")
+        proxy.said("Server TLS handshake failed. The server insists on a client certificate")
         same(proxy.log().count("will be relayed untouched for the next 3600 seconds"), 1, "times that it was learned")
         same(proxy.log().count("is relayed untouched: " + why), 2, "times that it was passed")
         same(proxy.stop(), 0, "the exit status")
@@ -140,7 +140,7 @@ def test_optional_certificate(w):
         origin = private_origin(w, version, ssl.CERT_OPTIONAL)
         proxy = w.proxy(intercept="curl")
         same(w.curl(origin.url("/optional")).well(), "hello nobody\n", "the answer")
-        contains(proxy.log(), "The server asks for a client certificate, and none is configured for it")
+        proxy.said("The server asks for a client certificate, and none is configured for it")
         same(proxy.flow("/optional")["response"]["status_code"], 200, "the status")
         proxy.stop()
 

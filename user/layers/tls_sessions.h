@@ -24,8 +24,8 @@ void tls_sessions_free(struct tls_sessions *s);
 SSL_SESSION *tls_sessions_take(struct tls_sessions *s, struct str key, int64_t now_s) __must_check;
 
 /*
- * Takes over the session. Of TLS 1.3 some are kept for each key, for connections that are made at the same time; before,
- * it replaces the one that was there. Without memory it is dropped, which costs a full handshake later.
+ * Takes over the session. Of TLS 1.3 some are kept for each key, for connections that are made at the same time; of
+ * older versions it replaces the one that was there. Without memory it is dropped, which costs a full handshake later.
  */
 void tls_sessions_put(struct tls_sessions *s, struct str key, SSL_SESSION *session);
 
