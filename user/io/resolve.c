@@ -214,8 +214,10 @@ static void job_drop(struct job *job)
 
 	list_del(&job->own);
 	job->client = NULL;
-	if (!waiting)
-		return;                  /* a thread has it, and will free it */
+	if (!waiting) {
+		mem_leave();             /* a thread has it, and will free it there: counts are per thread */
+		return;
+	}
 	list_del(&job->wait);
 	pool.queued--;
 	mem_free(job);
