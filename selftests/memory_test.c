@@ -9,6 +9,7 @@
 #include <openssl/ec.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -22,8 +23,8 @@
 
 #define CONNECTIONS 4
 #define GROWTH_MAX  ((uint64_t)32 << 20)
-/* What a connection's two sides hold in the proxy, generously; beside it there are the kernel's buffers. */
-#define HELD_MAX    ((uint64_t)4 << 20)
+/* Kernel buffers on the way: what loopback sockets may grow to on both sides of the proxy, beside what it holds. */
+#define AHEAD_MAX   ((uint64_t)16 << 20)
 #define TOGETHER    2
 
 struct cell {
@@ -242,28 +243,6 @@ static void wrong(struct result *r, const char *fmt, ...)
 	va_end(args);
 }
 
-/* The last number of a sysctl such as tcp_rmem: what one socket's buffer may grow to. */
-static uint64_t buffer_max(const char *path)
-{
-	unsigned long long most = 0;
-	FILE *f = fopen(path, "re");
-
-	if (f && fscanf(f, "%*u %*u %llu", &most) != 1)
-		most = 0;
-	if (f)
-		fclose(f);
-	return most;
-}
-
-/*
- * How far the fast side of one connection may be ahead: the proxy's sockets to both sides grow as the kernel likes, and
- * count for it, not for the proxy.
- */
-static uint64_t ahead_limit(void)
-{
-	return buffer_max("/proc/sys/net/ipv4/tcp_rmem") + buffer_max("/proc/sys/net/ipv4/tcp_wmem") + HELD_MAX;
-}
-
 static void measure(struct proxy *p, const struct cell *c, struct result *r)
 {
 	static struct bulk b[CONNECTIONS];
@@ -289,7 +268,7 @@ static void measure(struct proxy *p, const struct cell *c, struct result *r)
 		wrong(r, "memory grew by %.1f MiB", (double)r->growth / (1 << 20));
 	if (r->stood_s < 0.4)
 		wrong(r, "the fast side never stood still");
-	if (r->ahead >= ahead_limit())
+	if (r->ahead >= AHEAD_MAX)
 		wrong(r, "the fast side was %.1f MiB ahead", (double)r->ahead / (1 << 20));
 	if (r->ahead == 0)
 		wrong(r, "the fast side sent nothing ahead");
@@ -388,6 +367,25 @@ static int choose(struct cell *cells)
 	return count;
 }
 
+static bool set_buffers(const char *path, const char *values)
+{
+	FILE *f = fopen(path, "we");
+	bool well = f && fputs(values, f) >= 0;
+
+	return f && fclose(f) == 0 && well;
+}
+
+/*
+ * The kernel's buffers are on the way, too, and on some machines a socket's may grow to more than AHEAD_MAX: in a network
+ * of our own they are as Linux has them by default, and what is measured is the program.
+ */
+static bool own_network(void)
+{
+	return unshare(CLONE_NEWNET) == 0 && system("ip link set lo up") == 0 &&
+	       set_buffers("/proc/sys/net/ipv4/tcp_rmem", "4096 131072 6291456") &&
+	       set_buffers("/proc/sys/net/ipv4/tcp_wmem", "4096 16384 4194304");
+}
+
 int main(void)
 {
 	const char *mib = getenv("MEMORY_TEST_MIB");
@@ -395,6 +393,10 @@ int main(void)
 	int count = choose(cells), failed;
 
 	signal(SIGPIPE, SIG_IGN);
+	if (!own_network()) {
+		printf("1..0 # SKIP no network namespace of its own; run as root\n");
+		return 77;
+	}
 	if (mib)
 		cell_bytes = strtoull(mib, NULL, 10) << 20;
 	for (size_t i = 0; i < sizeof(bulk_pattern); i++)
