@@ -376,8 +376,8 @@ static bool set_buffers(const char *path, const char *values)
 }
 
 /*
- * The kernel's buffers are on the way, too, and on some machines a socket's may grow to more than AHEAD_MAX: in a network
- * of our own they are as Linux has them by default, and what is measured is the program.
+ * The kernel's buffers are on the way, too, and on some machines a socket's may grow to more than AHEAD_MAX: in a
+ * network of our own they are as Linux has them by default, and what is measured is the program.
  */
 static bool own_network(void)
 {

@@ -175,8 +175,9 @@ static void draw_stack(struct script *s, struct talk *t)
 	t->client_tls = t->via == VIA_REVERSE ? s->any_tls && script_chance(s, 500) : t->tls && !absolute;
 	t->proxy_tls = s->any_tls && (absolute || t->via == VIA_CONNECT || t->via == VIA_UPSTREAM_CONNECT) &&
 		       script_chance(s, 200);
-	t->h2 = t->kind == SCRIPT_HTTP && script_chance(s, 400) && !(absolute && t->proxy_tls);
-	t->origin_h2 = t->kind == SCRIPT_HTTP && t->tls && script_chance(s, 500);
+	/* in absolute form this rarely comes to anything, so it is tried more often */
+	t->h2 = t->kind == SCRIPT_HTTP && script_chance(s, absolute ? 550 : 400) && !(absolute && t->proxy_tls);
+	t->origin_h2 = t->kind == SCRIPT_HTTP && t->tls && script_chance(s, absolute ? 750 : 500);
 	t->by_address = t->via == VIA_SOCKS5 && script_chance(s, 500);
 	t->ahead = t->via == VIA_SOCKS5 && script_chance(s, 500);
 	t->behind_tls = behind && s->any_tls && script_chance(s, 300);
