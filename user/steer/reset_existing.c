@@ -1,24 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Sockets by inode: /proc says whose they are, sock_diag(7) where they lead, and ends them. */
+/* Sockets by inode: /proc says whose they are, the kernel's list where they lead. */
 #include "steer/reset_existing.h"
 
-#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <dirent.h>
 #include <errno.h>
-#include <libmnl/libmnl.h>
-#include <linux/inet_diag.h>
-#include <linux/sock_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "steer/processes.h"
+#include "steer/sockets.h"
 #include "steer/steer_list.h"
 #include "steer/steer_state.h"
-
-enum { ESTABLISHED = 1 };                /* TCP_ESTABLISHED of the kernel's states */
 
 struct inodes {
 	uint64_t *at;
@@ -28,10 +23,7 @@ struct inodes {
 
 struct search {
 	struct inodes owned;             /* in rising order */
-	struct inet_diag_sockid *found;
-	uint32_t count, cap;
-	uint8_t family;
-	bool loopback, failed;
+	bool loopback;
 	struct steer_endpoint own;       /* our ports: who is connected there is steered */
 };
 
@@ -88,122 +80,33 @@ static int compare(const void *a, const void *b)
 
 /* --- where they lead -------------------------------------------------------------------------------------------- */
 
-static bool is_loopback(uint8_t family, const __be32 ip[4])
+static bool is_wanted(void *owner, const struct socket_seen *seen)
 {
-	const struct in6_addr *v6 = (const struct in6_addr *)ip;
+	const struct search *s = owner;
+	uint16_t port = htons(seen->peer.port);
 
-	if (family == AF_INET)
-		return ntohl(ip[0]) >> 24 == 127;
-	return IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && ntohl(ip[3]) >> 24 == 127);
-}
-
-static bool is_wanted(const struct search *s, const struct inet_diag_msg *m)
-{
-	uint64_t inode = m->idiag_inode;
-
-	if (!bsearch(&inode, s->owned.at, s->owned.count, sizeof(inode), compare))
+	if (!bsearch(&seen->inode, s->owned.at, s->owned.count, sizeof(seen->inode), compare))
 		return false;
-	if (!is_loopback(m->idiag_family, m->id.idiag_dst))
+	if (!addr_is_loopback(&seen->peer))
 		return true;
-	return s->loopback && m->id.idiag_dport != s->own.tcp4 && m->id.idiag_dport != s->own.tcp6;
-}
-
-static int on_socket(const struct nlmsghdr *nlh, void *owner)
-{
-	const struct inet_diag_msg *m = mnl_nlmsg_get_payload(nlh);
-	struct search *s = owner;
-
-	if (!is_wanted(s, m))
-		return MNL_CB_OK;
-	if (s->count == s->cap) {
-		uint32_t cap = s->cap ? s->cap * 2 : 64;
-		struct inet_diag_sockid *grown = mem_realloc(s->found, cap * sizeof(*grown));
-
-		s->failed |= !grown;
-		if (!grown)
-			return MNL_CB_ERROR;
-		s->found = grown;
-		s->cap = cap;
-	}
-	s->found[s->count++] = m->id;
-	return MNL_CB_OK;
-}
-
-/* One request and all of its answer. Returns 0 or -errno, the kernel's included. */
-static int ask(struct mnl_socket *nl, uint16_t type, uint16_t flags, const struct inet_diag_req_v2 *request,
-	       struct search *s)
-{
-	_Alignas(struct nlmsghdr) char buf[16384];
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-	uint32_t port = mnl_socket_get_portid(nl);
-	int ret = MNL_CB_OK;
-
-	nlh->nlmsg_type = type;
-	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
-	memcpy(mnl_nlmsg_put_extra_header(nlh, sizeof(*request)), request, sizeof(*request));
-	if (mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) < 0)
-		return -errno;
-	while (ret > MNL_CB_STOP) {
-		ssize_t len = mnl_socket_recvfrom(nl, buf, sizeof(buf));
-
-		ret = len < 0 ? -1 : mnl_cb_run(buf, (size_t)len, 0, port, on_socket, s);
-	}
-	return ret < 0 ? (s->failed ? -ENOMEM : -errno) : 0;
-}
-
-/* --- the end of them -------------------------------------------------------------------------------------------- */
-
-/* Some end by themselves meanwhile. */
-static int destroy(struct mnl_socket *nl, struct search *s, uint32_t *count)
-{
-	for (uint32_t i = 0; i < s->count; i++) {
-		struct inet_diag_req_v2 request = {
-			.sdiag_family = s->family,
-			.sdiag_protocol = IPPROTO_TCP,
-			.idiag_states = 1u << ESTABLISHED,
-			.id = s->found[i],
-		};
-		int ret = ask(nl, SOCK_DESTROY, NLM_F_ACK, &request, s);
-
-		if (ret == 0)
-			(*count)++;
-		else if (ret != -ENOENT)
-			return ret;
-	}
-	s->count = 0;
-	return 0;
-}
-
-static int reset_family(struct mnl_socket *nl, struct search *s, uint8_t family, uint32_t *count)
-{
-	const struct inet_diag_req_v2 all = {
-		.sdiag_family = family,
-		.sdiag_protocol = IPPROTO_TCP,
-		.idiag_states = 1u << ESTABLISHED,
-		.id.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE },
-	};
-	int ret;
-
-	s->family = family;
-	ret = ask(nl, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &all, s);
-	return ret < 0 ? ret : destroy(nl, s, count);
+	return s->loopback && port != s->own.tcp4 && port != s->own.tcp6;
 }
 
 static int reset_all(struct search *s, uint32_t *count, struct err *e)
 {
-	struct mnl_socket *nl = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC);
-	int ret = !nl || mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0 ? -errno : 0;
+	int fd = sockets_open(-1), ret = fd;
 
-	if (ret == 0)
-		ret = reset_family(nl, s, AF_INET, count);
-	if (ret == 0)
-		ret = reset_family(nl, s, AF_INET6, count);
-	if (nl)
-		mnl_socket_close(nl);
+	if (fd >= 0) {
+		ret = sockets_end(fd, SOCKETS_ESTABLISHED, is_wanted, s);
+		close(fd);
+	}
 	if (ret == -EOPNOTSUPP)
 		return err_set(e, ret, "Connections that are open already stay direct: this kernel was built without "
 			       "CONFIG_INET_DIAG_DESTROY. Restart the programs instead.");
-	return ret < 0 ? err_set(e, ret, "Connections that are open already stay direct: %s", strerror(-ret)) : 0;
+	if (ret < 0)
+		return err_set(e, ret, "Connections that are open already stay direct: %s", strerror(-ret));
+	*count += (uint32_t)ret;
+	return 0;
 }
 
 /* Connections of one namespace, found and ended from there. */
@@ -248,6 +151,5 @@ int steer_reset_existing(struct steer *s, bool loopback, uint32_t *count, struct
 		ret = there.ret;
 	}
 	mem_free(search.owned.at);
-	mem_free(search.found);
 	return ret;
 }

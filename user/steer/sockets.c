@@ -11,12 +11,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/mem.h"
+
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
 
 struct listing {
-	void (*see)(void *owner, const struct socket_seen *s);
+	void (*see)(void *owner, const struct socket_seen *s, const struct inet_diag_sockid *id);
 	void *owner;
 };
 
@@ -72,44 +74,137 @@ static int on_socket(const struct nlmsghdr *nlh, void *owner)
 		.peer = address_of(m->idiag_family, m->id.idiag_dst, m->id.idiag_dport),
 	};
 
-	mnl_attr_for_each(attr, nlh, sizeof(*m))
-		if (mnl_attr_get_type(attr) == INET_DIAG_CGROUP_ID &&
-		    mnl_attr_get_payload_len(attr) == sizeof(s.cgroup_id))
+	mnl_attr_for_each(attr, nlh, sizeof(*m)) {
+		uint16_t type = mnl_attr_get_type(attr), len = mnl_attr_get_payload_len(attr);
+
+		if (type == INET_DIAG_CGROUP_ID && len == sizeof(s.cgroup_id))
 			s.cgroup_id = mnl_attr_get_u64(attr);
-	l->see(l->owner, &s);
+		if (type == INET_DIAG_MARK && len == sizeof(s.mark))
+			s.mark = mnl_attr_get_u32(attr);
+	}
+	l->see(l->owner, &s, &m->id);
 	return MNL_CB_OK;
 }
 
-static int list_family(int fd, uint8_t family, uint8_t protocol, uint32_t states, struct listing *l)
+/* One request and all of its answer. Returns 0 or -errno, the kernel's included. l: NULL where nothing is listed. */
+static int ask(int fd, uint16_t type, uint16_t flags, const struct inet_diag_req_v2 *request, struct listing *l)
 {
 	_Alignas(struct nlmsghdr) char buf[16384];
-	const struct inet_diag_req_v2 request = {
-		.sdiag_family = family,
-		.sdiag_protocol = protocol,
-		.idiag_states = states,
-		.id.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE },
-	};
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	int ret = MNL_CB_OK;
 
-	nlh->nlmsg_type = SOCK_DIAG_BY_FAMILY;
-	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	memcpy(mnl_nlmsg_put_extra_header(nlh, sizeof(request)), &request, sizeof(request));
+	nlh->nlmsg_type = type;
+	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
+	memcpy(mnl_nlmsg_put_extra_header(nlh, sizeof(*request)), request, sizeof(*request));
 	if (send(fd, nlh, nlh->nlmsg_len, 0) < 0)
 		return -errno;
 	while (ret > MNL_CB_STOP) {
 		ssize_t len = recv(fd, buf, sizeof(buf), 0);
 
-		ret = len < 0 ? -1 : mnl_cb_run(buf, (size_t)len, 0, 0, on_socket, l);
+		ret = len < 0 ? -1 : mnl_cb_run(buf, (size_t)len, 0, 0, l ? on_socket : NULL, l);
 	}
 	return ret < 0 ? -errno : 0;
+}
+
+static int list(int fd, uint8_t protocol, uint32_t states, struct listing *l)
+{
+	static const uint8_t families[] = { AF_INET, AF_INET6 };
+	int ret = 0;
+
+	for (size_t i = 0; ret == 0 && i < ARRAY_SIZE(families); i++) {
+		const struct inet_diag_req_v2 all = {
+			.sdiag_family = families[i],
+			.sdiag_protocol = protocol,
+			.idiag_states = states,
+			.id.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE },
+		};
+
+		ret = ask(fd, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &all, l);
+	}
+	return ret;
+}
+
+/* --- to look at them -------------------------------------------------------------------------------------------- */
+
+struct look {
+	void (*see)(void *owner, const struct socket_seen *s);
+	void *owner;
+};
+
+static void look_at(void *owner, const struct socket_seen *s, const struct inet_diag_sockid *id __unused)
+{
+	const struct look *look = owner;
+
+	look->see(look->owner, s);
 }
 
 int sockets_list(int fd, uint8_t protocol, uint32_t states, void (*see)(void *owner, const struct socket_seen *s),
 		 void *owner)
 {
-	struct listing l = { .see = see, .owner = owner };
-	int ret = list_family(fd, AF_INET, protocol, states, &l);
+	struct look look = { .see = see, .owner = owner };
 
-	return ret < 0 ? ret : list_family(fd, AF_INET6, protocol, states, &l);
+	return list(fd, protocol, states, &(struct listing){ .see = look_at, .owner = &look });
+}
+
+/* --- to end them ------------------------------------------------------------------------------------------------ */
+
+/* The list is read to its end first: it is not steady while it shrinks. */
+struct choice {
+	bool (*wanted)(void *owner, const struct socket_seen *s);
+	void *owner;
+	struct chosen {
+		struct inet_diag_sockid id;
+		uint32_t state;
+		uint8_t family;
+	} *chosen;
+	uint32_t count, cap;
+	bool failed;
+};
+
+static void choose(void *owner, const struct socket_seen *s, const struct inet_diag_sockid *id)
+{
+	struct choice *c = owner;
+
+	if (c->failed || !c->wanted(c->owner, s))
+		return;
+	if (c->count == c->cap) {
+		uint32_t cap = c->cap ? c->cap * 2 : 64;
+		struct chosen *grown = mem_realloc(c->chosen, cap * sizeof(*grown));
+
+		c->failed = !grown;
+		if (!grown)
+			return;
+		c->chosen = grown;
+		c->cap = cap;
+	}
+	c->chosen[c->count++] = (struct chosen){
+		.id = *id,
+		.state = s->state,
+		.family = s->local.family == 4 ? AF_INET : AF_INET6,
+	};
+}
+
+int sockets_end(int fd, uint32_t states, bool (*wanted)(void *owner, const struct socket_seen *s), void *owner)
+{
+	struct choice c = { .wanted = wanted, .owner = owner };
+	int ret = list(fd, IPPROTO_TCP, states, &(struct listing){ .see = choose, .owner = &c });
+	int ended = 0;
+
+	if (ret == 0 && c.failed)
+		ret = -ENOMEM;
+	for (uint32_t i = 0; i < c.count && ret == 0; i++) {
+		const struct inet_diag_req_v2 request = {
+			.sdiag_family = c.chosen[i].family,
+			.sdiag_protocol = IPPROTO_TCP,
+			.idiag_states = c.chosen[i].state,
+			.id = c.chosen[i].id,
+		};
+
+		ret = ask(fd, SOCK_DESTROY, NLM_F_ACK, &request, NULL);
+		ended += ret == 0;
+		if (ret == -ENOENT)
+			ret = 0;
+	}
+	mem_free(c.chosen);
+	return ret < 0 ? ret : ended;
 }
