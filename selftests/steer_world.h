@@ -26,11 +26,13 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "peers.h"
 #include "steer/cgroup.h"
 #include "steer/processes.h"
 #include "steer/steer.h"
 #include "steer/steer_guard.h"
 #include "steer/steer_list.h"
+#include "tap.h"
 
 #define ORIGIN4 "10.77.0.2"
 #define ORIGIN6 "fd77::2"
@@ -39,74 +41,12 @@
 #define ORIGIN_PORT 8080
 #define ORIGIN_PORTS 8               /* 8080 and the next ones */
 #define LOOPBACK_PORT 8090           /* an origin on loopback beside the clients */
-#define LINE_MAX_LEN 1024
-
-#define SKIP 77
 
 struct world {
 	char cgroup[PATH_MAX];
 	pid_t origin, local_origin, proxy;
 	int command, answer;         /* pipes to and from the proxy */
 };
-
-static int tap_count, tap_failed;
-
-static __unused __printf(2, 3) bool ok(bool passed, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	printf("%sok %d - ", passed ? "" : "not ", ++tap_count);
-	vprintf(fmt, ap);
-	printf("\n");
-	fflush(stdout);
-	va_end(ap);
-	tap_failed += !passed;
-	return passed;
-}
-
-static __unused int tap_end(void)
-{
-	printf("1..%d\n", tap_count);
-	return tap_failed ? 1 : 0;
-}
-
-static __unused _Noreturn __printf(1, 2) void skip_all(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	printf("1..0 # SKIP ");
-	vprintf(fmt, ap);
-	printf("\n");
-	va_end(ap);
-	exit(SKIP);
-}
-
-static _Noreturn __printf(1, 2) void die(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	printf("Bail out! ");
-	vprintf(fmt, ap);
-	printf("\n");
-	fflush(stdout);
-	va_end(ap);
-	_exit(99);
-}
-
-static __printf(1, 2) void run(const char *fmt, ...)
-{
-	char command[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(command, sizeof(command), fmt, ap);
-	va_end(ap);
-	if (system(command) != 0)
-		die("cannot set up the test: %s", command);
-}
 
 static int listen_on(int family, const char *ip, uint16_t port)
 {
@@ -134,18 +74,6 @@ static uint16_t port_of(int fd)
 
 	getsockname(fd, (struct sockaddr *)&a, &len);
 	return ntohs(((struct sockaddr_in *)&a)->sin_port);
-}
-
-static char *address_text(const struct sockaddr_storage *a, char *out, size_t size)
-{
-	char ip[INET6_ADDRSTRLEN] = "?";
-
-	if (a->ss_family == AF_INET)
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)a)->sin_addr, ip, sizeof(ip));
-	else
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)a)->sin6_addr, ip, sizeof(ip));
-	snprintf(out, size, "%s %u", ip, ntohs(((const struct sockaddr_in *)a)->sin_port));
-	return out;
 }
 
 static void answer_and_close(int fd, const char *line)
@@ -181,11 +109,6 @@ static _Noreturn void serve_direct(const int *listeners, int count)
 			answer_and_close(fd, line);
 		}
 	}
-}
-
-static void to_stderr(enum log_level level, const char *module, const char *text)
-{
-	fprintf(stderr, "# %s %s %s\n", log_level_name(level), module, text);
 }
 
 static void serve_steered(struct steer *s, int listener)
@@ -541,19 +464,7 @@ static __unused void world_stop(struct world *w)
 		usleep(20000);
 }
 
-/* Of a socket that is connected; 0. */
-static int read_line(int fd, char *line)
-{
-	ssize_t len, got = 0;
-
-	while ((len = read(fd, line + got, (size_t)(LINE_MAX_LEN - 1 - got))) > 0)
-		got += len;
-	line[got] = 0;
-	line[strcspn(line, "\n")] = 0;
-	return 0;
-}
-
-/* Connects fd (any options set) and reads one line into line; 0 or -errno. */
+/* Connects fd (any options set); 0 or -errno. What comes then, if anything, is in line. */
 static int finish(int fd, const struct sockaddr *to, socklen_t to_len, char *line)
 {
 	struct timeval limit = { .tv_sec = 3 };
@@ -573,20 +484,8 @@ static int finish(int fd, const struct sockaddr *to, socklen_t to_len, char *lin
 			return -error;
 		fcntl(fd, F_SETFL, 0);
 	}
-	return read_line(fd, line);
-}
-
-static socklen_t address_of(struct sockaddr_storage *a, const char *ip, uint16_t port)
-{
-	*a = (struct sockaddr_storage){ 0 };
-	if (inet_pton(AF_INET, ip, &((struct sockaddr_in *)a)->sin_addr) == 1)
-		a->ss_family = AF_INET;
-	else if (inet_pton(AF_INET6, ip, &((struct sockaddr_in6 *)a)->sin6_addr) == 1)
-		a->ss_family = AF_INET6;
-	else
-		die("no address: %s", ip);
-	((struct sockaddr_in *)a)->sin_port = htons(port);
-	return a->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	(void)read_line(fd, line);
+	return 0;
 }
 
 /* The simplest client: a fresh blocking socket to ip and port. */
@@ -599,11 +498,6 @@ static __unused int ask(const char *ip, uint16_t port, char *line)
 	ret = finish(fd, (struct sockaddr *)&to, len, line);
 	close(fd);
 	return ret;
-}
-
-static __unused bool starts(const char *line, const char *with)
-{
-	return strncmp(line, with, strlen(with)) == 0;
 }
 
 /* A process in the cgroup, named comm, that runs fn; returns its pid. */

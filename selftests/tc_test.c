@@ -13,7 +13,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "io/socket.h"
+#include "peers.h"
 #include "steer/tc.h"
 
 #define ORIGIN4 "10.77.0.2"
@@ -31,86 +30,31 @@
 #define CLIENT4 "10.78.0.2"
 #define CLIENT6 "fd78::2"
 #define PORT 8080
-#define LINE_SIZE 256
 #define THREADS 4
 #define EACH 1500
 #define WORKERS 3
-#define SKIP 77
 #define WAIT_S 20
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
 
-static int tap_count, tap_failed;
-
-static __printf(2, 3) bool ok(bool passed, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	printf("%sok %d - ", passed ? "" : "not ", ++tap_count);
-	vprintf(fmt, ap);
-	printf("\n");
-	fflush(stdout);
-	va_end(ap);
-	tap_failed += !passed;
-	return passed;
-}
-
-static _Noreturn __printf(1, 2) void die(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	printf("Bail out! ");
-	vprintf(fmt, ap);
-	printf("\n");
-	va_end(ap);
-	fflush(stdout);
-	_exit(99);
-}
-
-static __printf(1, 2) void run(const char *fmt, ...)
-{
-	char command[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(command, sizeof(command), fmt, ap);
-	va_end(ap);
-	if (system(command) != 0)
-		die("cannot set up the test: %s", command);
-}
-
-static char *text_of(const struct sockaddr_storage *a, char *out, size_t size)
-{
-	char ip[INET6_ADDRSTRLEN] = "?";
-
-	if (a->ss_family == AF_INET)
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)a)->sin_addr, ip, sizeof(ip));
-	else
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)a)->sin6_addr, ip, sizeof(ip));
-	snprintf(out, size, "%s %u", ip, ntohs(((const struct sockaddr_in *)a)->sin_port));
-	return out;
-}
-
 /* Answers one connection. fields: of the line, "taken DST PORT from SRC" or "direct SRC". */
 static void answer(int listener, bool taken)
 {
 	struct sockaddr_storage peer, own;
 	socklen_t peer_len = sizeof(peer), own_len = sizeof(own);
-	char line[LINE_SIZE], a[80], b[80];
+	char line[LINE_MAX_LEN], a[80], b[80];
 	int fd = accept4(listener, (struct sockaddr *)&peer, &peer_len, SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return;
 	getsockname(fd, (struct sockaddr *)&own, &own_len);
 	if (taken)
-		snprintf(line, sizeof(line), "taken %s from %s\n", text_of(&own, a, sizeof(a)),
-			 text_of(&peer, b, sizeof(b)));
+		snprintf(line, sizeof(line), "taken %s from %s\n", address_text(&own, a, sizeof(a)),
+			 address_text(&peer, b, sizeof(b)));
 	else
-		snprintf(line, sizeof(line), "direct %s\n", text_of(&peer, b, sizeof(b)));
+		snprintf(line, sizeof(line), "direct %s\n", address_text(&peer, b, sizeof(b)));
 	if (send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
 		fprintf(stderr, "# answer: %s\n", strerror(errno));
 	shutdown(fd, SHUT_WR);
@@ -251,29 +195,6 @@ static int take(struct tc *t, const char *spec_text)
 
 /* --- clients ---------------------------------------------------------------------------------------------------- */
 
-static socklen_t address_of(struct sockaddr_storage *a, const char *ip, uint16_t port)
-{
-	*a = (struct sockaddr_storage){ 0 };
-	a->ss_family = strchr(ip, ':') ? AF_INET6 : AF_INET;
-	((struct sockaddr_in *)a)->sin_port = htons(port);
-	if (a->ss_family == AF_INET)
-		inet_pton(AF_INET, ip, &((struct sockaddr_in *)a)->sin_addr);
-	else
-		inet_pton(AF_INET6, ip, &((struct sockaddr_in6 *)a)->sin6_addr);
-	return a->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-}
-
-static int finish(int fd, char *line)
-{
-	ssize_t len, got = 0;
-
-	while ((len = read(fd, line + got, (size_t)(LINE_SIZE - 1 - got))) > 0)
-		got += len;
-	line[got] = 0;
-	line[strcspn(line, "\n")] = 0;
-	return len < 0 ? -errno : 0;
-}
-
 struct way {
 	const char *name;
 	int protocol;
@@ -305,7 +226,7 @@ static int connect_so(int fd, const struct way *w, char *line)
 	if (w->again) {
 		const struct sockaddr none = { .sa_family = AF_UNSPEC };
 
-		finish(fd, line);
+		read_line(fd, line);
 		if (connect(fd, &none, sizeof(none)) < 0 || connect(fd, (struct sockaddr *)&to, len) < 0)
 			return -errno;
 	}
@@ -344,7 +265,7 @@ static int make(const struct way *w, char *line, struct sockaddr_storage *peer)
 	if (ret == 0 && getpeername(fd, (struct sockaddr *)peer, &len) < 0)
 		ret = -errno;
 	if (ret == 0)
-		ret = finish(fd, line);
+		ret = read_line(fd, line);
 	if (ret == 0 && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &info_len) == 0)
 		repeated = info.tcpi_total_retrans;
 	close(fd);
@@ -373,7 +294,7 @@ static void port_again(void)
 	const struct way twice[] = { { .to = ORIGIN4, .from = CLIENT4, .port = 4444 },
 				     { .to = ORIGIN6, .from = CLIENT6, .port = 4444 } };
 	struct sockaddr_storage peer;
-	char line[LINE_SIZE];
+	char line[LINE_MAX_LEN];
 
 	for (size_t i = 0; i < ARRAY_SIZE(twice); i++)
 		for (int k = 0; k < 3; k++) {
@@ -385,15 +306,10 @@ static void port_again(void)
 		}
 }
 
-static bool starts(const char *text, const char *with)
-{
-	return strncmp(text, with, strlen(with)) == 0;
-}
-
 static void try_way(const struct way *w)
 {
 	struct sockaddr_storage peer = { 0 };
-	char line[LINE_SIZE], want[LINE_SIZE], says[80];
+	char line[LINE_MAX_LEN], want[LINE_MAX_LEN], says[80];
 	const char *ip = starts(w->to, "::ffff:") ? w->to + 7 : w->to;
 	int ret = make(w, line, &peer);
 
@@ -405,7 +321,7 @@ static void try_way(const struct way *w)
 	if (!ok(ret == 0 && starts(line, want), "%s: taken, with its destination and its client", w->name))
 		printf("# wanted \"%s\", got \"%s\" (%s)\n", want, line, strerror(-ret));
 	snprintf(want, sizeof(want), "%s %d", w->to, PORT);
-	if (!ok(strcmp(text_of(&peer, says, sizeof(says)), want) == 0, "%s: getpeername", w->name))
+	if (!ok(strcmp(address_text(&peer, says, sizeof(says)), want) == 0, "%s: getpeername", w->name))
 		printf("# wanted \"%s\", got \"%s\"\n", want, says);
 }
 
@@ -413,7 +329,7 @@ static void *many(void *arg)
 {
 	const struct way way = { .to = (intptr_t)arg % 2 ? ORIGIN6 : ORIGIN4 };
 	struct sockaddr_storage peer;
-	char line[LINE_SIZE];
+	char line[LINE_MAX_LEN];
 	intptr_t failed = 0;
 
 	for (int i = 0; i < EACH; i++)
@@ -442,7 +358,7 @@ static void direct(const char *why)
 {
 	const struct way way = { .to = ORIGIN4 };
 	struct sockaddr_storage peer;
-	char line[LINE_SIZE];
+	char line[LINE_MAX_LEN];
 	int ret = make(&way, line, &peer);
 
 	if (!ok(ret == 0 && starts(line, "direct " CLIENT4), "%s: direct", why))
@@ -479,7 +395,7 @@ static void same_port_directly(void)
 {
 	const struct way way = { .to = ORIGIN4, .from = CLIENT4, .port = 4444 };
 	struct sockaddr_storage peer;
-	char line[LINE_SIZE];
+	char line[LINE_MAX_LEN];
 	int ret = make(&way, line, &peer);
 
 	if (!ok(ret == 0 && starts(line, "direct " CLIENT4 " 4444") && repeated == 0,
@@ -495,11 +411,6 @@ static void before(void)
 static void after(void)
 {
 	direct("when the mode is stopped");
-}
-
-static void to_stderr(enum log_level level, const char *module, const char *text)
-{
-	fprintf(stderr, "# %s %s %s\n", log_level_name(level), module, text);
 }
 
 static void try_attached(enum tc_how how, const char *name)
@@ -532,10 +443,8 @@ int main(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN);
 	log_init(to_stderr, getenv("DEBUG") ? LOG_DEBUG : LOG_WARN);
-	if (geteuid() != 0) {
-		printf("1..0 # SKIP needs root\n");
-		return SKIP;
-	}
+	if (geteuid() != 0)
+		skip_all("needs root");
 	make_world();
 	try_attached(TC_AUTO, "tcx, or what there is");
 	try_attached(TC_CLSACT, "clsact");
@@ -543,6 +452,5 @@ int main(void)
 	try_attached(TC_AUTO, "tcx, with strict rp_filter");
 	kill(origin_pid, SIGKILL);
 	kill(client_pid, SIGKILL);
-	printf("1..%d\n", tap_count);
-	return tap_failed ? 1 : 0;
+	return tap_end();
 }
