@@ -8,6 +8,7 @@
 #include "flow/flow_file.h"
 #include "http_play.h"
 #include "layers/tcp.h"
+#include "stand.h"
 
 #define BIG (700u * 1000)
 
@@ -329,24 +330,6 @@ static void test_truncation_is_said(void **state)
 
 /* --- logs ------------------------------------------------------------------------------------------------------ */
 
-struct stand {
-	struct layer base;
-	struct layer *child;
-};
-
-static void stand_handle(struct layer *l, const struct event *ev)
-{
-	layer_event(container_of(l, struct stand, base)->child, ev);
-}
-
-static void stand_free(struct layer *l)
-{
-	layer_free(container_of(l, struct stand, base)->child);
-	layer_fini(l);
-}
-
-static const struct layer_ops stand_ops = { .name = "stand", .handle = stand_handle, .free = stand_free };
-
 enum { MESSAGES = 60, MESSAGE_BYTES = 10000 };
 
 /* A relay of many messages, each a part of big. False: memory was out. */
@@ -383,7 +366,7 @@ static bool stand_up(struct playbook *pb, struct stand *stand, struct memory_dis
 	if (playbook_init(pb) < 0)
 		return false;
 	*stand = (struct stand){ 0 };
-	layer_init(&stand->base, &stand_ops, NULL, &pb->sink, &pb->env);
+	stand_init(stand, pb);
 	memory_disk_init(d, &pb->slabs, 30000);
 	pb->env.capture = &d->capture;
 	pb->server->state = CONN_OPEN;

@@ -12,25 +12,7 @@
 #include "layers/bypass.h"
 #include "layers/tcp.h"
 #include "playbook.h"
-
-/* The relay is never the top: something above it passes events on. */
-struct stand {
-	struct layer base;
-	struct layer *child;
-};
-
-static void stand_handle(struct layer *l, const struct event *ev)
-{
-	layer_event(container_of(l, struct stand, base)->child, ev);
-}
-
-static void stand_free(struct layer *l)
-{
-	layer_free(container_of(l, struct stand, base)->child);
-	layer_fini(l);
-}
-
-static const struct layer_ops stand_ops = { .name = "stand", .handle = stand_handle, .free = stand_free };
+#include "stand.h"
 
 struct play {
 	struct playbook pb;
@@ -42,8 +24,7 @@ static bool play_begin(struct play *p, bool connected, bool bypass)
 {
 	if (playbook_init(&p->pb) < 0)
 		return false;
-	layer_init(&p->stand.base, &stand_ops, NULL, &p->pb.sink, &p->pb.env);
-	p->l = &p->stand.base;
+	p->l = stand_init(&p->stand, &p->pb);
 	p->pb.server->state = connected ? CONN_OPEN : CONN_CLOSED;
 	p->stand.child = (bypass ? bypass_new : tcp_new)(p->l, p->pb.client, p->pb.server);
 	if (p->stand.child)
