@@ -11,24 +11,22 @@
 #include <openssl/x509v3.h>
 
 #include "base/addr.h"
-#include "base/list.h"
+#include "base/lru.h"
 #include "base/mem.h"
 #include "crypto/cert.h"
 
 #define HOST_MAX 255
 
 struct entry {
-	struct list used;            /* the first is the least recently used; unused ones come before all */
-	struct entry *next;          /* in its bucket */
+	struct lru_entry base;
 	int64_t until_s;
 	uint8_t key[CERT_DIGEST_SIZE];
-	bool filled;
 };
 
 struct verify {
-	struct list used;
-	struct entry *entries, **buckets;
-	uint32_t mask;
+	struct lru table;
+	struct entry *entries;       /* all that there can be, taken from the front */
+	uint32_t max;
 	uint64_t trust_id;
 	int64_t now_s;
 	struct verify_stats stats;
@@ -39,25 +37,18 @@ struct verify {
 struct verify *verify_new(uint32_t entries_max, uint64_t trust_id)
 {
 	struct verify *v = mem_zalloc(sizeof(*v));
-	uint32_t buckets = 1;
 
 	if (!v)
 		return NULL;
-	while (buckets < entries_max)
-		buckets *= 2;
-	list_init(&v->used);
-	v->mask = buckets - 1;
+	v->max = entries_max;
 	v->trust_id = trust_id;
 	v->entries = mem_zalloc(entries_max * sizeof(*v->entries));
-	v->buckets = mem_zalloc(buckets * sizeof(struct entry *));
 	v->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	v->digest = EVP_MD_CTX_new();
-	if (!v->entries || !v->buckets || !v->sha256 || !v->digest) {
+	if (lru_init(&v->table, entries_max) < 0 || !v->entries || !v->sha256 || !v->digest) {
 		verify_free(v);
 		return NULL;
 	}
-	for (uint32_t i = 0; i < entries_max; i++)
-		list_add_tail(&v->used, &v->entries[i].used);
 	return v;
 }
 
@@ -65,52 +56,56 @@ void verify_free(struct verify *v)
 {
 	if (!v)
 		return;
+	for (uint32_t i = v->table.count; i > 0; i--)
+		lru_del(&v->table, &v->entries[i - 1].base);
+	lru_fini(&v->table);
 	EVP_MD_CTX_free(v->digest);
 	EVP_MD_free(v->sha256);
 	mem_free(v->entries);
-	mem_free(v->buckets);
 	mem_free(v);
 }
 
-static struct entry **place_of(struct verify *v, const uint8_t key[CERT_DIGEST_SIZE])
+static struct entry *find(const struct verify *v, const uint8_t key[CERT_DIGEST_SIZE])
 {
-	struct entry **place;
-	uint32_t hash;
+	struct lru_entry *e = lru_find(&v->table, (struct str){ (const char *)key, CERT_DIGEST_SIZE });
 
-	memcpy(&hash, key, sizeof(hash));
-	for (place = &v->buckets[hash & v->mask]; *place; place = &(*place)->next)
-		if (memcmp((*place)->key, key, CERT_DIGEST_SIZE) == 0)
-			break;
-	return place;
+	return e ? container_of(e, struct entry, base) : NULL;
 }
 
 static bool is_known(struct verify *v, const uint8_t key[CERT_DIGEST_SIZE])
 {
-	struct entry *entry = *place_of(v, key);
+	struct entry *entry = find(v, key);
 
 	if (!entry || v->now_s >= entry->until_s)
 		return false;
-	list_del(&entry->used);
-	list_add_tail(&v->used, &entry->used);
+	lru_touch(&v->table, &entry->base);
 	return true;
+}
+
+/* A place for another answer: a new one, or the one that was not needed for longest. */
+static struct entry *place_for(struct verify *v, const uint8_t key[CERT_DIGEST_SIZE])
+{
+	struct entry *entry = &v->entries[v->table.count];
+
+	if (v->table.count == v->max) {
+		entry = container_of(lru_oldest(&v->table), struct entry, base);
+		lru_del(&v->table, &entry->base);
+	}
+	memcpy(entry->key, key, CERT_DIGEST_SIZE);
+	entry->base.key = (struct str){ (const char *)entry->key, CERT_DIGEST_SIZE };
+	lru_add(&v->table, &entry->base);
+	return entry;
 }
 
 static void remember(struct verify *v, const uint8_t key[CERT_DIGEST_SIZE], int64_t until_s)
 {
-	struct entry *entry = *place_of(v, key);
+	struct entry *entry = find(v, key);
 
-	if (!entry) {
-		entry = list_entry(list_first(&v->used), struct entry, used);
-		if (entry->filled)
-			*place_of(v, entry->key) = entry->next;
-		memcpy(entry->key, key, CERT_DIGEST_SIZE);
-		entry->filled = true;
-		entry->next = NULL;
-		*place_of(v, key) = entry;      /* the end of its bucket */
-	}
+	if (entry)
+		lru_touch(&v->table, &entry->base);
+	else
+		entry = place_for(v, key);
 	entry->until_s = until_s;
-	list_del(&entry->used);
-	list_add_tail(&v->used, &entry->used);
 }
 
 static bool hash_part(struct verify *v, const void *bytes, size_t len)

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* A hash table with a list through it in order of use; of each key a few sessions, the newest last. */
+/* Of each key a few sessions, the newest last. */
 #include "layers/tls_sessions.h"
 
 #include <openssl/x509.h>
 
-#include "base/list.h"
+#include "base/lru.h"
 #include "base/mem.h"
 
-#define BUCKETS  1024u
 #define EACH_MAX 16u                 /* sessions of one key */
 
 struct kept {
@@ -16,30 +15,16 @@ struct kept {
 };
 
 struct entry {
-	struct list used;                /* most recent last */
-	struct entry *next;              /* same bucket */
+	struct lru_entry base;
 	struct kept kept[EACH_MAX];
 	uint32_t count;
-	uint32_t hash;
-	uint32_t len;
 	char key[];
 };
 
 struct tls_sessions {
-	struct list used;
+	struct lru table;
 	uint32_t count, max;             /* sessions */
-	struct entry *buckets[BUCKETS];
 };
-
-/* FNV-1a. Clients choose what keys hold; one that fills a bucket costs a look-up a few thousand steps at most. */
-static uint32_t hash(struct str key)
-{
-	uint32_t h = 2166136261u;
-
-	for (size_t i = 0; i < key.len; i++)
-		h = (h ^ (uint8_t)key.ptr[i]) * 16777619u;
-	return h;
-}
 
 struct tls_sessions *tls_sessions_new(uint32_t sessions_max)
 {
@@ -48,25 +33,22 @@ struct tls_sessions *tls_sessions_new(uint32_t sessions_max)
 	if (!s)
 		return NULL;
 	s->max = sessions_max;
-	list_init(&s->used);
-	return s;
+	if (lru_init(&s->table, sessions_max / 2) == 0)
+		return s;
+	mem_free(s);
+	return NULL;
 }
 
-static struct entry **place(struct tls_sessions *s, struct str key, uint32_t h)
+static struct entry *find(const struct tls_sessions *s, struct str key)
 {
-	struct entry **at = &s->buckets[h % BUCKETS];
+	struct lru_entry *e = lru_find(&s->table, key);
 
-	while (*at && ((*at)->hash != h || !str_eq((struct str){ (*at)->key, (*at)->len }, key)))
-		at = &(*at)->next;
-	return at;
+	return e ? container_of(e, struct entry, base) : NULL;
 }
 
-static void drop(struct tls_sessions *s, struct entry **at)
+static void drop(struct tls_sessions *s, struct entry *e)
 {
-	struct entry *e = *at;
-
-	*at = e->next;
-	list_del(&e->used);
+	lru_del(&s->table, &e->base);
 	s->count -= e->count;
 	while (e->count)
 		SSL_SESSION_free(e->kept[--e->count].session);
@@ -75,17 +57,12 @@ static void drop(struct tls_sessions *s, struct entry **at)
 
 static void drop_oldest(struct tls_sessions *s)
 {
-	struct entry *e = list_entry(list_first(&s->used), struct entry, used);
-	struct entry **at = &s->buckets[e->hash % BUCKETS];
-
-	while (*at != e)
-		at = &(*at)->next;
-	drop(s, at);
+	drop(s, container_of(lru_oldest(&s->table), struct entry, base));
 }
 
 void tls_sessions_clear(struct tls_sessions *s)
 {
-	while (s->count)
+	while (s->table.count)
 		drop_oldest(s);
 }
 
@@ -94,6 +71,7 @@ void tls_sessions_free(struct tls_sessions *s)
 	if (!s)
 		return;
 	tls_sessions_clear(s);
+	lru_fini(&s->table);
 	mem_free(s);
 }
 
@@ -104,7 +82,7 @@ static bool is_single(const SSL_SESSION *session)
 
 SSL_SESSION *tls_sessions_take(struct tls_sessions *s, struct str key, int64_t now_s)
 {
-	struct entry **at = place(s, key, hash(key)), *e = *at;
+	struct entry *e = find(s, key);
 
 	while (e && e->count) {
 		struct kept *newest = &e->kept[e->count - 1];
@@ -112,8 +90,7 @@ SSL_SESSION *tls_sessions_take(struct tls_sessions *s, struct str key, int64_t n
 		bool good = newest->expires_s > now_s && SSL_SESSION_is_resumable(session);
 
 		if (good && (e->count == 1 || !is_single(session))) {
-			list_del(&e->used);
-			list_add_tail(&s->used, &e->used);
+			lru_touch(&s->table, &e->base);
 			SSL_SESSION_up_ref(session);
 			return session;
 		}
@@ -124,7 +101,7 @@ SSL_SESSION *tls_sessions_take(struct tls_sessions *s, struct str key, int64_t n
 		SSL_SESSION_free(session);
 	}
 	if (e)
-		drop(s, at);
+		drop(s, e);
 	return NULL;
 }
 
@@ -140,16 +117,15 @@ static int64_t expiry(const SSL_SESSION *session)
 	return at;
 }
 
-static struct entry *entry_new(struct str key, uint32_t h)
+static struct entry *add(struct tls_sessions *s, struct str key)
 {
 	struct entry *e = mem_zalloc(sizeof(*e) + key.len);
 
 	if (!e)
 		return NULL;
 	memcpy(e->key, key.ptr, key.len);
-	e->len = (uint32_t)key.len;
-	e->hash = h;
-	list_init(&e->used);
+	e->base.key = (struct str){ e->key, key.len };
+	lru_add(&s->table, &e->base);
 	return e;
 }
 
@@ -165,25 +141,21 @@ static void forget_oldest(struct tls_sessions *s, struct entry *e, uint32_t coun
 
 void tls_sessions_put(struct tls_sessions *s, struct str key, SSL_SESSION *session)
 {
-	uint32_t h = hash(key);
-	struct entry **at = place(s, key, h);
-	struct entry *e = *at;
+	struct entry *e = find(s, key);
 
+	if (!e)
+		e = add(s, key);
 	if (!e) {
-		e = *at = entry_new(key, h);
-		if (!e) {
-			SSL_SESSION_free(session);
-			return;
-		}
+		SSL_SESSION_free(session);
+		return;
 	}
-	list_del(&e->used);
+	lru_touch(&s->table, &e->base);
 	if (!is_single(session))
 		forget_oldest(s, e, e->count);
 	else if (e->count == EACH_MAX)
 		forget_oldest(s, e, 1);
 	e->kept[e->count++] = (struct kept){ .session = session, .expires_s = expiry(session) };
 	s->count++;
-	list_add_tail(&s->used, &e->used);
 	while (s->count > s->max)
 		drop_oldest(s);
 }
