@@ -239,23 +239,6 @@ static void world_finished(struct driver_world *dw, struct driver *d)
 	list_add_tail(&w->over, &d->link);
 }
 
-static int64_t env_now(const struct env *env)
-{
-	return ((struct io *)env->world)->now_ns;
-}
-
-static int64_t env_wall(const struct env *env)
-{
-	return ((struct io *)env->world)->wall_ns;
-}
-
-static uint64_t env_random(struct env *env)
-{
-	struct io *io = env->world;
-
-	return io->random(io);
-}
-
 static struct layer *make_top(struct driver *d, void *arg)
 {
 	struct conn *server = d->sink.conn_new(&d->sink);
@@ -377,8 +360,8 @@ static void init(struct world *w, uint64_t seed, bool faults)
 	assert_int_equal(sim_new(&w->io, seed, faults ? &f : NULL, NULL), 0);
 	options_init(&w->options);
 	list_init(&w->over);
-	w->env = (struct env){ .slabs = &w->io->slabs, .options = &w->options, .now_ns = env_now, .wall_ns = env_wall,
-			       .random = env_random, .world = w->io };
+	w->env = (struct env){ .options = &w->options };
+	env_use_io(&w->env, w->io);
 	w->driver_world = (struct driver_world){ .io = w->io, .env = &w->env, .notify = world_notify, .ask = world_ask,
 						 .flow = world_flow, .log = world_log, .is_self = world_is_self,
 						 .finished = world_finished };

@@ -131,23 +131,6 @@ static void world_finished(struct driver_world *w, struct driver *d __unused)
 	stage_of(w)->finished = true;
 }
 
-static int64_t env_now(const struct env *env)
-{
-	return ((struct io *)env->world)->now_ns;
-}
-
-static int64_t env_wall(const struct env *env)
-{
-	return ((struct io *)env->world)->wall_ns;
-}
-
-static uint64_t env_random(struct env *env)
-{
-	struct io *io = env->world;
-
-	return io->random(io);
-}
-
 static struct layer *make_top(struct driver *d, void *arg)
 {
 	struct stage *st = arg;
@@ -189,10 +172,8 @@ static void stage_init(struct stage *st)
 	*st = (struct stage){ .to = addr_v4(0xc6336401, 7000), .proxy = addr_v4(0x0a000001, 8080) };
 	assert_int_equal(sim_new(&st->io, 1, NULL, &e), 0);
 	options_init(&st->options);
-	st->env = (struct env){
-		.slabs = &st->io->slabs, .options = &st->options, .notify_hooks = UINT64_MAX, .now_ns = env_now,
-		.wall_ns = env_wall, .random = env_random, .world = st->io,
-	};
+	st->env = (struct env){ .options = &st->options, .notify_hooks = UINT64_MAX };
+	env_use_io(&st->env, st->io);
 	st->world = (struct driver_world){
 		.io = st->io, .env = &st->env, .notify = world_notify, .ask = world_ask, .flow = world_flow,
 		.log = world_log, .is_self = world_is_self, .finished = world_finished,

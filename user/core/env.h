@@ -11,6 +11,7 @@
 
 struct capture;                          /* flow/capture.h: where captured bytes go */
 struct conn;
+struct io;
 struct tls_env;                          /* layers/tls_env.h: contexts, leaves, sessions of this worker */
 
 struct env {
@@ -27,6 +28,9 @@ struct env {
 	uint64_t (*random)(struct env *env);
 	void *world;                     /* of whoever made this env */
 };
+
+/* Clock, randomness and slabs are those of io, which outlives env; world is io then. */
+void env_use_io(struct env *env, struct io *io);
 
 static inline struct stamp env_stamp(const struct env *env)
 {

@@ -138,11 +138,7 @@ static void flush_dirty(struct epoll *ep)
 {
 	struct list todo;
 
-	list_init(&todo);
-	list_for_each(&ep->real.dirty, at) {
-		list_del(at);
-		list_add_tail(&todo, at);
-	}
+	list_take(&todo, &ep->real.dirty);
 	while (!list_empty(&todo)) {
 		struct real_sock *r = list_entry(list_first(&todo), struct real_sock, dirty);
 
@@ -247,11 +243,7 @@ static void read_ready(struct epoll *ep)
 {
 	struct list todo;
 
-	list_init(&todo);
-	list_for_each(&ep->ready, at) {
-		list_del(at);
-		list_add_tail(&todo, at);
-	}
+	list_take(&todo, &ep->ready);
 	while (!list_empty(&todo)) {
 		struct esock *s = list_entry(list_first(&todo), struct esock, ready);
 

@@ -239,11 +239,7 @@ void real_dgrams_read(struct real *r)
 {
 	struct list todo;
 
-	list_init(&todo);
-	list_for_each(&r->ready_dgrams, at) {
-		list_del(at);
-		list_add_tail(&todo, at);
-	}
+	list_take(&todo, &r->ready_dgrams);
 	while (!list_empty(&todo)) {
 		struct real_dgram *s = list_entry(list_first(&todo), struct real_dgram, ready);
 
@@ -460,11 +456,7 @@ void real_dgrams_flush(struct real *r)
 {
 	struct list todo;
 
-	list_init(&todo);
-	list_for_each(&r->dirty_dgrams, at) {
-		list_del(at);
-		list_add_tail(&todo, at);
-	}
+	list_take(&todo, &r->dirty_dgrams);
 	while (!list_empty(&todo)) {
 		struct real_dgram *s = list_entry(list_first(&todo), struct real_dgram, dirty);
 

@@ -319,11 +319,7 @@ static void flush_all(struct uring *u)
 {
 	struct list todo;
 
-	list_init(&todo);
-	list_for_each(&u->real.dirty, at) {
-		list_del(at);
-		list_add_tail(&todo, at);
-	}
+	list_take(&todo, &u->real.dirty);
 	while (!list_empty(&todo)) {
 		struct real_sock *r = list_entry(list_first(&todo), struct real_sock, dirty);
 
@@ -344,11 +340,7 @@ static void deliver_held(struct uring *u)
 {
 	struct list todo;
 
-	list_init(&todo);
-	list_for_each(&u->ready, at) {
-		list_del(at);
-		list_add_tail(&todo, at);
-	}
+	list_take(&todo, &u->ready);
 	while (!list_empty(&todo)) {
 		struct usock *s = list_entry(list_first(&todo), struct usock, ready);
 

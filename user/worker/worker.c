@@ -304,23 +304,6 @@ static void world_finished(struct driver_world *world, struct driver *d)
 
 /* --- the environment of layers ----------------------------------------------------------------------------------- */
 
-static int64_t env_now(const struct env *env)
-{
-	return ((struct io *)env->world)->now_ns;
-}
-
-static int64_t env_wall(const struct env *env)
-{
-	return ((struct io *)env->world)->wall_ns;
-}
-
-static uint64_t env_random(struct env *env)
-{
-	struct io *io = env->world;
-
-	return io->random(io);
-}
-
 static void keylog(void *owner, const char *line)
 {
 	struct worker *w = owner;
@@ -396,7 +379,6 @@ static int make_env(struct worker *w, struct err *e)
 
 	memcpy(tls.ticket_keys, w->config.ticket_keys, sizeof(tls.ticket_keys));
 	w->env = (struct env){
-		.slabs = &w->io->slabs,
 		.flows = regions_source() ? &w->flows : NULL,
 		.options = w->config.options,
 		.capture = &w->capture,
@@ -404,11 +386,8 @@ static int make_env(struct worker *w, struct err *e)
 		.notify_hooks = w->config.notify_hooks,
 		.block_hooks = w->config.block_hooks,
 		.whole_hooks = w->config.whole_hooks,
-		.now_ns = env_now,
-		.wall_ns = env_wall,
-		.random = env_random,
-		.world = w->io,
 	};
+	env_use_io(&w->env, w->io);
 	if (w->config.log_connections)
 		w->env.notify_hooks |= hook_bit(HOOK_CLIENT_CONNECTED) | hook_bit(HOOK_SERVER_CONNECTED);
 	w->world = (struct driver_world){
