@@ -370,6 +370,26 @@ def test_bad_words(w):
         refuses(w, "-p", "0", *words, trust=words[0] != "--set", says=(says,))
 
 
+def test_bad_commands(w):
+    """commands with words that they do not know, or too few: said in a sentence that begins with the command"""
+    for words, says in ((("run",), "run: expected a command"), (("run", "--nope", "true"), "argument: --nope"),
+                        (("trust",), "trust: expected"), (("trust", "1x"), "not 1x"),
+                        (("trust", "container:"), "not container:"), (("trust", "1", "2"), "argument: 2"),
+                        (("set",), "set: expected NAME=VALUE"), (("frobnicate",), "argument: frobnicate")):
+        done = w.run(e2e.MITM_BPF, *words, inside=False)
+        same((done.status, done.out), (2, ""), f"of {words}")
+        same(len(done.err.splitlines()), 1, f"lines for {words}")
+        contains(done.err, says)
+
+
+def test_without_effect(w):
+    """options for programs that are intercepted, where none is: said, and it runs"""
+    proxy = w.proxy("--mode", "regular", "-p", "0", "--fail-closed", "--reset-existing", "--block-quic")
+    for name in ("fail_closed", "reset_existing", "block_quic"):
+        wait_for(lambda said=f"{name} changes nothing": said in proxy.log(), f"the warning about {name}")
+    proxy.stop()
+
+
 # ---- what runs out
 
 def test_full_disk(w):

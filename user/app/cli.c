@@ -235,7 +235,7 @@ static int parse_ask(struct cli *cli, int argc, char **argv, struct err *e)
 			return ret;
 	}
 	if (kept == 2 && strcmp(argv[1], "set") == 0)
-		return err_set(e, -EINVAL, "mitm-bpf set: expected NAME=VALUE, for example mode=regular@8080");
+		return err_set(e, -EINVAL, "set: expected NAME=VALUE, for example mode=regular@8080");
 	cli->words = (const char *const *)argv + 1;
 	cli->word_count = (size_t)kept - 1;
 	return 0;
@@ -260,69 +260,83 @@ static int parse_doctor(struct cli *cli, char **argv, struct err *e)
 	return 1;
 }
 
+/* Whom trust is for. The same returns. */
+static int parse_trust(struct cli *cli, char **argv, struct err *e)
+{
+	uint64_t pid;
+
+	if (argv[0][0] == '-' || cli->pid || cli->container)
+		return 0;
+	if (str_starts(str_of(argv[0]), STR("container:")) && argv[0][10])
+		cli->container = argv[0] + 10;
+	else if (str_to_u64(str_of(argv[0]), INT32_MAX, &pid) && pid)
+		cli->pid = (long)pid;
+	else
+		return err_set(e, -EINVAL, "trust: expected a process id or container:NAME, not %s",
+			       argv[0]);
+	return 1;
+}
+
+static void parse_rules(struct cli *cli, int argc, char **argv)
+{
+	cli->action = CLI_RULES;
+	cli->words = (const char *const *)argv + 2;
+	cli->word_count = (size_t)argc - 2;
+	for (int i = 2; i < argc; i++)
+		if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--help") == 0)
+			cli->action = CLI_HELP;
+}
+
+/* One word and what belongs to it. Returns how many words it was, or -errno. */
+static int parse_word(struct parser *p, struct cli *cli, char **argv, int count, struct err *e)
+{
+	int took = 0;
+
+	if (cli->action == CLI_TRUST)
+		took = parse_trust(cli, argv, e);
+	if (cli->action == CLI_DOCTOR)
+		took = parse_doctor(cli, argv, e);
+	if (took)
+		return took;
+	if (argv[0][0] != '-' || !argv[0][1])
+		return err_set(e, -ENOTSUP, "unexpected argument: %s (filter expressions are not implemented yet)",
+			       argv[0]);
+	return argv[0][1] == '-' ? parse_long(p, cli, argv, count, e) : parse_short(p, cli, argv, count, e);
+}
+
 static int parse_words(struct parser *p, struct cli *cli, int argc, char **argv, struct err *e)
 {
+	static const struct {
+		const char *word;
+		enum cli_action action;
+	} verbs[] = {
+		{ "doctor", CLI_DOCTOR }, { "release", CLI_RELEASE }, { "run", CLI_COMMAND }, { "trust", CLI_TRUST },
+		{ "dump", CLI_RUN },
+	};
+	const char *verb = argc > 1 ? argv[1] : "";
 	int i = 1;
 
-	if (argc > 1 && (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "get") == 0 || strcmp(argv[1], "ps") == 0))
+	if (strcmp(verb, "set") == 0 || strcmp(verb, "get") == 0 || strcmp(verb, "ps") == 0)
 		return parse_ask(cli, argc, argv, e);
-	if (argc > 1 && strcmp(argv[1], "rules") == 0) {
-		cli->action = CLI_RULES;
-		cli->words = (const char *const *)argv + 2;
-		cli->word_count = (size_t)argc - 2;
-		for (; i + 1 < argc; i++)
-			if (strcmp(argv[i + 1], "-h") == 0 || strcmp(argv[i + 1], "--help") == 0)
-				cli->action = CLI_HELP;
+	if (strcmp(verb, "rules") == 0) {
+		parse_rules(cli, argc, argv);
 		return 0;
 	}
-	if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
-		cli->action = CLI_DOCTOR;
-		i++;
-	} else if (argc > 1 && strcmp(argv[1], "release") == 0) {
-		cli->action = CLI_RELEASE;
-		i++;
-	} else if (argc > 1 && strcmp(argv[1], "run") == 0) {
-		cli->action = CLI_COMMAND;
-		i++;
-	} else if (argc > 1 && strcmp(argv[1], "trust") == 0) {
-		cli->action = CLI_TRUST;
-		i++;
-	} else if (argc > 1 && strcmp(argv[1], "dump") == 0) {
+	for (size_t v = 0; v < ARRAY_SIZE(verbs) && i == 1; v++) {
+		if (strcmp(verb, verbs[v].word) != 0)
+			continue;
+		cli->action = verbs[v].action;
 		i++;
 	}
 	while (i < argc) {
-		bool both_dashes = strcmp(argv[i], "--") == 0;
-		uint64_t pid;
+		bool dashes = strcmp(argv[i], "--") == 0;
 		int took;
 
-		if (cli->action == CLI_COMMAND && (both_dashes || argv[i][0] != '-' || !argv[i][1])) {
-			cli->command = argv + i + both_dashes;
+		if (cli->action == CLI_COMMAND && (dashes || argv[i][0] != '-' || !argv[i][1])) {
+			cli->command = argv + i + dashes;
 			break;
 		}
-		if (cli->action == CLI_TRUST && !cli->pid && str_to_u64(str_of(argv[i]), INT32_MAX, &pid) && pid) {
-			cli->pid = (long)pid;
-			i++;
-			continue;
-		}
-		if (cli->action == CLI_TRUST && !cli->container && str_starts(str_of(argv[i]), STR("container:")) &&
-		    argv[i][10]) {
-			cli->container = argv[i++] + 10;
-			continue;
-		}
-		took = cli->action == CLI_DOCTOR ? parse_doctor(cli, argv + i, e) : 0;
-		if (took) {
-			if (took < 0)
-				return took;
-			i += took;
-			continue;
-		}
-		if (argv[i][0] != '-' || !argv[i][1])
-			return err_set(e, -ENOTSUP, "unexpected argument: %s (filter expressions are not implemented "
-				       "yet)", argv[i]);
-		if (argv[i][1] == '-')
-			took = parse_long(p, cli, argv + i, argc - i, e);
-		else
-			took = parse_short(p, cli, argv + i, argc - i, e);
+		took = parse_word(p, cli, argv + i, argc - i, e);
 		if (took < 0)
 			return took;
 		i += took;
@@ -464,9 +478,9 @@ int cli_parse(struct cli *cli, int argc, char **argv, struct err *e)
 	if (ret == 0 && cli->undo && cli->action != CLI_TRUST && cli->action != CLI_HELP)
 		ret = err_set(e, -EINVAL, "--undo belongs to `mitm-bpf trust`");
 	if (ret == 0 && cli->action == CLI_TRUST && !cli->pid == !cli->container)
-		ret = err_set(e, -EINVAL, "mitm-bpf trust: expected a process id or container:NAME");
+		ret = err_set(e, -EINVAL, "trust: expected a process id or container:NAME");
 	if (ret == 0 && cli->action == CLI_COMMAND && (!cli->command || !cli->command[0]))
-		ret = err_set(e, -EINVAL, "mitm-bpf run: expected a command, for example mitm-bpf run -- "
+		ret = err_set(e, -EINVAL, "run: expected a command, for example mitm-bpf run -- "
 			      "curl https://example.com");
 	if (ret == 0 && cli->action == CLI_COMMAND)
 		ret = apply_quiet(&p, cli->settings, e);

@@ -85,7 +85,7 @@ static int find_target(struct crowd *crowd, const char *name, struct err *e)
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (str_starts(str_of(name), str_of(words[i])) && !strchr(name, ','))
 			return find_members(crowd, name, e);
-	return err_set(e, -EINVAL, "mitm-bpf doctor: expected a process id, container:NAME, unit:NAME or cgroup:PATH, "
+	return err_set(e, -EINVAL, "doctor: expected a process id, container:NAME, unit:NAME or cgroup:PATH, "
 		       "not %.100s", name);
 }
 

@@ -428,6 +428,19 @@ static int tell_host(struct program *p, struct err *e)
 	return ret < 0 ? err_set(e, ret, "out of memory") : 0;
 }
 
+/* Somebody relies on these. */
+static void say_without_effect(const struct program *p)
+{
+	static const char *const names[] = { "fail_closed", "reset_existing", "block_quic" };
+
+	if (servers_steer_any(p->servers))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (settings_bool(p->settings, names[i]))
+			log_line(LOG_WARN, "program", "%s changes nothing, for no program is intercepted: give "
+				 "--intercept SPEC, --cgroup PATH or --interface IF.", names[i]);
+}
+
 static int program_up(struct program *p, struct err *e)
 {
 	int ret = servers_new(&p->servers, p->settings, e);
@@ -457,6 +470,8 @@ static int program_up(struct program *p, struct err *e)
 				     settings_bool(p->settings, "fail_closed"), e);
 	if (ret == 0)
 		ret = servers_run(p->servers, p->workers, p->worker_count, e);
+	if (ret == 0)
+		say_without_effect(p);
 	if (ret == 0)
 		privileges_drop(p->settings, p->steer);
 	if (ret == 0 && p->host)
