@@ -386,7 +386,7 @@ def test_without_effect(w):
     """options for programs that are intercepted, where none is: said, and it runs"""
     proxy = w.proxy("--mode", "regular", "-p", "0", "--fail-closed", "--reset-existing", "--block-quic")
     for name in ("fail_closed", "reset_existing", "block_quic"):
-        wait_for(lambda said=f"{name} changes nothing": said in proxy.log(), f"the warning about {name}")
+        wait_for(5, f"the warning about {name}", lambda said=f"{name} changes nothing": said in proxy.log())
     proxy.stop()
 
 
