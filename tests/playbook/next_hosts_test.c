@@ -11,6 +11,7 @@
 
 #include "core/patterns.h"
 #include "layers/mode.h"
+#include "layers/next_hosts.h"
 #include "playbook.h"
 
 /* A ClientHello for secret.test, and where it may be cut. */
@@ -178,6 +179,104 @@ static void test_wrong(void **state)
 	patterns_free(p);
 }
 
+struct calling {
+	struct str says;
+	const char *host;                /* NULL: none */
+	size_t from;                     /* with so many bytes it is known; 0: with all */
+};
+
+static const struct calling callings[] = {
+	{ STR(HELLO), "secret.test", 0 },
+	{ STR(GET("a.test") "more"), "a.test", sizeof("GET /x HTTP/1.1\r\nHost: a.test\r\n") - 1 },
+	{ STR(GET("a.test:8080")), "a.test", sizeof("GET /x HTTP/1.1\r\nHost: a.test:8080\r\n") - 1 },
+	{ STR("OPTIONS /*/* HTTP/1.0\r\nAccept: */*\r\nHOST:\tb_c.test \r\n"), "b_c.test", 0 },
+	{ STR("POST / HTTP/1.1\nhost:localhost\n"), "localhost", 0 },
+	{ STR(GET("192.0.2.1")), NULL, sizeof("GET /x HTTP/1.1\r\nHost: 192.0.2.1\r\n") - 1 },
+	{ STR(GET("[2001:db8::1]:80")), NULL, sizeof("GET /x HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n") - 1 },
+	{ STR(GET("a b")), NULL, sizeof("GET /x HTTP/1.1\r\nHost: a b\r\n") - 1 },
+	{ STR("GET / HTTP/1.0\r\nAccept: */*\r\n\r\n"), NULL, 0 },
+	/* of a proxy, which is the one that does not answer */
+	{ STR("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\n"), NULL, sizeof("GET http://a.test/ HTTP/") - 1 },
+	{ STR("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n"), NULL, sizeof("CONNECT a.test:443 HTTP/") - 1 },
+	{ STR("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), NULL, sizeof("PRI * HTTP/") - 1 },
+	{ STR("SSH-2.0-x\r\n"), NULL, sizeof("SSH-2.0-x\r\n") - 1 },
+	{ STR("\x16\x02"), NULL, 0 },
+	{ STR("\x00\x01"), NULL, 1 },
+};
+
+/* Before enough has come it says so, and from then on the same, whatever follows. */
+static void test_called(void **state)
+{
+	char host[LAYER_HOST_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(callings); i++) {
+		const struct calling *c = &callings[i];
+		size_t from = c->from ? c->from : c->says.len;
+
+		for (size_t len = 0; len <= c->says.len; len++) {
+			int ret = next_hosts_called((struct str){ c->says.ptr, len }, host);
+			int wanted = len < from ? 0 : c->host ? (int)strlen(c->host) : -ENOENT;
+
+			if (ret != wanted)
+				print_error("%s: %zu bytes\n", c->says.ptr, len);
+			assert_int_equal(ret, wanted);
+			if (ret > 0)
+				assert_memory_equal(host, c->host, (size_t)ret);
+		}
+	}
+}
+
+static void test_called_too_late(void **state)
+{
+	static char long_head[NEXT_HOSTS_BYTES_MAX + 64];
+	char host[LAYER_HOST_MAX];
+	size_t begin = sizeof("GET / HTTP/1.1\r\nA: ") - 1;
+
+	(void)state;
+	memcpy(long_head, "GET / HTTP/1.1\r\nA: ", begin);
+	memset(long_head + begin, 'a', sizeof(long_head) - begin);
+	memcpy(long_head + sizeof(long_head) - 19, "\r\nHost: a.test\r\n\r\n", 19);
+	assert_int_equal(next_hosts_called((struct str){ long_head, NEXT_HOSTS_BYTES_MAX - 1 }, host), 0);
+	assert_int_equal(next_hosts_called((struct str){ long_head, NEXT_HOSTS_BYTES_MAX }, host), -ENOENT);
+	assert_int_equal(next_hosts_called((struct str){ long_head, sizeof(long_head) }, host), -ENOENT);
+}
+
+static int host_of(const struct layer *l, char host[static LAYER_HOST_MAX])
+{
+	memset(host, 0, LAYER_HOST_MAX);
+	return l->ops->host(l, host);
+}
+
+/* Whoever dials may ask the mode, as often as it likes; what the client has said is still there for the server. */
+static void test_asked_while_opening(void **state)
+{
+	char host[LAYER_HOST_MAX];
+	struct playbook pb;
+	struct layer *l;
+
+	(void)state;
+	assert_int_equal(playbook_init(&pb), 0);
+	l = mode_transparent_new(&pb.sink, &pb.env, pb.client, pb.server);
+	PLAYBOOK("a client speaks before its server answers", l,
+		GIVE(EV_START, NOBODY),
+		WANT(CMD_OPEN, SIDE_SERVER));
+	assert_int_equal(host_of(l, host), 0);
+	PLAYBOOK("and says something", l, GIVE(EV_DATA, SIDE_CLIENT, .text = "GET / HTTP/1.1\r\n"));
+	assert_int_equal(host_of(l, host), 0);
+	PLAYBOOK("and goes on", l, GIVE(EV_DATA, SIDE_CLIENT, .text = "Host: a.test\r\n", .by = 5));
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(host_of(l, host), 6);
+		assert_string_equal(host, "a.test");
+	}
+	PLAYBOOK("the server has it all", l,
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "\r\n"),
+		GIVE(EV_OPENED, SIDE_SERVER),
+		WANT(CMD_SEND, SIDE_SERVER, .text = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+	assert_int_equal(host_of(l, host), 0);
+	playbook_fini(&pb, l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -185,6 +284,9 @@ int main(void)
 		cmocka_unit_test(test_sweep),
 		cmocka_unit_test(test_server_first),
 		cmocka_unit_test(test_wrong),
+		cmocka_unit_test(test_called),
+		cmocka_unit_test(test_called_too_late),
+		cmocka_unit_test(test_asked_while_opening),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,218 +11,8 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "core/driver.h"
+#include "driver_stage.h"
 #include "io/sim.h"
-#include "io/sim_peer.h"
-#include "layers/mode.h"
-
-#define SECOND_NS INT64_C(1000000000)
-#define MS_NS     INT64_C(1000000)
-
-struct far_end {
-	struct sim_peer *peer;
-	char got[64];
-	size_t len;
-	bool connected, fin, reset;
-	int64_t at_ns;                   /* of the last event */
-	struct stage *st;
-};
-
-/* One client, one driver with the transparent mode, up to two origins. */
-struct stage {
-	struct io *io;
-	struct env env;
-	struct options options;
-	struct driver_world world;
-	struct addr proxy, to;           /* to: where the client wanted to go; family 0: host */
-	const char *host;
-	struct listener *listener;
-	struct driver *driver;
-	struct far_end client, origins[2];
-	struct sim_peer_listener *listeners[2];
-	uint32_t listening, accepted, flows, hooks[HOOK_COUNT];
-	char error[160];                 /* of the last flow */
-	uint64_t token;                  /* of a question that is held */
-	bool held, refuse_ask, finished;
-};
-
-/* --- far ends --------------------------------------------------------------------------------------------------- */
-
-static void far_connected(void *owner, int err)
-{
-	struct far_end *f = owner;
-
-	f->connected = err == 0;
-	f->reset |= err != 0;
-	f->at_ns = f->st->io->now_ns;
-}
-
-static void far_received(void *owner, const uint8_t *bytes, size_t len)
-{
-	struct far_end *f = owner;
-
-	len = MIN(len, sizeof(f->got) - f->len - 1);
-	memcpy(f->got + f->len, bytes, len);
-	f->len += len;
-	f->at_ns = f->st->io->now_ns;
-}
-
-static void far_ended(void *owner, int err)
-{
-	struct far_end *f = owner;
-
-	f->fin |= err == 0;
-	f->reset |= err != 0;
-	f->at_ns = f->st->io->now_ns;
-}
-
-static const struct sim_peer_events far_events = { far_connected, far_received, far_ended, NULL };
-
-static void origin_accepted(void *owner, struct sim_peer *peer)
-{
-	struct far_end *f = owner;
-
-	f->peer = peer;
-	f->connected = true;
-	f->at_ns = f->st->io->now_ns;
-	f->st->accepted++;
-	sim_peer_handle(peer, &far_events, f);
-}
-
-/* --- the driver's world ------------------------------------------------------------------------------------------ */
-
-static struct stage *stage_of(struct driver_world *w)
-{
-	return container_of(w, struct stage, world);
-}
-
-static void world_notify(struct driver_world *w, struct driver *d __unused, enum hook_id hook, void *arg __unused)
-{
-	stage_of(w)->hooks[hook]++;
-}
-
-static bool world_ask(struct driver_world *w, struct driver *d __unused, enum hook_id hook __unused, void *arg __unused,
-		      uint64_t token)
-{
-	stage_of(w)->token = token;
-	return !stage_of(w)->refuse_ask;
-}
-
-static void world_flow(struct driver_world *w, struct driver *d __unused, enum hook_id last __unused, struct flow *f)
-{
-	struct stage *st = stage_of(w);
-
-	st->flows++;
-	snprintf(st->error, sizeof(st->error), "%.*s", (int)f->error.len, f->error.ptr ? f->error.ptr : "");
-	flow_free(f);
-}
-
-static void world_log(struct driver_world *w __unused, enum log_level level __unused, const char *text __unused)
-{
-}
-
-static bool world_is_self(struct driver_world *w, const struct endpoint *to, uint64_t netns __unused)
-{
-	return to->port == stage_of(w)->proxy.port;
-}
-
-static void world_finished(struct driver_world *w, struct driver *d __unused)
-{
-	stage_of(w)->finished = true;
-}
-
-static struct layer *make_top(struct driver *d, void *arg)
-{
-	struct stage *st = arg;
-	struct conn *server = d->sink.conn_new(&d->sink);
-
-	if (!server)
-		return NULL;
-	server->origin = st->to;
-	if (st->host ? conn_record_text(server->record, &server->record->address.host, str_of(st->host)) < 0 :
-		       conn_record_endpoint(server->record, &server->record->address, &st->to) < 0)
-		return NULL;
-	if (st->host) {
-		server->origin.family = 0;
-		server->record->address.port = st->to.port;
-	}
-	return mode_transparent_new(&d->sink, &st->env, d->client, server);
-}
-
-static void on_accepted(void *owner, int handle)
-{
-	struct stage *st = owner;
-
-	st->driver = driver_new(&st->world, handle);
-	if (st->driver)
-		driver_start(st->driver, make_top, st);
-}
-
-static void on_starved(void *owner __unused, int err __unused)
-{
-}
-
-/* --- the stage ---------------------------------------------------------------------------------------------------- */
-
-static void stage_init(struct stage *st)
-{
-	static const struct listener_events events = { on_accepted, on_starved };
-	struct err e = { 0 };
-
-	*st = (struct stage){ .to = addr_v4(0xc6336401, 7000), .proxy = addr_v4(0x0a000001, 8080) };
-	assert_int_equal(sim_new(&st->io, 1, NULL, &e), 0);
-	options_init(&st->options);
-	st->env = (struct env){ .options = &st->options, .notify_hooks = UINT64_MAX };
-	env_use_io(&st->env, st->io);
-	st->world = (struct driver_world){
-		.io = st->io, .env = &st->env, .notify = world_notify, .ask = world_ask, .flow = world_flow,
-		.log = world_log, .is_self = world_is_self, .finished = world_finished,
-	};
-	st->listener = st->io->ops->listen(st->io, sim_listen(st->io, &st->proxy), &events, st, &e);
-	assert_non_null(st->listener);
-	st->client.st = st->origins[0].st = st->origins[1].st = st;
-}
-
-static void stage_listen(struct stage *st, struct addr at)
-{
-	uint32_t i = st->listening++;
-
-	st->listeners[i] = sim_peer_listen(st->io, &at, origin_accepted, &st->origins[i]);
-}
-
-static void stage_connect(struct stage *st)
-{
-	st->client.peer = sim_peer_connect(st->io, NULL, &st->proxy, &far_events, &st->client);
-}
-
-/* Lets virtual time pass. */
-static void stage_run(struct stage *st, int64_t ns)
-{
-	int64_t until = st->io->now_ns + ns;
-
-	while (st->io->now_ns < until)
-		assert_int_equal(st->io->ops->run(st->io, until - st->io->now_ns), 0);
-}
-
-static void stage_fini(struct stage *st)
-{
-	if (st->driver)
-		driver_free(st->driver);
-	for (uint32_t i = 0; i < st->listening; i++)
-		sim_peer_listener_close(st->listeners[i]);
-	stage_run(st, 10 * SECOND_NS);
-	assert_int_equal(st->io->stats.socks, 0);
-	assert_int_equal(st->io->slabs.live, 0);
-	st->io->ops->free(st->io);
-}
-
-static void say(struct far_end *f, const char *text)
-{
-	sim_peer_send(f->peer, text, strlen(text));
-}
-
-/* --- tests
- * --------------------------------------------------------------------------------------------------------- */
 
 static void dialogue_relay(struct stage *st)
 {
@@ -230,10 +20,10 @@ static void dialogue_relay(struct stage *st)
 	stage_connect(st);
 	stage_run(st, SECOND_NS);
 	if (st->client.peer && !st->client.reset)
-		say(&st->client, "\1up");
+		stage_say(&st->client, "\1up");
 	stage_run(st, SECOND_NS);
 	if (st->origins[0].peer && !st->origins[0].reset)
-		say(&st->origins[0], "down");
+		stage_say(&st->origins[0], "down");
 	stage_run(st, SECOND_NS);
 }
 
@@ -394,7 +184,7 @@ static void test_idle(void **state)
 	begin = st.io->now_ns - SECOND_NS;
 	stage_run(&st, 400 * SECOND_NS);
 	assert_false(st.finished);
-	say(&st.origins[0], "!");                /* either side's bytes count */
+	stage_say(&st.origins[0], "!");                /* either side's bytes count */
 	begin = st.io->now_ns;
 	stage_run(&st, 599 * SECOND_NS);
 	assert_false(st.finished);
@@ -415,7 +205,7 @@ static void test_question_holds_idle(void **state)
 	stage_listen(&st, st.to);
 	stage_connect(&st);
 	stage_run(&st, SECOND_NS);
-	say(&st.client, "\1q");
+	stage_say(&st.client, "\1q");
 	stage_run(&st, 2000 * SECOND_NS);
 	assert_false(st.finished);              /* somebody is looking at it */
 	assert_int_equal(st.origins[0].len, 0);
@@ -441,7 +231,7 @@ static void test_end_during_question(void **state)
 		st.env.block_hooks = hook_bit(HOOK_TCP_MESSAGE);
 		sim_peer_shutdown(st.origins[0].peer);
 		stage_run(&st, SECOND_NS);
-		say(&st.client, "q");
+		stage_say(&st.client, "q");
 		stage_run(&st, SECOND_NS);
 		if (reset)
 			sim_peer_reset(st.client.peer);
@@ -503,7 +293,7 @@ static void test_question_of_client_connected(void **state)
 	stage_listen(&st, st.to);
 	stage_connect(&st);
 	stage_run(&st, SECOND_NS);
-	say(&st.client, "\1early");
+	stage_say(&st.client, "\1early");
 	sim_peer_shutdown(st.client.peer);
 	driver_drain(st.driver);
 	stage_run(&st, SECOND_NS);
@@ -537,9 +327,9 @@ static void test_question_of_server_connected(void **state)
 	stage_connect(&st);
 	stage_run(&st, SECOND_NS);
 	assert_int_equal(st.accepted, 1);
-	say(&st.origins[0], "hi");
+	stage_say(&st.origins[0], "hi");
 	sim_peer_shutdown(st.origins[0].peer);
-	say(&st.client, "\1up");
+	stage_say(&st.client, "\1up");
 	stage_run(&st, SECOND_NS);
 	assert_int_equal(st.client.len + st.origins[0].len, 0);
 	answer(&st);
@@ -626,7 +416,7 @@ static void test_stop_during_question(void **state)
 		stage_listen(&st, st.to);
 		stage_connect(&st);
 		stage_run(&st, SECOND_NS);
-		say(&st.client, "\1q");
+		stage_say(&st.client, "\1q");
 		stage_run(&st, SECOND_NS);
 		driver_stop(st.driver);
 		stage_run(&st, SECOND_NS);
@@ -646,7 +436,7 @@ static void test_hold(void **state)
 	stage_init(&st);
 	dialogue_relay(&st);
 	driver_hold(st.driver, true);
-	say(&st.client, "more");
+	stage_say(&st.client, "more");
 	stage_run(&st, SECOND_NS);
 	assert_string_equal(st.origins[0].got, "\1up");
 	driver_hold(st.driver, false);
@@ -672,7 +462,7 @@ static void test_drain(void **state)
 	stage_init(&st);
 	dialogue_relay(&st);
 	driver_drain(st.driver);                 /* in flight */
-	say(&st.client, "on");
+	stage_say(&st.client, "on");
 	stage_run(&st, SECOND_NS);
 	assert_string_equal(st.origins[0].got, "\1upon");
 	assert_false(st.finished);

@@ -25,6 +25,7 @@ struct conn {
 	struct conn *next;               /* the session's list */
 	void *opener;                    /* the driver's: the layer that waits for EV_OPENED */
 	struct addr origin;              /* a server's address when it is an IP; family 0: a name in the record */
+	bool promised;                   /* the client was told that it is connected to origin before anybody tried */
 	struct addr peer;                /* the connected peer */
 	struct dgram *dgram;             /* UDP: the driver's, instead of sock */
 	struct addr local;               /* UDP: our end, which the peer is answered from; family 0: the socket's own */

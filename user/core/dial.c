@@ -10,6 +10,8 @@
 #include "core/driver_impl.h"
 
 #define STAGGER_NS (250 * INT64_C(1000000))
+/* How long a client that believes to be connected may take for its first words when nobody else is tried meanwhile. */
+#define LISTEN_NS  INT64_C(1000000000)
 
 struct dial {
 	struct driver *driver;
@@ -17,6 +19,9 @@ struct dial {
 	struct conn *conn;
 	dial_done_fn done;
 	bool asking, resolving;
+	bool narrow;                     /* one promised address; others of its name were not looked for yet */
+	bool listening;                  /* for its name; the driver counts those that do */
+	int64_t begun_ns;
 	struct addr addrs[IO_RESOLVE_MAX];
 	struct attempt {
 		struct dial *dial;
@@ -31,10 +36,18 @@ struct dial {
 	char text[160];
 };
 
+static void listen_on(struct dial *dial, bool on)
+{
+	if (dial->listening != on)
+		dial->driver->listening += on ? 1 : (uint32_t)-1;
+	dial->listening = on;
+}
+
 static void cleanup(struct dial *dial)
 {
 	struct io *io = dial->driver->world->io;
 
+	listen_on(dial, false);
 	if (dial->resolving)
 		io->ops->resolve_cancel(io, dial);
 	for (uint32_t i = 0; i < dial->next; i++)
@@ -66,21 +79,78 @@ static void finish(struct dial *dial, struct sock *s, const struct addr *peer, c
 	done(owner, s, &to, error ? text : NULL);
 }
 
-/* A failure that is known at once is told by the timer, never from inside; re-arming an armed timer cannot fail. */
+/* Re-arming an armed timer cannot fail. */
+static void expire_at(struct dial *dial, int64_t due_ns)
+{
+	BUG_ON(timer_arm(&dial->driver->world->io->timers, &dial->timeout, due_ns) < 0);
+}
+
+/* A failure that is known at once is told by the timer, never from inside. */
 static void fail_soon(struct dial *dial, const char *error)
 {
-	struct io *io = dial->driver->world->io;
-
 	dial->error = error;
-	BUG_ON(timer_arm(&io->timers, &dial->timeout, io->now_ns) < 0);
+	expire_at(dial, dial->driver->world->io->now_ns);
+}
+
+static int64_t deadline_ns(const struct dial *dial)
+{
+	return dial->begun_ns + dial->driver->world->env->options->connect_timeout_ns;
 }
 
 static void try_next(struct dial *dial);
+static void look_for_others(struct dial *dial);
 
 /* connect_addr, for servers of its own family; another network namespace does not have it. */
 static struct addr own_address(const struct options *o, const struct conn *c, const struct addr *to)
 {
 	return o->connect_addr.family == to->family && !c->netns ? o->connect_addr : (struct addr){ 0 };
+}
+
+/* Not the address that was promised, but another one of its name. */
+static bool is_stand_in(const struct dial *dial, const struct attempt *a)
+{
+	return dial->conn->origin.family && a != dial->attempts;
+}
+
+/* Nobody has asked for the others, so nobody is told why they failed. */
+static void note_error(struct dial *dial, const struct attempt *a, int err)
+{
+	if (!is_stand_in(dial, a))
+		dial->last_err = err;
+}
+
+/* The client's name; what it said in TLS is known for the whole session. Returns as layer_ops.host. */
+static int find_host(const struct dial *dial, char host[static LAYER_HOST_MAX])
+{
+	const struct layer *opener = dial->owner->opener;
+	struct str sni = dial->driver->client->record->sni;
+	struct addr ip;
+
+	if (sni.len == 0 || sni.len >= LAYER_HOST_MAX || addr_parse(&ip, sni))
+		return opener && opener->ops->host ? opener->ops->host(opener, host) : -ENOENT;
+	memcpy(host, sni.ptr, sni.len);
+	return (int)sni.len;
+}
+
+/*
+ * Where it was found is where it is looked for the next time. But a connection whose ends are both on this machine is
+ * none: a name, which anybody can give to any address, must not lead clients past its firewall. Returns 0 or -errno.
+ */
+static int take_stand_in(struct dial *dial, struct sock *s, const struct addr *at)
+{
+	struct addr local;
+	char host[LAYER_HOST_MAX], line[LAYER_HOST_MAX + 2 * ADDR_TEXT_MAX + 80], text[2][ADDR_TEXT_MAX];
+	int ret = dial->driver->world->io->ops->local(s, &local);
+	int len;
+
+	if (ret < 0 || addr_is_loopback(&local) || memcmp(local.ip, at->ip, sizeof(local.ip)) == 0)
+		return ret < 0 ? ret : -EHOSTUNREACH;
+	len = find_host(dial, host);
+	snprintf(line, sizeof(line), "%s does not answer: connected to %s, another address of %.*s",
+		 addr_text(&dial->addrs[0], text[0]), addr_text(at, text[1]), MAX(len, 0), host);
+	driver_log(dial->driver, LOG_INFO, line);
+	dial->conn->origin = *at;
+	return 0;
 }
 
 static void attempt_connected(void *owner, int err)
@@ -92,12 +162,14 @@ static void attempt_connected(void *owner, int err)
 
 	a->sock = NULL;
 	dial->open--;
+	if (err == 0 && is_stand_in(dial, a))
+		err = take_stand_in(dial, s, &dial->addrs[a - dial->attempts]);
 	if (err == 0) {
 		finish(dial, s, &dial->addrs[a - dial->attempts], NULL);
 		return;
 	}
 	io->ops->close(s, true);
-	dial->last_err = err;
+	note_error(dial, a, err);
 	timer_cancel(&io->timers, &dial->stagger);
 	try_next(dial);
 }
@@ -149,7 +221,7 @@ static void try_dgrams(struct dial *dial)
 		dial->peer = how.to;
 	}
 	if (dial->dgram)
-		BUG_ON(timer_arm(&io->timers, &dial->timeout, io->now_ns) < 0);
+		expire_at(dial, io->now_ns);
 	else
 		fail_soon(dial, strerror(-ret));
 }
@@ -171,7 +243,7 @@ static void try_next(struct dial *dial)
 		a->dial = dial;
 		a->sock = io->ops->dial(io, &how, &attempt_events, a);
 		if (!a->sock) {
-			dial->last_err = -ENOMEM;
+			note_error(dial, a, -ENOMEM);
 			continue;
 		}
 		dial->open++;
@@ -180,7 +252,11 @@ static void try_next(struct dial *dial)
 			continue;
 		return;
 	}
-	if (dial->open == 0)
+	if (dial->open || dial->resolving)
+		return;
+	if (dial->narrow)
+		look_for_others(dial);
+	else
 		fail_soon(dial, strerror(dial->last_err ? -dial->last_err : EHOSTUNREACH));
 }
 
@@ -196,9 +272,8 @@ static void on_timeout(struct timer *t)
 
 	/* whoever is asked may take their time; begin() counts anew */
 	if (dial->asking) {
-		int64_t more_ns = dial->driver->world->env->options->connect_timeout_ns;
-
-		BUG_ON(timer_arm(&io->timers, t, io->now_ns + more_ns) < 0);
+		dial->begun_ns = io->now_ns;
+		expire_at(dial, deadline_ns(dial));
 		return;
 	}
 	if (dial->dgram) {
@@ -207,7 +282,13 @@ static void on_timeout(struct timer *t)
 		finish(dial, NULL, &dial->peer, NULL);
 		return;
 	}
-	finish(dial, NULL, NULL, dial->error ? dial->error : strerror(ETIMEDOUT));
+	if (dial->narrow && !dial->error && io->now_ns < deadline_ns(dial)) {
+		look_for_others(dial);
+		return;
+	}
+	if (!dial->error)
+		dial->error = strerror(dial->conn->promised && dial->last_err ? -dial->last_err : ETIMEDOUT);
+	finish(dial, NULL, NULL, dial->error);
 }
 
 /* RFC 8305 4: after the first address, families alternate as long as both have some. */
@@ -232,11 +313,34 @@ static void interleave(struct addr *to, const struct addr *from, uint32_t count)
 	}
 }
 
+/* The addresses of the name that the client has given to what was promised, which is the first one's already. */
+static void widen(struct dial *dial, const struct addr *addrs, uint32_t count)
+{
+	struct addr all[IO_RESOLVE_MAX] = { dial->addrs[0] };
+	uint32_t n = 1;
+	bool named = false;
+
+	for (uint32_t i = 0; i < MIN(count, (uint32_t)IO_RESOLVE_MAX); i++)
+		if (addr_eq(&addrs[i], &dial->addrs[0]))
+			named = true;
+		else if (n < ARRAY_SIZE(all))
+			all[n++] = addrs[i];
+	if (named) {
+		interleave(dial->addrs, all, n);
+		dial->count = n;
+	}
+	try_next(dial);
+}
+
 static void on_resolved(void *owner, const struct addr *addrs, uint32_t count, const char *text)
 {
 	struct dial *dial = owner;
 
 	dial->resolving = false;
+	if (dial->count) {
+		widen(dial, addrs, count);
+		return;
+	}
 	if (count == 0) {
 		finish(dial, NULL, NULL, text);
 		return;
@@ -246,13 +350,54 @@ static void on_resolved(void *owner, const struct addr *addrs, uint32_t count, c
 	try_next(dial);
 }
 
+/* Layers that wait have the client's reading paused after its first bytes; its name may be in the next. */
+static void listen_for_host(struct dial *dial)
+{
+	struct io *io = dial->driver->world->io;
+	struct conn *client = dial->driver->client;
+
+	listen_on(dial, true);
+	client->paused &= ~(uint32_t)PAUSE_BLOCKED;
+	if (client->sock && !client->paused)
+		io->ops->pause(client->sock, false);
+	expire_at(dial, dial->open ? deadline_ns(dial) : MIN(deadline_ns(dial), dial->begun_ns + LISTEN_NS));
+}
+
+/* What was promised has failed, or takes long. */
+static void look_for_others(struct dial *dial)
+{
+	struct io *io = dial->driver->world->io;
+	char host[LAYER_HOST_MAX];
+	int len = find_host(dial, host);
+
+	if (len == 0 && (dial->open || io->now_ns < dial->begun_ns + LISTEN_NS)) {
+		listen_for_host(dial);
+		return;
+	}
+	listen_on(dial, false);
+	dial->narrow = false;
+	expire_at(dial, deadline_ns(dial));
+	dial->resolving = len > 0 && io->ops->resolve(io, (struct str){ host, (size_t)len },
+						      dial->conn->origin.port, on_resolved, dial) == 0;
+	if (!dial->resolving)
+		try_next(dial);
+}
+
+void dial_heard(struct driver *d)
+{
+	for (struct driver_conn *c = d->conns; c; c = c->next)
+		if (c->dial && c->dial->listening)
+			look_for_others(c->dial);
+}
+
 static void begin(struct dial *dial)
 {
 	struct driver_world *w = dial->driver->world;
 	const struct conn_record *r = dial->conn->record;
 	struct io *io = w->io;
 
-	BUG_ON(timer_arm(&io->timers, &dial->timeout, io->now_ns + w->env->options->connect_timeout_ns) < 0);
+	dial->begun_ns = io->now_ns;
+	expire_at(dial, deadline_ns(dial));
 	if (dial->conn->refused) {
 		snprintf(dial->text, sizeof(dial->text), "Connection killed: %.*s", (int)MIN(r->error.len, (size_t)100),
 			 r->error.ptr ? r->error.ptr : "");
@@ -275,6 +420,9 @@ static void begin(struct dial *dial)
 	if (dial->conn->origin.family) {
 		dial->count = 1;
 		dial->addrs[0] = dial->conn->origin;
+		dial->narrow = dial->conn->promised && !r->udp;
+		if (dial->narrow)
+			expire_at(dial, MIN(deadline_ns(dial), io->now_ns + STAGGER_NS));
 		try_next(dial);
 		return;
 	}

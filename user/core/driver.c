@@ -27,7 +27,7 @@ static void stamp_end(struct driver *d, struct conn *c)
 		c->record->end = env_stamp(d->world->env);
 }
 
-static void driver_log(struct driver *d, enum log_level level, const char *text)
+void driver_log(struct driver *d, enum log_level level, const char *text)
 {
 	char line[700];
 
@@ -123,6 +123,8 @@ static void on_received(void *owner, struct slice data)
 	if (chain_append(&chain, data) < 0)
 		return;
 	driver_deliver(d, &(struct event){ .type = EV_DATA, .conn = c, .data = &chain });
+	if (unlikely(d->listening))
+		dial_heard(d);
 }
 
 void driver_ended(struct conn *c, int err)

@@ -65,6 +65,7 @@ struct driver {
 	int64_t active_ns;
 	uint64_t next_token;
 	enum driver_phase phase;
+	uint32_t listening;              /* dials that wait for what the client says */
 	bool draining;
 	bool client_broken;              /* it ended by a reset, its own or ours */
 	bool held;                       /* the world's: driver_hold() is on */

@@ -37,6 +37,7 @@ struct driver *driver_alloc(struct driver_world *w, const struct addr *peer, con
 /* One that was never started. */
 void driver_undo(struct driver *d);
 void driver_deliver(struct driver *d, const struct event *ev);
+void driver_log(struct driver *d, enum log_level level, const char *text);
 /* The peer is gone; err: 0 or why. */
 void driver_ended(struct conn *c, int err);
 

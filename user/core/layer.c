@@ -131,6 +131,16 @@ int layer_event(struct layer *l, const struct event *ev)
 	return 0;
 }
 
+size_t layer_queued(const struct layer *l, const struct conn *conn, uint8_t *out, size_t cap)
+{
+	size_t len = 0;
+
+	for (const struct queued_event *q = l->queue; q && len < cap; q = q->next)
+		if (q->ev.type == EV_DATA && q->ev.conn == conn)
+			len += chain_peek(&q->data, 0, out + len, cap - len);
+	return len;
+}
+
 bool layer_command(struct layer *l, struct command *cmd)
 {
 	for (struct layer *up = l->parent; up; up = up->parent)

@@ -72,9 +72,18 @@ enum {
 	PAUSE_CAPTURE = 64,              /* what was captured of it waits to be written to a file */
 };
 
+/* Room for a host name with its end. */
+#define LAYER_HOST_MAX 256
+
 struct layer_ops {
 	const char *name;
 	void (*handle)(struct layer *l, const struct event *ev);
+	/*
+	 * The layer waits for EV_OPENED of the client's destination, which does not answer: how does the client call
+	 * it, by what has come of it since? Returns the length of the host name; 0 when more of the client's bytes may
+	 * tell; -ENOENT when none will. Changes nothing. NULL: -ENOENT.
+	 */
+	int (*host)(const struct layer *l, char host[static LAYER_HOST_MAX]);
 	/* NULL: every command of a child goes on to the parent. Returns as layer_command(). */
 	bool (*command)(struct layer *l, struct command *cmd);
 	/* A layer below is about to be freed; for who keeps one for a completion of its own. May be NULL. */
@@ -123,6 +132,9 @@ static inline void layer_free(struct layer *l)
  * -ENOMEM when it could not be queued; then sink->lost is set, and the driver breaks the session.
  */
 int layer_event(struct layer *l, const struct event *ev);
+
+/* Copies the bytes from conn that wait while the layer is paused, up to cap; returns how many. */
+size_t layer_queued(const struct layer *l, const struct conn *conn, uint8_t *out, size_t cap);
 
 /* Passes a command up, starting at l's parent. CMD_SEND: true = conn is over its high-water mark. CMD_HOOK: true =
  * answered. */

@@ -661,8 +661,10 @@ static struct conn *new_server(struct http *h, struct str host, uint16_t port, b
 		c->origin = ip;
 	}
 	/* Transparent: the destination is where the client wanted to go, whatever its name. */
-	if (is_context(h, host, port) && h->server->origin.family)
+	if (is_context(h, host, port) && h->server->origin.family) {
 		c->origin = h->server->origin;
+		c->promised = h->server->promised;
+	}
 	return c;
 }
 

@@ -8,6 +8,7 @@
 #include "core/env.h"
 #include "flow/flow.h"
 #include "layers/next.h"
+#include "layers/next_hosts.h"
 
 struct mode {
 	struct layer base;
@@ -87,6 +88,16 @@ static void mode_handle(struct layer *l, const struct event *ev)
 	abort();
 }
 
+/* Its clients speak after we have begun to connect, so what they say waits here. */
+static int mode_host(const struct layer *l, char host[static LAYER_HOST_MAX])
+{
+	const struct mode *m = container_of(l, const struct mode, base);
+	uint8_t head[NEXT_HOSTS_BYTES_MAX];
+	size_t len = layer_queued(l, m->client, head, sizeof(head));
+
+	return next_hosts_called((struct str){ (const char *)head, len }, host);
+}
+
 static void mode_free(struct layer *l)
 {
 	struct mode *m = container_of(l, struct mode, base);
@@ -96,7 +107,12 @@ static void mode_free(struct layer *l)
 	mem_free(m);
 }
 
-static const struct layer_ops mode_ops = { .name = "mode", .handle = mode_handle, .free = mode_free };
+static const struct layer_ops mode_ops = {
+	.name = "mode",
+	.handle = mode_handle,
+	.host = mode_host,
+	.free = mode_free,
+};
 
 static struct layer *mode_new(struct sink *sink, struct env *env, struct conn *client, struct conn *server,
 			      enum next_role role)

@@ -2,12 +2,14 @@
 /* A connection has up to five names, each compared as "host:port": its peer, its address, a Host header, two SNIs. */
 #include "layers/next_hosts.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/env.h"
 #include "core/patterns.h"
 #include "wire/client_hello.h"
+#include "wire/http1.h"
 
 #define NAMES_MAX 5
 #define NAME_MAX_LEN 300
@@ -143,6 +145,63 @@ enum next_hosts_verdict next_hosts_ignored(const struct env *env, const struct c
 	if (!known && !final && !(allowed && !o->ignore_hosts))
 		return NEXT_HOSTS_WAIT;
 	return n.count && o->allow_hosts && !allowed ? NEXT_HOSTS_YES : NEXT_HOSTS_NO;
+}
+
+static int copy_host(char out[static LAYER_HOST_MAX], struct str host)
+{
+	struct addr ip;
+
+	if (host.len >= LAYER_HOST_MAX || !client_hello_host_valid(host) || addr_parse(&ip, host))
+		return -ENOENT;
+	memcpy(out, host.ptr, host.len);
+	return (int)host.len;
+}
+
+static int called_in_hello(struct str bytes, char out[static LAYER_HOST_MAX])
+{
+	struct client_hello hello;
+	struct arena arena = { 0 };
+	int ret = client_hello_parse(&hello, (const uint8_t *)bytes.ptr, bytes.len, &arena);
+
+	if (ret != 0)
+		ret = ret > 0 ? copy_host(out, hello.sni) : -ENOENT;
+	arena_fini(&arena);
+	return ret;
+}
+
+static int called_in_request(struct str bytes, char out[static LAYER_HOST_MAX])
+{
+	struct str target = bytes, host;
+	uint16_t port;
+
+	if (!expects_host(bytes))
+		return may_expect_host(bytes) ? 0 : -ENOENT;
+	str_cut(&target, ' ');
+	if (target.len == 0 || target.ptr[0] != '/')
+		return -ENOENT;
+	if (!find_host(bytes, &host))
+		return 0;
+	return http1_parse_authority(host, &host, &port) ? copy_host(out, host) : -ENOENT;
+}
+
+int next_hosts_called(struct str bytes, char host[static LAYER_HOST_MAX])
+{
+	int ret = 0;
+
+	bytes.len = MIN(bytes.len, (size_t)NEXT_HOSTS_BYTES_MAX);
+	if (bytes.len == 0)
+		return 0;
+	switch (client_hello_looks_like_tls((const uint8_t *)bytes.ptr, bytes.len)) {
+	case CLIENT_HELLO_MAYBE:
+		return 0;
+	case CLIENT_HELLO_YES:
+		ret = called_in_hello(bytes, host);
+		break;
+	case CLIENT_HELLO_NO:
+		ret = called_in_request(bytes, host);
+		break;
+	}
+	return ret == 0 && bytes.len == NEXT_HOSTS_BYTES_MAX ? -ENOENT : ret;
 }
 
 bool next_hosts_is_tcp(const struct env *env, const struct conn *client, const struct conn *server)

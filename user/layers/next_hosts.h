@@ -14,5 +14,15 @@ enum next_hosts_verdict { NEXT_HOSTS_NO, NEXT_HOSTS_YES, NEXT_HOSTS_WAIT };
 enum next_hosts_verdict next_hosts_ignored(const struct env *env, const struct conn *client, const struct conn *server,
 					   struct str bytes, bool server_spoke, bool final);
 
+/* More of a client's first bytes than this are not looked at. */
+#define NEXT_HOSTS_BYTES_MAX 16384
+
+/*
+ * What a client that thinks that it is connected to its destination calls that: in the SNI of its ClientHello, or in
+ * the Host header of its HTTP/1 request (but not of one to a proxy). bytes: all that it has said. Returns the length of
+ * the host name; 0 when more bytes may tell; -ENOENT: none, or an address.
+ */
+int next_hosts_called(struct str bytes, char host[static LAYER_HOST_MAX]);
+
 /* tcp_hosts. */
 bool next_hosts_is_tcp(const struct env *env, const struct conn *client, const struct conn *server);

@@ -104,6 +104,7 @@ static void redirect(struct conn *c, const struct hook_event *ev)
 		return;
 	}
 	c->record->address.port = ev->port;
+	c->promised = false;
 	c->origin = (struct addr){ 0 };
 	if (addr_parse(&c->origin, host))
 		c->origin.port = ev->port;

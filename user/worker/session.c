@@ -94,6 +94,7 @@ static struct layer *top_known(struct driver *d, struct arrival *from)
 	server->origin = from->origin;
 	server->bound_if = d->client->bound_if;
 	server->netns = d->client->netns;
+	server->promised = true;
 	if (conn_record_endpoint(server->record, &server->record->address, &from->origin) < 0 ||
 	    conn_record_endpoint(d->client->record, &d->client->record->sockname, &from->origin) < 0)
 		return NULL;
