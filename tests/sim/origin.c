@@ -575,6 +575,11 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 		far_send(o->far, "220 hello\r\n", 11);
 }
 
+struct addr origin_dead_addr(uint32_t host, uint16_t port)
+{
+	return addr_v4(0xcb007101 + host, port);
+}
+
 struct addr origin_addr(uint32_t host, uint16_t port)
 {
 	struct addr a = addr_v4(0xc6336400 + host + 1, port);    /* 198.51.100.0/24 */
@@ -601,7 +606,7 @@ void origin_start(struct universe *u)
 	struct addr up = origin_addr(SCRIPT_HOSTS, 0);
 
 	for (uint32_t h = 0; h < SCRIPT_HOSTS; h++) {
-		struct addr addrs[2] = { addr_v4(0xcb007101 + h, 0), origin_addr(h, 0) };        /* the first: nobody */
+		struct addr addrs[2] = { origin_dead_addr(h, 0), origin_addr(h, 0) };
 		bool dead = script_hosts[h].dead_first;
 
 		sim_name(u->io, script_hosts[h].name, addrs + !dead, 1 + dead);
