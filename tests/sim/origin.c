@@ -575,7 +575,8 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 		far_send(o->far, "220 hello\r\n", 11);
 }
 
-struct addr origin_dead_addr(uint32_t host, uint16_t port)
+/* The first of a host's with dead_first: nobody is there. */
+static struct addr dead_addr(uint32_t host, uint16_t port)
 {
 	return addr_v4(0xcb007101 + host, port);
 }
@@ -587,6 +588,17 @@ struct addr origin_addr(uint32_t host, uint16_t port)
 	if (host < SCRIPT_HOSTS && script_hosts[host].v6)
 		a = (struct addr){ { 0x20, 0x01, 0x0d, 0xb8, [15] = (uint8_t)(host + 1) }, port, 6 };
 	return a;
+}
+
+/* A name is of use when it comes in a second. */
+void origin_promise(const struct script *s, const struct talk *t, struct conn *server)
+{
+	bool named = !s->slow && (t->tls || (t->kind != SCRIPT_TCP && !t->h2));
+	uint16_t port = script_port(s, t);
+
+	server->origin = named && script_hosts[t->host].dead_first ? dead_addr(t->host, port) :
+								      origin_addr(t->host, port);
+	server->promised = true;
 }
 
 static void listen_at(struct universe *u, uint32_t host, uint16_t port)
@@ -606,7 +618,7 @@ void origin_start(struct universe *u)
 	struct addr up = origin_addr(SCRIPT_HOSTS, 0);
 
 	for (uint32_t h = 0; h < SCRIPT_HOSTS; h++) {
-		struct addr addrs[2] = { origin_dead_addr(h, 0), origin_addr(h, 0) };
+		struct addr addrs[2] = { dead_addr(h, 0), origin_addr(h, 0) };
 		bool dead = script_hosts[h].dead_first;
 
 		sim_name(u->io, script_hosts[h].name, addrs + !dead, 1 + dead);

@@ -427,23 +427,13 @@ static void reap(struct universe *u)
 		free_session(u, list_entry(list_first(&u->over), struct driver, link));
 }
 
-/* The first address of its host's name, also where nobody is, when the client says the name, and in time. */
-static struct addr steered_to(const struct universe *u, const struct talk *t)
-{
-	bool named = !u->script->slow && (t->tls || (t->kind != SCRIPT_TCP && !t->h2 && !u->script->lazy));
-	uint16_t port = script_port(u->script, t);
-
-	return named && script_hosts[t->host].dead_first ? origin_dead_addr(t->host, port) : origin_addr(t->host, port);
-}
-
 static struct layer *top_steered(struct universe *u, struct driver *d, const struct talk *t)
 {
 	struct conn *server = d->sink.conn_new(&d->sink);
 
 	if (!server)
 		return NULL;
-	server->origin = steered_to(u, t);
-	server->promised = true;
+	origin_promise(u->script, t, server);
 	if (conn_record_endpoint(server->record, &server->record->address, &server->origin) < 0)
 		return NULL;
 	return mode_transparent_new(&d->sink, &u->env, d->client, server);

@@ -114,5 +114,5 @@ void client_judge(struct universe *u, const struct client *c);
 
 /* The address of script host h: its living one. */
 struct addr origin_addr(uint32_t host, uint16_t port);
-/* Nobody is there; what a host with dead_first is called by first. */
-struct addr origin_dead_addr(uint32_t host, uint16_t port);
+/* Where a client is steered from: the first address of its host's name, also where nobody is, if it says that name. */
+void origin_promise(const struct script *s, const struct talk *t, struct conn *server);

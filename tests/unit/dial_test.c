@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "core/patterns.h"
 #include "driver_stage.h"
 #include "io/sim.h"
 
@@ -372,6 +373,40 @@ static void test_again(void **state)
 	stage_fini(&st);
 }
 
+static const struct patterns *everything(void)
+{
+	static const char *const all[] = { "." };
+	struct patterns *p = NULL;
+
+	assert_int_equal(patterns_new(&p, all, 1, NULL), 0);
+	return p;
+}
+
+/* connection_strategy lazy: who opens is another layer, which has been given the client's bytes, or read them. */
+static void test_lazy(void **state)
+{
+	struct addr other = v4(1);
+
+	(void)state;
+	for (int as = 0; as < 3; as++) {
+		const struct patterns *all = everything();
+		struct stage st;
+		int64_t begun;
+
+		begin(&st);
+		st.options.connection_eager = false;
+		st.options.tcp_hosts = as == 1 ? all : NULL;
+		st.options.ignore_hosts = as == 2 ? all : NULL;
+		stage_listen(&st, v4(1));
+		begun = st.io->now_ns;
+		connect_client(&st, true, GET);
+		stage_run(&st, SECOND_NS);
+		expect_other(&st, &st.origins[0], begun + 250 * MS_NS, &other);
+		stage_fini(&st);
+		patterns_free((struct patterns *)all);
+	}
+}
+
 /* Whoever looks at server_connect takes their time; that of the connection begins afterwards. */
 static void test_asked(void **state)
 {
@@ -481,6 +516,7 @@ int main(void)
 		cmocka_unit_test(test_own_address),
 		cmocka_unit_test(test_session_name),
 		cmocka_unit_test(test_again),
+		cmocka_unit_test(test_lazy),
 		cmocka_unit_test(test_asked),
 		cmocka_unit_test(test_cancelled),
 		cmocka_unit_test(test_no_memory),

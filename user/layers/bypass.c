@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "layers/next_hosts.h"
 
 struct bypass {
 	struct layer base;
@@ -69,13 +70,23 @@ static void bypass_handle(struct layer *l, const struct event *ev)
 	abort();
 }
 
+static int bypass_host(const struct layer *l, char host[static LAYER_HOST_MAX])
+{
+	return next_hosts_queued(l, container_of(l, const struct bypass, base)->client, host);
+}
+
 static void bypass_free(struct layer *l)
 {
 	layer_fini(l);
 	mem_free(container_of(l, struct bypass, base));
 }
 
-static const struct layer_ops bypass_ops = { .name = "bypass", .handle = bypass_handle, .free = bypass_free };
+static const struct layer_ops bypass_ops = {
+	.name = "bypass",
+	.handle = bypass_handle,
+	.host = bypass_host,
+	.free = bypass_free,
+};
 
 struct layer *bypass_new(struct layer *parent, struct conn *client, struct conn *server)
 {

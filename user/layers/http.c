@@ -464,7 +464,7 @@ static void upstream_layer_free(struct layer *l)
 }
 
 static const struct layer_ops upstream_ops = {
-	.name = "http-upstream", .handle = upstream_handle, .free = upstream_layer_free,
+	.name = "http-upstream", .handle = upstream_handle, .host = http_upstream_host, .free = upstream_layer_free,
 };
 
 /* Neither side may know the other any more: either may be freed first. */

@@ -109,6 +109,9 @@ struct http_upstream {
 	struct list waiting;             /* for it to open, oldest first */
 };
 
+/* Of who opens it, as layer_ops.host. */
+int http_upstream_host(const struct layer *l, char host[static LAYER_HOST_MAX]);
+
 struct http {
 	struct layer base;
 	enum http_mode mode;

@@ -91,11 +91,7 @@ static void mode_handle(struct layer *l, const struct event *ev)
 /* Its clients speak after we have begun to connect, so what they say waits here. */
 static int mode_host(const struct layer *l, char host[static LAYER_HOST_MAX])
 {
-	const struct mode *m = container_of(l, const struct mode, base);
-	uint8_t head[NEXT_HOSTS_BYTES_MAX];
-	size_t len = layer_queued(l, m->client, head, sizeof(head));
-
-	return next_hosts_called((struct str){ (const char *)head, len }, host);
+	return next_hosts_queued(l, container_of(l, const struct mode, base)->client, host);
 }
 
 static void mode_free(struct layer *l)

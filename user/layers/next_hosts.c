@@ -169,10 +169,17 @@ static int called_in_hello(struct str bytes, char out[static LAYER_HOST_MAX])
 	return ret;
 }
 
+int next_hosts_authority(struct str authority, char host[static LAYER_HOST_MAX])
+{
+	struct str name;
+	uint16_t port;
+
+	return http1_parse_authority(authority, &name, &port) ? copy_host(host, name) : -ENOENT;
+}
+
 static int called_in_request(struct str bytes, char out[static LAYER_HOST_MAX])
 {
 	struct str target = bytes, host;
-	uint16_t port;
 
 	if (!expects_host(bytes))
 		return may_expect_host(bytes) ? 0 : -ENOENT;
@@ -181,7 +188,7 @@ static int called_in_request(struct str bytes, char out[static LAYER_HOST_MAX])
 		return -ENOENT;
 	if (!find_host(bytes, &host))
 		return 0;
-	return http1_parse_authority(host, &host, &port) ? copy_host(out, host) : -ENOENT;
+	return next_hosts_authority(host, out);
 }
 
 int next_hosts_called(struct str bytes, char host[static LAYER_HOST_MAX])
@@ -202,6 +209,14 @@ int next_hosts_called(struct str bytes, char host[static LAYER_HOST_MAX])
 		break;
 	}
 	return ret == 0 && bytes.len == NEXT_HOSTS_BYTES_MAX ? -ENOENT : ret;
+}
+
+int next_hosts_queued(const struct layer *l, const struct conn *client, char host[static LAYER_HOST_MAX])
+{
+	uint8_t head[NEXT_HOSTS_BYTES_MAX];
+	size_t len = layer_queued(l, client, head, sizeof(head));
+
+	return next_hosts_called((struct str){ (const char *)head, len }, host);
 }
 
 bool next_hosts_is_tcp(const struct env *env, const struct conn *client, const struct conn *server)

@@ -23,6 +23,10 @@ enum next_hosts_verdict next_hosts_ignored(const struct env *env, const struct c
  * the host name; 0 when more bytes may tell; -ENOENT: none, or an address.
  */
 int next_hosts_called(struct str bytes, char host[static LAYER_HOST_MAX]);
+/* The same of what waits in the layer's queue, as layer_ops.host. */
+int next_hosts_queued(const struct layer *l, const struct conn *client, char host[static LAYER_HOST_MAX]);
+/* The same of a Host header, or of what else names a server and perhaps its port; never 0. */
+int next_hosts_authority(struct str authority, char host[static LAYER_HOST_MAX]);
 
 /* tcp_hosts. */
 bool next_hosts_is_tcp(const struct env *env, const struct conn *client, const struct conn *server);

@@ -11,6 +11,7 @@
 #include "core/order.h"
 #include "flow/flow_edit.h"
 #include "layers/message_log.h"
+#include "layers/next_hosts.h"
 #include "layers/starttls.h"
 #include "layers/tls.h"
 
@@ -380,7 +381,12 @@ static void tcp_free(struct layer *l)
 	mem_free(t);
 }
 
-static const struct layer_ops tcp_ops = { .name = "tcp", .handle = tcp_handle, .free = tcp_free };
+static int tcp_host(const struct layer *l, char host[static LAYER_HOST_MAX])
+{
+	return next_hosts_queued(l, container_of(l, const struct tcp, base)->client, host);
+}
+
+static const struct layer_ops tcp_ops = { .name = "tcp", .handle = tcp_handle, .host = tcp_host, .free = tcp_free };
 
 static struct tcp *tcp_alloc(struct layer *parent, struct conn *client, struct conn *server)
 {
