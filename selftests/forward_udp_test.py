@@ -32,6 +32,60 @@ s.send(b"".join(b"%04d" % i + b"x" * 1196 for i in range(10)))
 print(sorted(len(s.recv(70000)) for i in range(10)))
 """
 
+# Its own addresses, its device, then where to; says of each kind of socket what it heard, and from whom.
+KINDS = """
+import json, socket, struct, sys
+own4, own6, device, origin6, *hosts = sys.argv[1:]
+DGRAM, V4, V6 = socket.SOCK_DGRAM, socket.AF_INET, socket.AF_INET6
+said = {}
+def heard(s):
+    data, peer = s.recvfrom(1000)
+    return [data.decode(), peer[0]]
+def ask(name, family, host, bind=None, options=(), connects=False, control=()):
+    s = socket.socket(family, DGRAM)
+    s.settimeout(20)
+    for option in options:
+        s.setsockopt(*option)
+    if bind:
+        s.bind((bind, 0))
+    if connects:
+        s.connect((host, 53))
+        s.send(b"x")
+    else:
+        s.sendmsg([b"x"], control, 0, (host, 53))
+    said[name] = heard(s)
+for connects in (False, True):
+    end = ", connected" if connects else ""
+    ask("mapped" + end, V6, "::ffff:" + hosts[0], connects=connects)
+    ask("bound, IPv4" + end, V4, hosts[0], bind=own4, connects=connects)
+    ask("bound, IPv6" + end, V6, origin6, bind=own6, connects=connects)
+    ask("device" + end, V4, hosts[0], options=[(socket.SOL_SOCKET, 25, device.encode())], connects=connects)
+source = struct.pack("=I4s4s", 0, socket.inet_aton(own4), bytes(4))
+ask("packet info", V4, hosts[0], control=[(socket.IPPROTO_IP, 8, source)])
+s = socket.socket(V4, DGRAM)
+s.settimeout(20)
+for turn in range(5):
+    for host in hosts:
+        s.sendto(b"%d to %s" % (turn, host.encode()), (host, 53))
+said["one socket"] = sorted(heard(s) for _ in range(5 * len(hosts)))
+s.connect((hosts[0], 53))
+s.sendto(b"elsewhere", (hosts[1], 53))
+s.send(b"here")
+said["elsewhere"] = [heard(s)]
+s.settimeout(0.5)
+try:
+    said["elsewhere"].append(heard(s))
+except socket.timeout:
+    pass
+s.settimeout(20)
+wrong = 0
+for i in range(5000):
+    s.send(b"%d" % i)
+    wrong += not heard(s)[0].startswith("%d from " % i)
+said["wrong of 5000"] = wrong
+print(json.dumps(said))
+"""
+
 
 def client(far, *steps):
     done = far.run("python3", "-c", CLIENT, stdin=json.dumps(steps).encode(), timeout=60)
@@ -138,6 +192,32 @@ def test_many(w):
     done = [w.start(*far.inside, "python3", "-c", MANY, ORIGIN4, ORIGIN6, inside=False) for _ in range(3)]
     same([p.communicate(timeout=120)[0].strip() for p in done], [b"0"] * 3, "wrong answers")
     same(far.run("python3", "-c", LARGE, ORIGIN4).well().strip(), str([1200] * 10), "sizes of what came back")
+    same(proxy.stop(), 0, "the exit status")
+
+
+def test_kinds(w):
+    """every kind of socket: mapped, bound, with packet info, with many destinations, connected and sending elsewhere"""
+    hosts = [ORIGIN4] + [f"10.77.0.{n}" for n in (20, 21, 22)]
+    for host in hosts[1:]:
+        e2e.netlink("addr", "add", host + "/24", "dev", "mbB", netns=w.origin_ns)
+        w.stack.callback(e2e.netlink, "addr", "del", host + "/24", "dev", "mbB", netns=w.origin_ns)
+    for host in [*hosts, ORIGIN6]:
+        Tell(w, 53, host=host)
+    set_forwarding(w)
+    far = Far(w)
+    proxy = w.proxy("--interface", "fwA")
+    said = json.loads(far.run("python3", "-c", KINDS, INNER4, INNER6, "fwBx", ORIGIN6, *hosts, timeout=120).well())
+    ours4, ours6 = [f"x from {CLIENT4}", ORIGIN4], [f"x from {e2e.CLIENT6}", ORIGIN6]
+    for end in ("", ", connected"):
+        same(said["mapped" + end], [ours4[0], "::ffff:" + ORIGIN4], "mapped" + end)
+        same(said["bound, IPv4" + end], ours4, "bound, IPv4" + end)
+        same(said["bound, IPv6" + end], ours6, "bound, IPv6" + end)
+        same(said["device" + end], ours4, "bound to a device" + end)
+    same(said["packet info"], ours4, "a source that packet info names")
+    same(said["one socket"], sorted([f"{turn} to {host} from {CLIENT4}", host] for turn in range(5) for host in hosts),
+         "one socket, four destinations")
+    same(said["elsewhere"], [[f"here from {CLIENT4}", ORIGIN4]], "connected, and sending elsewhere")
+    same(said["wrong of 5000"], 0, "wrong answers on one socket")
     same(proxy.stop(), 0, "the exit status")
 
 

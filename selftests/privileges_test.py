@@ -62,6 +62,14 @@ def start(w, caps, *words, **options):
     return proxy, os.path.join(conf, "mitmproxy-ca-cert.pem")
 
 
+def doctor_agrees(w, caps):
+    """That these are enough."""
+    done = w.run(*as_user(w, *caps), MITM_BPF, "doctor", inside=False, timeout=60,
+                 env=e2e.plain_environment(HOME=own_folder(w)))
+    contains(done.well(), f"ok        {'capabilities':34s}  CAP_BPF")
+    contains(done.out, "Processes can be intercepted here.")
+
+
 def test_three(w):
     """without root: CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are enough to take processes"""
     origin = w.origin()
@@ -74,6 +82,7 @@ def test_three(w):
     same(kinds["mitm-bpf"], {(mask(*STEERING), 1, 0)}, "the main thread")
     same({caps for caps, _, _ in kinds["worker"]}, {mask("net_admin")}, "a worker's capabilities")
     same(proxy.stop(), 0, "the exit status")
+    doctor_agrees(w, STEERING)
 
 
 def test_lacking(w):
@@ -96,6 +105,7 @@ def test_admin(w):
     proxy, ca = start(w, ("net_admin", "sys_admin"), intercept="comm:curl")
     contains(w.curl(origin.url("/old"), ca=ca).well(), "the origin's answer to /old")
     proxy.flow("/old")
+    doctor_agrees(w, ("net_admin", "sys_admin"))
     same(threads(proxy.pid)["mitm-bpf"], {(mask("net_admin", "sys_admin"), 1, 0)}, "the main thread")
 
 

@@ -11,7 +11,6 @@
 #include "steer_world.h"
 
 #define CLIENTS 4
-#define CONNECTIONS 5000             /* of each client */
 
 static bool marked(void *want)
 {
@@ -166,13 +165,21 @@ static void test_loopback(struct world *w)
 	ok(as_client(w, "plain", connects_locally, &alone[0]), "until that port is declared to be the proxy's");
 }
 
+/* SELFTEST_CONNECTIONS: of each client; 50000 for the full number. */
+static int connections(void)
+{
+	const char *text = getenv("SELFTEST_CONNECTIONS");
+
+	return text ? atoi(text) : 5000;
+}
+
 static bool connects_often(void *arg)
 {
 	const struct linger reset = { .l_onoff = 1 };
 	unsigned int wrong = 0;
 
 	(void)arg;
-	for (int i = 0; i < CONNECTIONS; i++) {
+	for (int i = 0; i < connections(); i++) {
 		uint16_t port = (uint16_t)(ORIGIN_PORT + (i + getpid()) % ORIGIN_PORTS);
 		const char *ip = i % 3 ? ORIGIN4 : ORIGIN6;
 		char line[LINE_MAX_LEN], want[96];
@@ -187,7 +194,7 @@ static bool connects_often(void *arg)
 		close(fd);
 	}
 	if (wrong)
-		printf("# %u of %d wrong\n", wrong, CONNECTIONS);
+		printf("# %u of %d wrong\n", wrong, connections());
 	return wrong == 0;
 }
 
@@ -200,7 +207,7 @@ static void test_many(struct world *w)
 		clients[i] = client_start(w, "plain", connects_often, NULL);
 	for (int i = 0; i < CLIENTS; i++)
 		all &= client_end(clients[i]);
-	ok(all, "%d connections of %d processes: each has its own origin and pid", CLIENTS * CONNECTIONS, CLIENTS);
+	ok(all, "%d connections of %d processes: each has its own origin and pid", CLIENTS * connections(), CLIENTS);
 	ok(atoi(proxy_say(w, "stat connection-lost")) == 0, "none was lost on the way");
 	ok(atoi(proxy_say(w, "stat evaluate-busy")) == 0, "none went without an evaluation");
 }
