@@ -363,6 +363,45 @@ def test_same_errors(w):
     same(proxy.stop(), 0, "the exit status")
 
 
+ON_DEVICE = """
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())
+s.settimeout(10)
+s.connect((sys.argv[2], int(sys.argv[3])))
+s.sendall(b"GET /peer HTTP/1.0\\r\\n\\r\\n")
+text = ""
+while not text.endswith("\\n") or "\\r\\n\\r\\n" not in text:
+    text += s.recv(4096).decode() or sys.exit(f"only {text}")
+print(text.split("\\r\\n\\r\\n")[1].split()[0].removeprefix("::ffff:"))
+"""
+
+
+def test_device(w):
+    """a socket that is bound to a device: its connection leaves there, although another way is shorter"""
+    origin = w.origin(tls=None)
+    netlink("link", "add", "mbC", "type", "veth", "peer", "name", "mbD")
+    w.stack.callback(netlink, "link", "del", "mbC")
+    netlink("link", "set", "mbD", "netns", f"/proc/{os.getpid()}/fd/{w.origin_ns}")
+    for ns, link, end in ((w.client_ns, "mbC", 1), (w.origin_ns, "mbD", 2)):
+        netlink("addr", "add", f"10.79.0.{end}/24", "dev", link, netns=ns)
+        netlink("-6", "addr", "add", f"fd79::{end}/64", "dev", link, "nodad", netns=ns)
+        netlink("link", "set", link, "up", netns=ns)
+    netlink("route", "add", "default", "via", "10.79.0.2", "metric", "2000")
+    netlink("-6", "route", "add", "default", "via", "fd79::2", "metric", "2000")
+
+    def find():
+        return [w.run(PYTHON, "-c", ON_DEVICE, device, host, origin.port).well().strip()
+                for device in ("mbA", "mbC") for host in (ORIGIN4, ORIGIN6)]
+    wanted = [CLIENT4, CLIENT6, "10.79.0.1", "fd79::1"]
+    same(find(), wanted, "who asks without us")
+    for io in ("uring", "epoll"):
+        proxy = w.proxy(intercept="python", loopback=False, io=io)
+        same(find(), wanted, "who asks")
+        same(len(proxy.flows(4)), 4, "flows")
+        same(proxy.stop(), 0, "the exit status")
+
+
 FAST_OPEN = """
 import socket, sys
 s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
