@@ -3,12 +3,16 @@
  * The names that peers say (Host, SNI) against lists of patterns, first alone, then through the layer that decides. The
  * first byte seeds the pieces, the second chooses the lists, the third is how much of the rest the server says.
  *
- * Alone: a final question is always answered, and without lists nothing is ignored.
+ * Alone: a final question is always answered, and without lists nothing is ignored; what a client calls its destination
+ * is a host name, and it is not waited for without end.
  */
+#include <errno.h>
+
 #include "core/patterns.h"
 #include "layer_world.h"
 #include "layers/mode.h"
 #include "layers/next_hosts.h"
+#include "wire/client_hello.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -55,6 +59,27 @@ static enum next_hosts_verdict ask(struct world *w, const struct conn *server, c
 	return v;
 }
 
+static void called(const uint8_t *data, size_t len)
+{
+	char host[LAYER_HOST_MAX], *copy = malloc(len ? len : 1);
+	struct addr ip;
+	int ret;
+
+	if (!copy)
+		abort();
+	memcpy(copy, data, len);
+	ret = next_hosts_called((struct str){ copy, len }, host);
+	free(copy);
+	if (ret <= 0) {
+		if (ret != -ENOENT && (ret < 0 || len >= NEXT_HOSTS_BYTES_MAX))
+			abort();
+		return;
+	}
+	if (ret >= LAYER_HOST_MAX || !client_hello_host_valid((struct str){ host, (size_t)ret }) ||
+	    addr_parse(&ip, (struct str){ host, (size_t)ret }))
+		abort();
+}
+
 static void alone(struct world *w, const struct conn *server, const uint8_t *data, size_t size)
 {
 	enum next_hosts_verdict early = ask(w, server, data, size, false), final = ask(w, server, data, size, true);
@@ -83,6 +108,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	said = MIN((size_t)data[2], size - 3);
 	server = make_server(&w);
 	alone(&w, server, data + 3, size - 3);
+	called(data + 3, size - 3);
 	w.top = mode_transparent_new(&w.sink, &w.env, w.conns[0], server);
 	layer_event(w.top, &(struct event){ .type = EV_START });
 	world_open(&w);

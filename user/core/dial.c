@@ -397,7 +397,8 @@ static void begin(struct dial *dial)
 	struct io *io = w->io;
 
 	dial->begun_ns = io->now_ns;
-	expire_at(dial, deadline_ns(dial));
+	dial->narrow = dial->conn->promised && dial->conn->origin.family && !r->udp;
+	expire_at(dial, dial->narrow ? MIN(deadline_ns(dial), io->now_ns + STAGGER_NS) : deadline_ns(dial));
 	if (dial->conn->refused) {
 		snprintf(dial->text, sizeof(dial->text), "Connection killed: %.*s", (int)MIN(r->error.len, (size_t)100),
 			 r->error.ptr ? r->error.ptr : "");
@@ -420,9 +421,6 @@ static void begin(struct dial *dial)
 	if (dial->conn->origin.family) {
 		dial->count = 1;
 		dial->addrs[0] = dial->conn->origin;
-		dial->narrow = dial->conn->promised && !r->udp;
-		if (dial->narrow)
-			expire_at(dial, MIN(deadline_ns(dial), io->now_ns + STAGGER_NS));
 		try_next(dial);
 		return;
 	}
