@@ -299,7 +299,7 @@ static const struct talk talks[] = {
 	},
 	{
 		.name = "or it does not, when that was agreed",
-		.extensions = "permessage-deflate; client_no_context_takeover",
+		.extensions = "permessage-deflate; client_no_context_takeover; x-unknown=1",
 		.check_messages = true, .messages = { M(">Hello"), M(">Hello"), M("<Hello"),
 		     M("<Hello") },
 		.steps = {

@@ -44,13 +44,13 @@ static const struct talk talks[] = {
 	{
 		.name = "RSV1 that nobody agreed on",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "reserved bit set unexpectedly",
+		     "Reserved bit set unexpectedly",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\xc1\x81" MK "x")),
 			WANT(CMD_SEND, SIDE_NEW, B("\x88\x9f" MK
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x1f"
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -59,13 +59,13 @@ static const struct talk talks[] = {
 	{
 		.name = "RSV2",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "reserved bit set unexpectedly",
+		     "Reserved bit set unexpectedly",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\xa1\x81" MK "x")),
 			WANT(CMD_SEND, SIDE_NEW, B("\x88\x9f" MK
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x1f"
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -75,13 +75,13 @@ static const struct talk talks[] = {
 		.name = "RSV1 on a ping",
 		.extensions = "permessage-deflate",
 		.close_code = 1002, .closed_by_client = false, .close_reason =
-		     "reserved bit set unexpectedly",
+		     "Reserved bit set unexpectedly",
 		.steps = {
 			GIVE(EV_DATA, SIDE_NEW, B("\xc9\x00")),
 			WANT(CMD_SEND, SIDE_NEW, B("\x88\x9f" MK
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x1f"
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -89,11 +89,11 @@ static const struct talk talks[] = {
 	},
 	{
 		.name = "a data opcode that there is not",
-		.close_code = 1002, .closed_by_client = true, .close_reason = "invalid opcode",
+		.close_code = 1002, .closed_by_client = true, .close_reason = "Invalid opcode 0x3",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\x83\x80" MK)),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\x90" MK "\x03\xeainvalid opcode")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x10" "\x03\xeainvalid opcode")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\x94" MK "\x03\xeaInvalid opcode 0x3")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x14" "\x03\xeaInvalid opcode 0x3")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -101,11 +101,11 @@ static const struct talk talks[] = {
 	},
 	{
 		.name = "a control opcode that there is not",
-		.close_code = 1002, .closed_by_client = false, .close_reason = "invalid opcode",
+		.close_code = 1002, .closed_by_client = false, .close_reason = "Invalid opcode 0xb",
 		.steps = {
 			GIVE(EV_DATA, SIDE_NEW, B("\x8b\x00")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\x90" MK "\x03\xeainvalid opcode")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x10" "\x03\xeainvalid opcode")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\x94" MK "\x03\xeaInvalid opcode 0xb")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x14" "\x03\xeaInvalid opcode 0xb")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -114,13 +114,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a ping in fragments",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "invalid attempt to fragment a control frame",
+		     "Invalid attempt to fragment control frame",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\x09\x80" MK)),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\xad" MK
-			     "\x03\xeainvalid attempt to fragment a control frame")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88-"
-			     "\x03\xeainvalid attempt to fragment a control frame")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\xab" MK
+			     "\x03\xeaInvalid attempt to fragment control frame")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x2b"
+			     "\x03\xeaInvalid attempt to fragment control frame")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -129,13 +129,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a ping that is too long",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "control frame with a payload of more than 125 bytes",
+		     "Control frame with payload len > 125",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\x89\xfe\x00~" MK)),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\xb5" MK "\x03\xea"
-			     "control frame with a payload of more than 125 bytes")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88" "5" "\x03\xea"
-			     "control frame with a payload of more than 125 bytes")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\xa6" MK "\x03\xea"
+			     "Control frame with payload len > 125")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x26" "\x03\xea"
+			     "Control frame with payload len > 125")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -144,13 +144,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a length that could be shorter",
 		.close_code = 1002, .closed_by_client = false, .close_reason =
-		     "payload length is not in its shortest form",
+		     "Payload length used 2 bytes when 1 would have sufficed",
 		.steps = {
 			GIVE(EV_DATA, SIDE_NEW, B("\x81\x7e\x00\x05")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\xac" MK
-			     "\x03\xeapayload length is not in its shortest form")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88,"
-			     "\x03\xeapayload length is not in its shortest form")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\xb8" MK
+			     "\x03\xeaPayload length used 2 bytes when 1 would have sufficed")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x38"
+			     "\x03\xeaPayload length used 2 bytes when 1 would have sufficed")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -159,13 +159,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a 64-bit length that could be shorter",
 		.close_code = 1002, .closed_by_client = false, .close_reason =
-		     "payload length is not in its shortest form",
+		     "Payload length used 8 bytes when 2 would have sufficed",
 		.steps = {
 			GIVE(EV_DATA, SIDE_NEW, B("\x81\x7f\x00\x00\x00\x00\x00\x00\xff\xff")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\xac" MK
-			     "\x03\xeapayload length is not in its shortest form")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88,"
-			     "\x03\xeapayload length is not in its shortest form")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\xb8" MK
+			     "\x03\xeaPayload length used 8 bytes when 2 would have sufficed")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x38"
+			     "\x03\xeaPayload length used 8 bytes when 2 would have sufficed")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -174,13 +174,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a length with its highest bit set",
 		.close_code = 1002, .closed_by_client = false, .close_reason =
-		     "payload length with its highest bit set",
+		     "8-byte payload length with non-zero MSB",
 		.steps = {
 			GIVE(EV_DATA, SIDE_NEW, B("\x81\x7f\x80\x00\x00\x00\x00\x00\x00\x00")),
 			WANT(CMD_SEND, SIDE_NEW, B("\x88\xa9" MK
-			     "\x03\xeapayload length with its highest bit set")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88)"
-			     "\x03\xeapayload length with its highest bit set")),
+			     "\x03\xea" "8-byte payload length with non-zero MSB")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x29"
+			     "\x03\xea" "8-byte payload length with non-zero MSB")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -189,13 +189,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a continuation of nothing",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "unexpected continuation",
+		     "unexpected CONTINUATION",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\x80\x81" MK "x")),
 			WANT(CMD_SEND, SIDE_NEW, B("\x88\x99" MK
-			     "\x03\xeaunexpected continuation")),
+			     "\x03\xeaunexpected CONTINUATION")),
 			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x19"
-			     "\x03\xeaunexpected continuation")),
+			     "\x03\xeaunexpected CONTINUATION")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -204,13 +204,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a message inside a message",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "expected a continuation",
+		     "expected CONTINUATION, got <Opcode.TEXT: 1>",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\x01\x81" MK "x" "\x81\x81" MK "y")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\x99" MK "\x03\xea"
-			     "expected a continuation")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x19" "\x03\xea"
-			     "expected a continuation")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\xad" MK "\x03\xea"
+			     "expected CONTINUATION, got <Opcode.TEXT: 1>")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x2d" "\x03\xea"
+			     "expected CONTINUATION, got <Opcode.TEXT: 1>")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -279,13 +279,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a close of one byte",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "close frame with a payload of one byte",
+		     "CLOSE with 1 byte payload",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\x88\x81" MK "\x03")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\xa8" MK "\x03\xea"
-			     "close frame with a payload of one byte")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88(" "\x03\xea"
-			     "close frame with a payload of one byte")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\x9b" MK "\x03\xea"
+			     "CLOSE with 1 byte payload")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x1b" "\x03\xea"
+			     "CLOSE with 1 byte payload")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -294,13 +294,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a close with a code that is never sent",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "close frame with an invalid code",
+		     "remote CLOSE with local-only reason",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\x88\x82" MK "\x03\xed")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\xa2" MK "\x03\xea"
-			     "close frame with an invalid code")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\"" "\x03\xea"
-			     "close frame with an invalid code")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\xa5" MK "\x03\xea"
+			     "remote CLOSE with local-only reason")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x25" "\x03\xea"
+			     "remote CLOSE with local-only reason")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -309,13 +309,13 @@ static const struct talk talks[] = {
 	{
 		.name = "a close with a code out of range",
 		.close_code = 1002, .closed_by_client = false, .close_reason =
-		     "close frame with an invalid code",
+		     "CLOSE with invalid code",
 		.steps = {
 			GIVE(EV_DATA, SIDE_NEW, B("\x88\x02" "\x03\xe7")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\xa2" MK "\x03\xea"
-			     "close frame with an invalid code")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\"" "\x03\xea"
-			     "close frame with an invalid code")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\x99" MK "\x03\xea"
+			     "CLOSE with invalid code")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x19" "\x03\xea"
+			     "CLOSE with invalid code")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -340,13 +340,13 @@ static const struct talk talks[] = {
 		.name = "what is not deflated",
 		.extensions = "permessage-deflate",
 		.close_code = 1007, .closed_by_client = true, .close_reason =
-		     "message is not deflated as was agreed",
+		     "error in extension",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\xc1\x85" MK "\xff\xff\xff\xff\xff")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\xa7" MK
-			     "\x03\xefmessage is not deflated as was agreed")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88'"
-			     "\x03\xefmessage is not deflated as was agreed")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\x94" MK
+			     "\x03\xef" "error in extension")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x14"
+			     "\x03\xef" "error in extension")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -356,14 +356,14 @@ static const struct talk talks[] = {
 		.name = "RSV1 on a continuation",
 		.extensions = "permessage-deflate",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "reserved bit set unexpectedly",
+		     "Reserved bit set unexpectedly",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("A\x83" MK "\xf2H\xcd" "\xc0\x84" MK
 			     "\xc9\xc9\x07\x00")),
 			WANT(CMD_SEND, SIDE_NEW, B("\x88\x9f" MK
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x1f"
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -373,13 +373,13 @@ static const struct talk talks[] = {
 		.name = "parameters that make no sense: nothing was agreed",
 		.extensions = "permessage-deflate; client_max_window_bits=99",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "reserved bit set unexpectedly",
+		     "Reserved bit set unexpectedly",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("\xc1\x87" MK "\xf2H\xcd\xc9\xc9\x07\x00")),
 			WANT(CMD_SEND, SIDE_NEW, B("\x88\x9f" MK
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x1f"
-			     "\x03\xeareserved bit set unexpectedly")),
+			     "\x03\xeaReserved bit set unexpectedly")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),

@@ -470,12 +470,15 @@ static const char *check_frame(const struct websocket *ws, const struct way *w)
 	if (!h->masked && w->from_client)
 		return "server received unexpected unmasked frame";
 	if (h->rsv1 && (!ws->deflate || h->opcode == WEBSOCKET_CONTINUATION))
-		return "reserved bit set unexpectedly";
+		return "Reserved bit set unexpectedly";
 	if (websocket_is_control(h->opcode))
 		return NULL;
 	if (h->opcode == WEBSOCKET_CONTINUATION && !w->open)
-		return "unexpected continuation";
-	return h->opcode != WEBSOCKET_CONTINUATION && w->open ? "expected a continuation" : NULL;
+		return "unexpected CONTINUATION";
+	if (h->opcode == WEBSOCKET_CONTINUATION || !w->open)
+		return NULL;
+	return h->opcode == WEBSOCKET_TEXT ? "expected CONTINUATION, got <Opcode.TEXT: 1>"
+					   : "expected CONTINUATION, got <Opcode.BINARY: 2>";
 }
 
 static int begin_message(struct websocket *ws, struct way *w)
@@ -529,7 +532,7 @@ static void move(struct websocket *ws, struct way *w)
 	while (ret > 0 && ws->state == WS_RELAYING && !w->blocked) {
 		ret = step(ws, w);
 		if (ret == -EPROTO && ws->state == WS_RELAYING)
-			violation(ws, w, WEBSOCKET_INVALID_PAYLOAD, "message is not deflated as was agreed");
+			violation(ws, w, WEBSOCKET_INVALID_PAYLOAD, "error in extension");
 		else if (ret < 0)
 			give_up(ws, "out of memory");
 		else if (w->out.out.len > BUF_SLAB_SIZE)

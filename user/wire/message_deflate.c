@@ -58,8 +58,7 @@ static bool parse_param(struct message_deflate_params *p, struct str param)
 		return parse_bits(value, &p->client_bits);
 	else if (str_eq_nocase(name, STR("server_max_window_bits")))
 		return parse_bits(value, &p->server_bits);
-	else
-		return name.len == 0;
+	/* others, which some servers invent, change nothing for clients that go on in spite of them */
 	return true;
 }
 

@@ -20,21 +20,29 @@ static uint64_t big_endian(const uint8_t *p, size_t len)
 	return value;
 }
 
+/* Peers are told in a close frame: the texts here and in the layer are those of mitmproxy. */
+static const char *const invalid_opcode[] = {
+	[3] = "Invalid opcode 0x3", [4] = "Invalid opcode 0x4", [5] = "Invalid opcode 0x5",
+	[6] = "Invalid opcode 0x6", [7] = "Invalid opcode 0x7", [11] = "Invalid opcode 0xb",
+	[12] = "Invalid opcode 0xc", [13] = "Invalid opcode 0xd", [14] = "Invalid opcode 0xe",
+	[15] = "Invalid opcode 0xf",
+};
+
 static const char *check_first(uint8_t first, uint8_t second)
 {
 	uint8_t opcode = first & 0x0f;
 
 	if (opcode > WEBSOCKET_PONG || (opcode > WEBSOCKET_BINARY && opcode < WEBSOCKET_CLOSE))
-		return "invalid opcode";
+		return invalid_opcode[opcode];
 	if (first & RSV)
-		return "reserved bit set unexpectedly";
+		return "Reserved bit set unexpectedly";
 	if (!websocket_is_control(opcode))
 		return NULL;
 	if (!(first & FIN))
-		return "invalid attempt to fragment a control frame";
+		return "Invalid attempt to fragment control frame";
 	if ((second & 0x7f) > WEBSOCKET_CONTROL_MAX)
-		return "control frame with a payload of more than 125 bytes";
-	return first & RSV1 ? "reserved bit set unexpectedly" : NULL;
+		return "Control frame with payload len > 125";
+	return first & RSV1 ? "Reserved bit set unexpectedly" : NULL;
 }
 
 int websocket_head_parse(struct websocket_head *h, const uint8_t *bytes, size_t len, const char **why)
@@ -59,9 +67,10 @@ int websocket_head_parse(struct websocket_head *h, const uint8_t *bytes, size_t 
 	if (extended) {
 		h->len = big_endian(bytes + at, extended);
 		if (h->len < (extended == 2 ? 126u : 65536u))
-			*why = "payload length is not in its shortest form";
+			*why = extended == 2 ? "Payload length used 2 bytes when 1 would have sufficed"
+					     : "Payload length used 8 bytes when 2 would have sufficed";
 		else if (h->len >> 63)
-			*why = "payload length with its highest bit set";
+			*why = "8-byte payload length with non-zero MSB";
 	}
 	if (*why)
 		return -EPROTO;
@@ -108,11 +117,14 @@ void websocket_mask(uint8_t *bytes, size_t len, const uint8_t key[4], uint64_t o
 		bytes[i] ^= turned[i & 7];
 }
 
-static bool code_is_valid(uint16_t code)
+/* What is wrong with a code that came; NULL: nothing. */
+static const char *check_code(uint16_t code)
 {
-	if (code >= 3000 && code <= 4999)
-		return true;
-	return code >= 1000 && code <= 1014 && code != 1004 && !websocket_code_is_local(code);
+	if (code < 1000 || code > 4999)
+		return "CLOSE with invalid code";
+	if (websocket_code_is_local(code))
+		return "remote CLOSE with local-only reason";
+	return code == 1004 || (code > 1014 && code < 3000) ? "CLOSE with unknown reserved code" : NULL;
 }
 
 int websocket_close_parse(struct str payload, uint16_t *code, struct str *reason, const char **why)
@@ -122,15 +134,14 @@ int websocket_close_parse(struct str payload, uint16_t *code, struct str *reason
 	if (payload.len == 0)
 		return 0;
 	if (payload.len == 1) {
-		*why = "close frame with a payload of one byte";
+		*why = "CLOSE with 1 byte payload";
 		return WEBSOCKET_PROTOCOL_ERROR;
 	}
 	*code = (uint16_t)big_endian((const uint8_t *)payload.ptr, 2);
 	*reason = (struct str){ payload.ptr + 2, payload.len - 2 };
-	if (!code_is_valid(*code)) {
-		*why = "close frame with an invalid code";
+	*why = check_code(*code);
+	if (*why)
 		return WEBSOCKET_PROTOCOL_ERROR;
-	}
 	if (!utf8_valid(*reason)) {
 		*why = "the reason in a close frame is not UTF-8";
 		return WEBSOCKET_INVALID_PAYLOAD;
