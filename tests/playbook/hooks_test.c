@@ -138,6 +138,36 @@ static void test_kill_response(void **state)
 	play_end(&p);
 }
 
+static void test_kill_in_error(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(begin(&p, hook_bit(HOOK_ERROR)));
+	PLAYBOOK("killed in error: the client is closed without the page that it would get", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW, .error = "refused"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR, .check = do_kill),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR, .check = is_killed));
+	play_end(&p);
+
+	assert_true(begin(&p, hook_bit(HOOK_ERROR)));
+	PLAYBOOK("or by an order while somebody looks at it", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW, .error = "refused"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR, .hold = true),
+		GIVE(EV_ORDER, NOBODY, .order = &kill_order),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	play_end(&p);
+}
+
 static void test_kill_in_transit(void **state)
 {
 	struct play p;
@@ -422,7 +452,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kill_request),
 		cmocka_unit_test(test_kill_response),
-		cmocka_unit_test(test_kill_in_transit),
+		cmocka_unit_test(test_kill_in_error), cmocka_unit_test(test_kill_in_transit),
 		cmocka_unit_test(test_respond),
 		cmocka_unit_test(test_respond_bodiless),
 		cmocka_unit_test(test_response_meets_request),

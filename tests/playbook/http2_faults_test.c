@@ -40,7 +40,7 @@ static void test_client_resets_in_body(void **state)
 	h2_data(&w, 1, 0, "x");
 	h2_number(&w, NGHTTP2_RST_STREAM, 1, NGHTTP2_INTERNAL_ERROR);
 	h2_give(&w, SIDE_CLIENT);
-	H2_WANT(&w, "flow error\nserver RST 1 CANCEL\n");
+	H2_WANT(&w, "flow error\nserver RST 1 INTERNAL_ERROR\n");
 	h2_end(&w);
 }
 
@@ -317,7 +317,8 @@ static void test_client_leaves(void **state)
 	h2_give(&w, SIDE_CLIENT);
 	h2_forget(&w);
 	h2_close(&w, SIDE_CLIENT, false);
-	H2_WANT(&w, "close client\nflow error\nflow error\nserver RST 1 CANCEL\nserver RST 3 CANCEL\n");
+	H2_WANT(&w, "close client\nflow error\nflow error\nserver RST 1 INTERNAL_ERROR\n"
+		    "server RST 3 INTERNAL_ERROR\n");
 	h2_end(&w);
 }
 
@@ -614,6 +615,55 @@ static void test_unvalidated(void **state)
 	h2_end(&w);
 }
 
+/* Where a message ends is nobody's to be wrong about, whatever else is let through. */
+static void test_unvalidated_length(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	for (int end = 0; end < 2; end++) {
+		assert_true(h2_begin_bare(&w, H2_TO_H2));
+		w.pb.options.validate_inbound_headers = false;
+		h2_magic(&w);
+		h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
+		h2_headers(&w, 1, 0, ":method", "POST", ":scheme", "http", ":path", "/", ":authority", "h",
+			   "content-length", "3", NULL);
+		h2_give(&w, SIDE_CLIENT);
+		h2_forget(&w);
+		h2_data(&w, 1, end ? END : 0, end ? "2!" : "four");
+		h2_give(&w, SIDE_CLIENT);
+		H2_WANT_PART(&w, "client GOAWAY 0 last=1 PROTOCOL_ERROR\nclose client\nflow error\n");
+		h2_end(&w);
+	}
+}
+
+static void test_unvalidated_host(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(h2_begin_bare(&w, H2_TO_H2));
+	w.pb.options.validate_inbound_headers = false;
+	h2_magic(&w);
+	h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
+	h2_headers(&w, 1, END, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "h", "host", "i", NULL);
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT_PART(&w, ":path=/ :authority=h host=i\n");
+	h2_end(&w);
+}
+
+static void test_strange_scheme(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(h2_begin(&w, H2_TO_H2));
+	h2_headers(&w, 1, END, ":method", "GET", ":scheme", "ftp", ":path", "/", ":authority", "h", NULL);
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT_PART(&w, "client HEADERS 1 :status=400");
+	h2_end(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -634,7 +684,8 @@ int main(void)
 		cmocka_unit_test(test_rapid_reset), cmocka_unit_test(test_settings_flood),
 		cmocka_unit_test(test_ping_flood), cmocka_unit_test(test_empty_data_flood),
 		cmocka_unit_test(test_calm_comes_back), cmocka_unit_test(test_push),
-		cmocka_unit_test(test_unvalidated),
+		cmocka_unit_test(test_unvalidated), cmocka_unit_test(test_unvalidated_length),
+		cmocka_unit_test(test_unvalidated_host), cmocka_unit_test(test_strange_scheme),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -252,6 +252,21 @@ static void test_h2_to_h1(void **state)
 	h2_end(&w);
 }
 
+static void test_h2_to_h1_folded(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(h2_begin(&w, H2_TO_H1));
+	GET(&w, 1);
+	h2_give(&w, SIDE_CLIENT);
+	h2_forget(&w);
+	h2_text(&w, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nx: a\r\n b\n\tc\r\n\r\n");
+	h2_give(&w, SIDE_SERVER);
+	H2_WANT_PART(&w, "client HEADERS 1 end :status=200 content-length=0 x=a   b");
+	h2_end(&w);
+}
+
 static void test_h2_to_h1_chunked(void **state)
 {
 	struct h2_world w;
@@ -561,6 +576,7 @@ int main(void)
 		cmocka_unit_test(test_full_connection), cmocka_unit_test(test_small_window_setting),
 		cmocka_unit_test(test_reset_drops_queue), cmocka_unit_test(test_concurrent_limit),
 		cmocka_unit_test(test_cancel_before_sent), cmocka_unit_test(test_h2_to_h1),
+		cmocka_unit_test(test_h2_to_h1_folded),
 		cmocka_unit_test(test_h2_to_h1_chunked), cmocka_unit_test(test_h2_to_h1_two),
 		cmocka_unit_test(test_h2_to_h1_reused), cmocka_unit_test(test_h2_to_h1_until_eof),
 		cmocka_unit_test(test_h2_to_h1_101), cmocka_unit_test(test_h2_to_h1_leaves),

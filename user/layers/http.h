@@ -30,6 +30,7 @@ enum http_error_code {
 	HTTP_ERROR_METHOD,               /* 405 */
 	HTTP_ERROR_DISCONNECTED,         /* no page */
 	HTTP_ERROR_CANCELLED,            /* no page: the peer of one stream wants no more of it */
+	HTTP_ERROR_BROKEN,               /* no page: a client's stream or connection of HTTP/2 broke */
 	HTTP_ERROR_HTTP11_REQUIRED,      /* no page: the origin wants this request over HTTP/1.1 */
 	HTTP_ERROR_KILLED,               /* no page: a hook's or a person's will */
 };
@@ -182,6 +183,7 @@ struct http_stream {
 	void (*resume)(struct http_stream *s);   /* what to do after the completion awaited; NULL: awaiting none */
 	const char *error;               /* what the completion said */
 	enum hook_id asked;              /* the last hook */
+	enum http_error_code failed;     /* while `error` is asked: what the client is told then */
 	bool lent;                       /* it is being answered: the flow is not ours */
 	bool stop;                       /* killed meanwhile */
 	void (*then)(struct http_stream *s);     /* what to do when it was answered */

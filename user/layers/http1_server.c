@@ -416,6 +416,7 @@ static uint16_t page_status(enum http_error_code code)
 		return 405;
 	case HTTP_ERROR_DISCONNECTED:
 	case HTTP_ERROR_CANCELLED:
+	case HTTP_ERROR_BROKEN:
 	case HTTP_ERROR_HTTP11_REQUIRED:
 	case HTTP_ERROR_KILLED:
 		return 0;

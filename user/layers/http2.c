@@ -222,6 +222,27 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 	return ret == -ENOMEM ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
+void http2_measure(struct http2_stream *st, const struct headers *h, bool bodiless)
+{
+	if (st->h2->codec.base.env->options->validate_inbound_headers)
+		return;
+	st->missing = 0;
+	st->measured = bodiless || str_to_u64(headers_find(h, STR("content-length")), INT64_MAX, &st->missing);
+}
+
+/* False: the connection ends, as its ends do not agree on where a message does (RFC 9113 8.1.1). */
+static bool measure(struct http2_stream *st, size_t len, bool end)
+{
+	if (!st->measured)
+		return true;
+	if (len > st->missing || (end && len < st->missing)) {
+		http2_terminate(st->h2, NGHTTP2_PROTOCOL_ERROR, "content-length does not match the body");
+		return false;
+	}
+	st->missing -= len;
+	return true;
+}
+
 static int on_data_chunk(nghttp2_session *session, uint8_t flags __unused, int32_t id, const uint8_t *data,
 			 size_t len, void *owner)
 {
@@ -238,7 +259,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags __unused, int32
 		ret = nghttp2_session_consume_stream(session, id, len);
 	if (ret != 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
-	if (!st || (!st->stream && !st->pipe))
+	if (!st || (!st->stream && !st->pipe) || !measure(st, len, false))
 		return 0;
 	if (chain_append(st->tunnel && !st->pipe ? &st->early : &chain,
 			 slice_get((struct slice){ h2->reading.slab, data, (uint32_t)len })) < 0)
@@ -255,7 +276,7 @@ static void message_end(struct http2 *h2, int32_t id)
 {
 	struct http2_stream *st = stream_of(h2, id);
 
-	if (!st || st->ended)
+	if (!st || st->ended || !measure(st, 0, true))
 		return;
 	st->ended = true;
 	if (st->pipe)
@@ -448,10 +469,14 @@ static int send_body(nghttp2_session *session __unused, nghttp2_frame *frame, co
 static int before_send(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)
 {
 	struct http2 *h2 = owner;
+	struct str said;
 
 	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR && !h2->why) {
+		said = (struct str){ (const char *)frame->goaway.opaque_data, frame->goaway.opaque_data_len };
+		if (!said.len)
+			said = str_of(http2_error_name(frame->goaway.error_code));
 		snprintf(h2->why_text, sizeof(h2->why_text), "HTTP/2 protocol error: %.*s",
-			 (int)MIN(frame->goaway.opaque_data_len, (size_t)150), (const char *)frame->goaway.opaque_data);
+			 (int)MIN(said.len, (size_t)150), said.ptr);
 		h2->why = h2->why_text;
 		layer_log(&h2->codec.base, h2->leaving ? LOG_DEBUG : LOG_INFO, "%s: %s",
 			  h2->role->server ? "client" : "server", h2->why);

@@ -49,6 +49,9 @@ struct http2_stream {
 	struct http2_pipe *pipe;         /* the end of a tunnel that it is; NULL: none, or not yet */
 	struct chain early;              /* what came before there was one */
 	uint32_t held;                   /* bytes that came while it was paused */
+	bool bodiless;                   /* client: the request is HEAD */
+	bool measured;                   /* the head of what comes has said its length */
+	uint64_t missing;                /* bytes of that which have not come yet */
 	uint32_t head_bytes, head_count;
 };
 
@@ -116,6 +119,11 @@ void http2_fini(struct http2 *h2);
 struct http2_stream *http2_stream_new(struct http2 *h2) __must_check;
 void http2_stream_free(struct http2_stream *st);
 
+/*
+ * A head that something follows has been read: what follows has the length that it says, or else the connection ends,
+ * as it does by nghttp2 alone when that validates. bodiless: the length is of what is not sent, as for HEAD.
+ */
+void http2_measure(struct http2_stream *st, const struct headers *h, bool bodiless);
 /* Bytes from the peer. */
 void http2_receive(struct http2 *h2, struct chain *data);
 /* The connection is of no use any more; reset: memory is out. */
@@ -147,6 +155,7 @@ struct http2_fields {
 	nghttp2_nv few[48];
 	nghttp2_nv *at;
 	size_t count, cap;
+	struct arena texts;              /* values that could not stay as they were */
 	bool failed;                     /* memory */
 	bool bad;                        /* a name or value that HTTP/2 cannot carry */
 };

@@ -28,6 +28,26 @@ static void drop_stream(struct http2_stream *st, uint32_t code)
 		http_mark(&h2->codec);
 }
 
+/* An origin hears that nobody wants its answer any more, or that something broke (spec/layers 8.1, 10.5). */
+static uint32_t reset_code(enum http_error_code code)
+{
+	switch (code) {
+	case HTTP_ERROR_DISCONNECTED:
+	case HTTP_ERROR_CANCELLED:
+	case HTTP_ERROR_HTTP11_REQUIRED:
+	case HTTP_ERROR_KILLED:
+		return NGHTTP2_CANCEL;
+	case HTTP_ERROR_CLIENT:
+	case HTTP_ERROR_TOO_LARGE:
+	case HTTP_ERROR_HEADERS_TOO_LARGE:
+	case HTTP_ERROR_SERVER:
+	case HTTP_ERROR_METHOD:
+	case HTTP_ERROR_BROKEN:
+		return NGHTTP2_INTERNAL_ERROR;
+	}
+	abort();
+}
+
 /* The stream fails and is told; ours to the origin is reset unless it is closed already. */
 static void fail(struct http2_stream *st, const struct http_event *ev, bool reset)
 {
@@ -168,6 +188,8 @@ static void client_head(struct http2_stream *st, const nghttp2_frame *frame)
 		return;
 	}
 	st->tunnel = false;
+	if (!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+		http2_measure(st, &r->base.headers, st->bodiless);
 	http_response_event(s, &(struct http_event){ .type = HTTP_HEADERS, .head = staged,
 						     .end_stream = frame->hd.flags & NGHTTP2_FLAG_END_STREAM });
 }
@@ -181,7 +203,7 @@ static void client_cut(struct http2_stream *st, uint32_t code)
 	if (st->ended)
 		return;
 	snprintf(why, sizeof(why), "stream reset by server (%s)", http2_error_name(code));
-	ev.message = why;
+	ev.message = st->h2->why ? st->h2->why : why;
 	ev.refused = code == NGHTTP2_REFUSED_STREAM && !st->head_seen;
 	if (code == NGHTTP2_CANCEL)
 		ev.code = HTTP_ERROR_CANCELLED;
@@ -296,6 +318,7 @@ static void begin(struct http2 *h2, struct http_stream *s, const struct http_eve
 	if (s->upgrade)
 		st->protocol = str_trim(headers_find(&ev->flow->http.request.base.headers, STR("upgrade")));
 	st->tunnel = st->protocol.len;
+	st->bodiless = str_eq(ev->flow->http.request.method, STR("HEAD"));
 	http2_fields_init(&f);
 	request_fields(&f, &ev->flow->http.request, st->protocol, h2->codec.upstream->tls);
 	if (f.bad)
@@ -384,7 +407,7 @@ static bool client_send(struct http_codec *c, struct http_stream *s, const struc
 	switch (ev->type) {
 	case HTTP_ERROR:
 		s->at_upstream = NULL;
-		drop_stream(st, NGHTTP2_CANCEL);
+		drop_stream(st, reset_code(ev->code));
 		return false;
 	case HTTP_DATA:
 		return http2_write(st, ev->data, false);

@@ -9,6 +9,7 @@ void http2_fields_init(struct http2_fields *f)
 	f->count = 0;
 	f->cap = ARRAY_SIZE(f->few);
 	f->failed = f->bad = false;
+	f->texts = (struct arena){ 0 };
 }
 
 static bool grow(struct http2_fields *f)
@@ -62,6 +63,32 @@ static bool of_upgrade(struct str name)
 	       str_eq_nocase(name, STR("sec-websocket-key")) || str_eq_nocase(name, STR("sec-websocket-accept"));
 }
 
+static bool is_fold(struct str value, size_t at)
+{
+	return value.ptr[at] == '\n' && at + 1 < value.len && (value.ptr[at + 1] == ' ' || value.ptr[at + 1] == '\t');
+}
+
+/* Lines that HTTP/1 has folded are one here: a fold is blanks (RFC 9112 5.2). */
+static struct str unfold(struct http2_fields *f, struct str value)
+{
+	struct str copy = { 0 };
+
+	for (size_t i = 0; i < value.len; i++) {
+		if (!is_fold(value, i))
+			continue;
+		if (!copy.ptr)
+			copy = arena_copy(&f->texts, value);
+		if (arena_copy_failed(copy)) {
+			f->failed = true;
+			return value;
+		}
+		((char *)copy.ptr)[i] = ' ';
+		if (i > 0 && value.ptr[i - 1] == '\r')
+			((char *)copy.ptr)[i - 1] = ' ';
+	}
+	return copy.ptr ? copy : value;
+}
+
 /* nghttp2 copies names in lower case; what it would not take from a peer must not leave here. */
 static bool good_name(struct str name)
 {
@@ -89,6 +116,8 @@ void http2_fields_message(struct http2_fields *f, const struct http_message *m, 
 			continue;
 		if (!good_name(name))
 			f->bad = true;
+		if (!same)
+			value = unfold(f, value);
 		http2_fields_add(f, name, value);
 	}
 }
@@ -97,4 +126,5 @@ void http2_fields_fini(struct http2_fields *f)
 {
 	if (f->at != f->few)
 		mem_free(f->at);
+	arena_fini(&f->texts);
 }

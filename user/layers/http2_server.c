@@ -106,7 +106,8 @@ static const char *check_request(struct http2_stream *st)
 		return "an invalid :method or :path";
 	if (r->authority.ptr && !http1_parse_authority(r->authority, &r->host, &port))
 		return "an invalid :authority";
-	if (r->authority.ptr && host.ptr && !str_eq_nocase(host, r->authority))
+	if (st->h2->codec.base.env->options->validate_inbound_headers && r->authority.ptr && host.ptr &&
+	    !str_eq_nocase(host, r->authority))
 		return ":authority and Host differ";
 	r->port = port ? port : str_eq(r->scheme, STR("http")) ? 80 : 443;
 	if (!r->authority.ptr)
@@ -197,6 +198,8 @@ static void request_head(struct http2_stream *st, const nghttp2_frame *frame)
 		return;
 	}
 	st->flow = NULL;
+	if (!end && !st->tunnel)
+		http2_measure(st, &f->http.request.base.headers, false);
 	st->stream->at_client = st;
 	st->stream->upgrade = st->protocol.ptr;
 	if (schedule(st) == NGHTTP2_ERR_NOMEM)
@@ -237,7 +240,8 @@ static void server_cut(struct http2_stream *st, uint32_t code)
 	st->stream = NULL;
 	s->at_client = NULL;
 	http_request_event(s, &(struct http_event){
-		.type = HTTP_ERROR, .message = why, .code = HTTP_ERROR_CANCELLED });
+		.type = HTTP_ERROR, .message = st->h2->why ? st->h2->why : why,
+		.code = code == NGHTTP2_CANCEL ? HTTP_ERROR_CANCELLED : HTTP_ERROR_BROKEN });
 }
 
 static void server_priority(struct http2 *h2, int32_t id, struct str value)
@@ -265,7 +269,7 @@ static void server_dead(struct http2 *h2, const char *why)
 
 		if (s)
 			http_request_event(s, &(struct http_event){
-				.type = HTTP_ERROR, .message = why, .code = HTTP_ERROR_DISCONNECTED });
+				.type = HTTP_ERROR, .message = why, .code = HTTP_ERROR_BROKEN });
 	}
 }
 
@@ -388,6 +392,7 @@ static void send_error(struct http2_stream *st, const struct http_stream *s, con
 	case HTTP_ERROR_HTTP11_REQUIRED:
 		code = NGHTTP2_HTTP_1_1_REQUIRED;
 		break;
+	case HTTP_ERROR_BROKEN:
 	case HTTP_ERROR_KILLED:
 		break;
 	}

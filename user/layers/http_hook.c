@@ -15,7 +15,7 @@ static void stop(struct http_stream *s, enum http_error_code code, bool error_ho
 {
 	s->answered = s->stop = false;
 	s->request = s->response = MESSAGE_FAILED;
-	stream_drop_upstream(s);
+	stream_drop_upstream(s, code);
 	stream_send_down(s, (struct http_event){ .type = HTTP_ERROR, .code = code });
 	if (error_hook)
 		stream_hook(s, HOOK_ERROR, stream_finish_error);
@@ -29,6 +29,11 @@ static bool may_stop(enum hook_id hook)
 	return hook != HOOK_ERROR && hook != HOOK_HTTP_CONNECT_ERROR;
 }
 
+static bool is_leaving(enum http_error_code code)
+{
+	return code == HTTP_ERROR_DISCONNECTED || code == HTTP_ERROR_CANCELLED || code == HTTP_ERROR_BROKEN;
+}
+
 /* A client that left meanwhile counts before what was asked (spec 17). */
 static bool has_left(struct http_stream *s, enum http_error_code *code)
 {
@@ -37,8 +42,7 @@ static bool has_left(struct http_stream *s, enum http_error_code *code)
 
 	if (s->asked != HOOK_REQUESTHEADERS && s->asked != HOOK_REQUEST && s->asked != HOOK_RESPONSEHEADERS)
 		return false;
-	while (q && !(q->request && q->ev.type == HTTP_ERROR &&
-		      (q->ev.code == HTTP_ERROR_DISCONNECTED || q->ev.code == HTTP_ERROR_CANCELLED)))
+	while (q && !(q->request && q->ev.type == HTTP_ERROR && is_leaving(q->ev.code)))
 		q = q->next;
 	if (!q)
 		return false;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The request half of a stream (spec/layers 8.3): who may ask, where it goes, its body, the way up. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "layers/http_auth.h"
@@ -22,7 +23,7 @@ static void request_end_up(struct http_stream *s)
 {
 	/* it went up as it came, and somebody wants another answer all the same */
 	if (s->answered) {
-		stream_drop_upstream(s);
+		stream_drop_upstream(s, HTTP_ERROR_CANCELLED);
 		stream_respond(s);
 		return;
 	}
@@ -165,8 +166,6 @@ static const char *set_destination(struct http_stream *s)
 		r->host = host;
 		r->scheme = s->http->client->record->tls ? STR("https") : STR("http");
 		r->port = port ? port : s->http->client->record->tls ? 443 : 80;
-	} else if (!str_eq(r->scheme, STR("http")) && !str_eq(r->scheme, STR("https"))) {
-		return "Invalid request scheme.";
 	}
 	/* A proxy behind us is asked in absolute form for what it is to read itself. */
 	if (s->http->mode == HTTP_UPSTREAM && !str_eq(r->scheme, STR("https")))
@@ -220,6 +219,12 @@ void stream_request_headers(struct http_stream *s, bool end_stream)
 	const char *bad;
 
 	s->request = end_stream ? MESSAGE_BUFFERING : MESSAGE_HEAD;
+	if (r->scheme.len && !str_eq(r->scheme, STR("http")) && !str_eq(r->scheme, STR("https"))) {
+		snprintf(why, sizeof(why), "Invalid request scheme: %.*s", (int)MIN(r->scheme.len, (size_t)50),
+			 r->scheme.ptr);
+		refuse(s, why);
+		return;
+	}
 	if (stream_options(s)->validate_inbound_headers &&
 	    !http1_validate(&r->base.headers, r->base.version, 0, why)) {
 		refuse(s, why);

@@ -66,7 +66,7 @@ static void after_response(struct http_stream *s)
 	}
 	/* the server speaks something else now, whatever the client was told instead */
 	if (s->switching)
-		stream_drop_upstream(s);
+		stream_drop_upstream(s, HTTP_ERROR_CANCELLED);
 	stream_maybe_finish(s);
 }
 

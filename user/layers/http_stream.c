@@ -99,13 +99,24 @@ int stream_set_error(struct http_stream *s, const char *message)
 	return 0;
 }
 
-void stream_drop_upstream(struct http_stream *s)
+void stream_drop_upstream(struct http_stream *s, enum http_error_code code)
 {
-	stream_send_up(s, (struct http_event){ .type = HTTP_ERROR });
+	stream_send_up(s, (struct http_event){ .type = HTTP_ERROR, .code = code });
 	http_upstream_leave(s);
 }
 
-/* The flow fails: the origin's side is dropped, the client gets a page or a broken connection, `error` fires. */
+/* `error` has been answered: who killed the flow there wants no page to be seen. */
+static void failed(struct http_stream *s)
+{
+	bool killed = s->stop || s->flow->killed;
+
+	stream_send_down(s, (struct http_event){
+		.type = HTTP_ERROR, .code = killed ? HTTP_ERROR_KILLED : s->failed,
+		.message = s->flow->error.ptr ? s->flow->error.ptr : "out of memory" });
+	stream_finish_error(s);
+}
+
+/* The flow fails: the origin's side is dropped, `error` fires, the client gets a page or a broken connection. */
 void stream_fail(struct http_stream *s, enum http_error_code code, const char *message)
 {
 	if (s->ended || s->request == MESSAGE_FAILED || s->response == MESSAGE_FAILED)
@@ -113,15 +124,15 @@ void stream_fail(struct http_stream *s, enum http_error_code code, const char *m
 	if (s->response == MESSAGE_DONE) {
 		/* The response was complete, and seen: what became of the rest of the request changes nothing. */
 		s->request = MESSAGE_FAILED;
-		stream_drop_upstream(s);
+		stream_drop_upstream(s, code);
 		stream_finish(s, HOOK_RESPONSE);
 		return;
 	}
 	s->request = s->response = MESSAGE_FAILED;
 	(void)!stream_set_error(s, message);
-	stream_drop_upstream(s);
-	stream_send_down(s, (struct http_event){ .type = HTTP_ERROR, .code = code, .message = message });
-	stream_hook(s, HOOK_ERROR, stream_finish_error);
+	stream_drop_upstream(s, code);
+	s->failed = code;
+	stream_hook(s, HOOK_ERROR, failed);
 }
 
 void stream_maybe_finish(struct http_stream *s)

@@ -47,10 +47,10 @@ void stream_finish(struct http_stream *s, enum hook_id last);
 void stream_maybe_finish(struct http_stream *s);
 /* Copies the message. Returns 0 or -ENOMEM. */
 int stream_set_error(struct http_stream *s, const char *message) __must_check;
-/* The origin's side is of no use any more. */
-void stream_drop_upstream(struct http_stream *s);
+/* The origin's side is of no use any more, and why. */
+void stream_drop_upstream(struct http_stream *s, enum http_error_code code);
 void stream_finish_error(struct http_stream *s);
-/* The flow fails: the origin's side is dropped, the client gets a page or a broken connection, `error` fires. */
+/* The flow fails: the origin's side is dropped, `error` fires, the client gets a page or a broken connection. */
 void stream_fail(struct http_stream *s, enum http_error_code code, const char *message);
 
 /* Keeps a copy of what passes; false: memory is out, and the stream has failed. data stays as it is. */

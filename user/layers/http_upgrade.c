@@ -53,7 +53,7 @@ static void upgrade_connections(struct http_stream *s, struct http_upstream *up)
 /* One side has left while somebody looked at the response, or memory is out. */
 static void drop(struct http_stream *s)
 {
-	stream_send_up(s, (struct http_event){ .type = HTTP_ERROR });
+	stream_send_up(s, (struct http_event){ .type = HTTP_ERROR, .code = HTTP_ERROR_CANCELLED });
 	stream_send_down(s, (struct http_event){ .type = HTTP_ERROR, .code = HTTP_ERROR_DISCONNECTED });
 	stream_finish(s, HOOK_RESPONSE);
 }
@@ -74,7 +74,7 @@ static void upgrade_streams(struct http_stream *s, struct http_upstream *up, str
 	t->child = new_child(s, &t->base, http2_tunnel_client(t), http2_tunnel_server(t), f);
 	if (!t->child) {
 		if (!above)
-			stream_send_up(s, (struct http_event){ .type = HTTP_ERROR });
+			stream_send_up(s, (struct http_event){ .type = HTTP_ERROR, .code = HTTP_ERROR_CANCELLED });
 		if (!below)
 			layer_reset(&h->base, h->client);
 		leave(s);
