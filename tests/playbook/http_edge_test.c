@@ -86,6 +86,24 @@ static void test_size_limit(void **state)
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
 	assert_str(first_flow(&p)->error, "Response body exceeds the body_size_limit.");
 	play_end(&p);
+
+	assert_true(play_regular(&p));
+	p.pb.options.body_size_limit = 4;
+	p.pb.options.stream_large_bodies = 2;
+	p.pb.options.body_streaming = false;
+	PLAYBOOK("one that is let pass is not measured", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+		WANT(CMD_SEND, SIDE_CLIENT, .text =
+			"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+		GIVE(EV_DATA, SIDE_NEW, .text = "3\r\ndef\r\n0\r\n\r\n"),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "3\r\ndef\r\n0\r\n\r\n"),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
 }
 
 static void test_header_limits(void **state)

@@ -42,7 +42,7 @@ struct http_message {
 	bool has_trailers;
 	struct body body;
 	struct stamp start, end;         /* headers received; last byte received */
-	bool stream;                     /* a hook's to set, while it has the head: the body is not waited for */
+	bool stream;                     /* the body is not waited for: a hook's to set, while it has the head */
 };
 
 struct http_request {

@@ -270,7 +270,7 @@ void stream_request_data(struct http_stream *s, struct chain *data)
 
 	if (s->request == MESSAGE_FAILED || s->request == MESSAGE_DONE)
 		return;
-	if (stream_over_limit(s, b, data->len)) {
+	if (stream_over_limit(s, &s->flow->http.request.base, data->len)) {
 		fail_too_large(s);
 		return;
 	}

@@ -102,7 +102,7 @@ void stream_response_data(struct http_stream *s, struct chain *data)
 
 	if (s->response == MESSAGE_FAILED || s->response == MESSAGE_DONE)
 		return;
-	if (stream_over_limit(s, b, data->len)) {
+	if (stream_over_limit(s, &s->flow->http.response.base, data->len)) {
 		stream_fail(s, HTTP_ERROR_SERVER, RESPONSE_TOO_LARGE);
 		return;
 	}

@@ -180,11 +180,12 @@ bool stream_capture(struct http_stream *s, struct body *b, struct chain *data)
 	return true;
 }
 
-bool stream_over_limit(const struct http_stream *s, const struct body *b, uint64_t more)
+/* What somebody, or stream_large_bodies, lets pass is not measured: nobody waits for the whole of it. */
+bool stream_over_limit(const struct http_stream *s, const struct http_message *m, uint64_t more)
 {
 	uint64_t limit = stream_options(s)->body_size_limit;
 
-	return limit && b->total + more > limit;
+	return limit && (!m->stream || s->answered) && m->body.total + more > limit;
 }
 
 /* What the head announces is refused before any of it is taken (spec 8.5). */
@@ -213,6 +214,7 @@ void stream_let_pass(struct http_stream *s, struct http_message *m)
 {
 	const struct http_request *r = &s->flow->http.request;
 
+	m->stream = true;
 	layer_log(&s->base, LOG_INFO, "Streaming %s %.*s.", m == &r->base ? "request to" : "response from",
 		  (int)MIN(r->host.len, (size_t)255), r->host.ptr);
 	if (stream_options(s)->store_streamed_bodies)

@@ -56,7 +56,7 @@ void stream_fail(struct http_stream *s, enum http_error_code code, const char *m
 /* Keeps a copy of what passes; false: memory is out, and the stream has failed. data stays as it is. */
 bool stream_capture(struct http_stream *s, struct body *b, struct chain *data) __must_check;
 /* body_size_limit, of what came and of what a head announces (spec/layers 8.5). */
-bool stream_over_limit(const struct http_stream *s, const struct body *b, uint64_t more);
+bool stream_over_limit(const struct http_stream *s, const struct http_message *m, uint64_t more);
 bool stream_announces_too_much(const struct http_stream *s, const struct http_message *m);
 /* stream_large_bodies: what is larger is neither waited for nor kept, unless that is wanted, too (spec/layers 8.5). */
 bool stream_too_large_to_wait(const struct http_stream *s, const struct http_message *m);
