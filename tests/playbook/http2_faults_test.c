@@ -652,6 +652,21 @@ static void test_unvalidated_host(void **state)
 	h2_end(&w);
 }
 
+static void test_unvalidated_name(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(h2_begin_bare(&w, H2_TO_H2));
+	w.pb.options.validate_inbound_headers = false;
+	h2_magic(&w);
+	h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
+	h2_headers(&w, 1, END, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "h", "x y:z", "v", NULL);
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT_PART(&w, ":path=/ :authority=h x y:z=v\n");
+	h2_end(&w);
+}
+
 static void test_strange_scheme(void **state)
 {
 	struct h2_world w;
@@ -685,7 +700,8 @@ int main(void)
 		cmocka_unit_test(test_ping_flood), cmocka_unit_test(test_empty_data_flood),
 		cmocka_unit_test(test_calm_comes_back), cmocka_unit_test(test_push),
 		cmocka_unit_test(test_unvalidated), cmocka_unit_test(test_unvalidated_length),
-		cmocka_unit_test(test_unvalidated_host), cmocka_unit_test(test_strange_scheme),
+		cmocka_unit_test(test_unvalidated_host), cmocka_unit_test(test_unvalidated_name),
+		cmocka_unit_test(test_strange_scheme),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

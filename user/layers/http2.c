@@ -631,11 +631,13 @@ static int keep_trailers(struct http2_stream *st, const struct http_message *m)
 {
 	const struct http_message only = { .version = m->version, .headers = m->trailers };
 	struct http2_fields f;
+	bool good;
 	int ret = 0;
 
 	http2_fields_init(&f);
 	http2_fields_message(&f, &only, false);
-	for (size_t i = 0; i < f.count && !f.bad && !f.failed && ret == 0; i++) {
+	good = http2_fields_good(&f, st->h2->codec.base.env->options);
+	for (size_t i = 0; good && i < f.count && !f.failed && ret == 0; i++) {
 		struct str name = arena_copy(&st->arena, (struct str){ (char *)f.at[i].name, f.at[i].namelen });
 		struct str value = arena_copy(&st->arena, (struct str){ (char *)f.at[i].value, f.at[i].valuelen });
 

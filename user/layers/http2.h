@@ -158,6 +158,7 @@ struct http2_fields {
 	struct arena texts;              /* values that could not stay as they were */
 	bool failed;                     /* memory */
 	bool bad;                        /* a name or value that HTTP/2 cannot carry */
+	bool odd;                        /* one that it does not allow, but may have brought */
 };
 
 void http2_fields_init(struct http2_fields *f);
@@ -168,6 +169,12 @@ void http2_fields_add(struct http2_fields *f, struct str name, struct str value)
  */
 void http2_fields_message(struct http2_fields *f, const struct http_message *m, bool upgrade);
 void http2_fields_fini(struct http2_fields *f);
+
+/* Whether they may be sent: what nobody validates goes on as it came. */
+static inline bool http2_fields_good(const struct http2_fields *f, const struct options *o)
+{
+	return !f->bad && !(f->odd && o->validate_inbound_headers);
+}
 
 /* "CANCEL" and so on. */
 const char *http2_error_name(uint32_t code);

@@ -321,7 +321,7 @@ static void begin(struct http2 *h2, struct http_stream *s, const struct http_eve
 	st->bodiless = str_eq(ev->flow->http.request.method, STR("HEAD"));
 	http2_fields_init(&f);
 	request_fields(&f, &ev->flow->http.request, st->protocol, h2->codec.upstream->tls);
-	if (f.bad)
+	if (!http2_fields_good(&f, h2->codec.base.env->options))
 		id = NGHTTP2_ERR_HTTP_HEADER;
 	else if (f.failed)
 		id = NGHTTP2_ERR_NOMEM;

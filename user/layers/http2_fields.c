@@ -8,7 +8,7 @@ void http2_fields_init(struct http2_fields *f)
 	f->at = f->few;
 	f->count = 0;
 	f->cap = ARRAY_SIZE(f->few);
-	f->failed = f->bad = false;
+	f->failed = f->bad = f->odd = false;
 	f->texts = (struct arena){ 0 };
 }
 
@@ -33,7 +33,7 @@ void http2_fields_add(struct http2_fields *f, struct str name, struct str value)
 	if (f->count == f->cap && !grow(f))
 		return;
 	if (!nghttp2_check_header_value((const uint8_t *)value.ptr, value.len))
-		f->bad = true;
+		f->odd = true;
 	f->at[f->count++] = (nghttp2_nv){
 		.name = (uint8_t *)name.ptr, .namelen = name.len,
 		.value = (uint8_t *)value.ptr, .valuelen = value.len,
@@ -92,8 +92,6 @@ static struct str unfold(struct http2_fields *f, struct str value)
 /* nghttp2 copies names in lower case; what it would not take from a peer must not leave here. */
 static bool good_name(struct str name)
 {
-	if (name.len == 0 || name.ptr[0] == ':')
-		return false;
 	if (nghttp2_check_header_name((const uint8_t *)name.ptr, name.len))
 		return true;
 	for (size_t i = 0; i < name.len; i++) {
@@ -114,12 +112,14 @@ void http2_fields_message(struct http2_fields *f, const struct http_message *m, 
 
 		if ((!same && connection_specific(&m->headers, name, value)) || (upgrade && of_upgrade(name)))
 			continue;
-		if (!good_name(name))
-			f->bad = true;
+		f->bad |= name.len == 0 || name.ptr[0] == ':';
+		f->odd |= !good_name(name);
 		if (!same)
 			value = unfold(f, value);
 		http2_fields_add(f, name, value);
 	}
+	/* only what came over HTTP/2 can leave over it as it is */
+	f->bad |= f->odd && !same;
 }
 
 void http2_fields_fini(struct http2_fields *f)

@@ -305,7 +305,7 @@ static void submit(struct http2_stream *st, struct http2_fields *f, bool interim
 	struct http2 *h2 = st->h2;
 	int ret;
 
-	if (f->bad) {
+	if (!http2_fields_good(f, h2->codec.base.env->options)) {
 		layer_log(&h2->codec.base, LOG_WARN, "a response has fields that HTTP/2 cannot carry");
 		reset(st, NGHTTP2_INTERNAL_ERROR);
 		return;
