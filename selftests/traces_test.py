@@ -34,6 +34,7 @@ DIFFERENT = {
     "kill_tcp_message": "DB-28: a killed flow ends",
     "kill_websocket_start": "DB-28: a killed flow ends",
     "tls_client_hello_garbage": "DB-9: alerts are sent",
+    "ws_kill_message": "DB-28: a killed flow ends",
 }
 
 # What waits for a part that is not there yet.
