@@ -566,6 +566,18 @@ static void test_body_limit(void **state)
 	h2_give(&w, SIDE_CLIENT);
 	H2_WANT_PART(&w, "client HEADERS 1 :status=413 ");
 	h2_end(&w);
+
+	assert_true(h2_begin(&w, H2_TO_H2));
+	w.pb.options.body_size_limit = 2;
+	w.pb.options.body_streaming = false;
+	GET(&w, 1);
+	h2_give(&w, SIDE_CLIENT);
+	OK(&w, 1, 0);
+	h2_data(&w, 1, 0, "abc");
+	h2_forget(&w);
+	h2_give(&w, SIDE_SERVER);
+	H2_WANT_PART(&w, "server RST 1 INTERNAL_ERROR\n");
+	h2_end(&w);
 }
 
 int main(void)
