@@ -661,7 +661,8 @@ static void test_unvalidated_name(void **state)
 	w.pb.options.validate_inbound_headers = false;
 	h2_magic(&w);
 	h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
-	h2_headers(&w, 1, END, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "h", "x y:z", "v", NULL);
+	h2_headers(&w, 1, END, ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "h", "x y:z", "v",
+		   NULL);
 	h2_give(&w, SIDE_CLIENT);
 	H2_WANT_PART(&w, ":path=/ :authority=h x y:z=v\n");
 	h2_end(&w);
