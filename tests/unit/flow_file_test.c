@@ -330,6 +330,43 @@ static void edited_records_are_not_taken_for_the_old(void **state)
 	assert_int_equal(mem_live(), 0);
 }
 
+/* More of them than what is remembered has room for, all of which would be in one place. */
+static void records_do_not_take_each_other_for_themselves(void **state)
+{
+	enum { COUNT = 11, ROUNDS = 3 };
+	struct conn_record *clients[COUNT], *server = conn_record_new(false, (uint8_t[16]){ 0xdd });
+	struct flow_file_writer w = { 0 };
+
+	(void)state;
+	for (uint8_t i = 0; i < COUNT; i++) {
+		clients[i] = conn_record_new(true, (uint8_t[16]){ 0xcc, [15] = i });
+		assert_int_equal(conn_record_edit(&clients[i]), 0);
+		clients[i]->edition = 1;
+		clients[i]->peername.port = (uint16_t)(1000 + i);
+	}
+	for (int i = 0; i < COUNT * ROUNDS; i++) {
+		const uint8_t id[16] = { (uint8_t)i };
+		int which = i % 3 ? i % COUNT : 0;      /* one that is always there, and others that come and go */
+		struct flow *f = flow_new(FLOW_TCP, id, clients[which], server), *back;
+		struct str rest;
+
+		tnet_rewind(&w.out);
+		assert_int_equal(flow_file_write(&w, f), 0);
+		rest = tnet_written(&w.out);
+		back = next_flow(&rest);
+		assert_int_equal(back->client->peername.port, 1000 + which);
+		assert_memory_equal(back->client->id, clients[which]->id, 16);
+		assert_memory_equal(back->server->id, server->id, 16);
+		flow_free(back);
+		flow_free(f);
+	}
+	for (int i = 0; i < COUNT; i++)
+		conn_record_put(clients[i]);
+	conn_record_put(server);
+	flow_file_writer_fini(&w);
+	assert_int_equal(mem_live(), 0);
+}
+
 static void reading_survives_every_failed_allocation(void **state)
 {
 	struct arena a = { 0 };
@@ -428,6 +465,7 @@ int main(void)
 		cmocka_unit_test(older_formats_are_named),
 		cmocka_unit_test(own_metadata_comes_back),
 		cmocka_unit_test(edited_records_are_not_taken_for_the_old),
+		cmocka_unit_test(records_do_not_take_each_other_for_themselves),
 		cmocka_unit_test(fingerprints_go_into_metadata),
 		cmocka_unit_test(reading_survives_every_failed_allocation),
 	};

@@ -158,11 +158,85 @@ static void floats_have_the_shortest_text(void **state)
 	assert_string_equal(float_text(-2.2250738585072014e-308, text), "-2.2250738585072014e-308");
 }
 
+static void equal_floats_and_zeros_of_both_signs(void **state)
+{
+	static const double values[] = { 0.0, 0.0, -0.0, 1.5, 1.5, -0.0, 0.0, 1700000000.25, 1700000000.25 };
+	struct tnet_writer w = { 0 };
+
+	(void)state;
+	for (size_t i = ARRAY_SIZE(values); i--;)
+		tnet_put_float(&w, values[i]);
+	assert_true(str_eq(tnet_written(&w), STR("3:0.0^3:0.0^4:-0.0^3:1.5^3:1.5^4:-0.0^3:0.0^"
+						 "13:1700000000.25^13:1700000000.25^")));
+	tnet_writer_fini(&w);
+}
+
+/* Payloads of all lengths at which copying, or the number of their lengths' digits, is another. */
+static void payloads_of_all_lengths(void **state)
+{
+	struct tnet_writer w = { 0 };
+	char bytes[1100], expected[1200];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (char)('a' + i % 23);
+	for (size_t len = 0; len <= sizeof(bytes); len++) {
+		size_t head = (size_t)sprintf(expected, "%zu:", len);
+
+		memcpy(expected + head, bytes, len);
+		expected[head + len] = ',';
+		tnet_rewind(&w);
+		tnet_put_none(&w);
+		tnet_put_bytes(&w, (struct str){ bytes, len });
+		assert_int_equal(tnet_written(&w).len, head + len + 4);
+		assert_memory_equal(tnet_written(&w).ptr, expected, head + len + 1);
+		assert_memory_equal(tnet_written(&w).ptr + head + len + 1, "0:~", 3);
+	}
+	tnet_writer_fini(&w);
+}
+
+static void check_time(double value)
+{
+	char text[FLOAT_TEXT_MAX], expected[FLOAT_TEXT_MAX + 2];
+
+	for (int digits = 1; digits <= 17; digits++) {
+		snprintf(expected, sizeof(expected), "%.*g", digits, value);
+		if (strtod(expected, NULL) == value)
+			break;
+	}
+	if (strchr(expected, 'e'))
+		return;
+	if (!strchr(expected, '.'))
+		strcat(expected, ".0");
+	assert_string_equal(float_text(value, text), expected);
+}
+
+/* Where a time is in the middle of two texts of seven digits, next to a whole second, and at powers of two. */
+static void times_between_two_texts(void **state)
+{
+	static const double seconds[] = { 536870912, 999999999, 1000000000, 1073741823, 1700000000, 2147483647,
+					  3000000001, 4294967295 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(seconds); i++) {
+		for (int k = 0; k < 4096; k++)
+			check_time(seconds[i] + k / 4096.0);
+		for (int64_t step = -100; step <= 100; step++) {
+			int64_t bits;
+			double value;
+
+			memcpy(&bits, &seconds[i], sizeof(bits));
+			bits += step;
+			memcpy(&value, &bits, sizeof(value));
+			check_time(value);
+		}
+	}
+}
+
 /* The way that times take is another than that of numbers in general: it must not show. */
 static void times_have_the_shortest_text(void **state)
 {
 	uint64_t random = 88172645463325252u;
-	char text[FLOAT_TEXT_MAX], expected[FLOAT_TEXT_MAX + 2];
 
 	(void)state;
 	for (int i = 0; i < 200000; i++) {
@@ -172,16 +246,7 @@ static void times_have_the_shortest_text(void **state)
 		value = i % 3 == 0 ? (double)(random % 4294967296u) + (double)(random >> 40) / 16777216.0
 				   : (double)(1500000000 + (int64_t)(random % 400000000)) +
 					     (double)(random >> 44) / (i % 3 == 1 ? 1e6 : 1048576.0);
-		for (int digits = 1; digits <= 17; digits++) {
-			snprintf(expected, sizeof(expected), "%.*g", digits, value);
-			if (strtod(expected, NULL) == value)
-				break;
-		}
-		if (strchr(expected, 'e'))
-			continue;
-		if (!strchr(expected, '.'))
-			strcat(expected, ".0");
-		assert_string_equal(float_text(value, text), expected);
+		check_time(value);
 	}
 }
 
@@ -231,6 +296,9 @@ int main(void)
 		cmocka_unit_test(encoding_agrees),
 		cmocka_unit_test(floats_have_the_shortest_text),
 		cmocka_unit_test(times_have_the_shortest_text),
+		cmocka_unit_test(times_between_two_texts),
+		cmocka_unit_test(equal_floats_and_zeros_of_both_signs),
+		cmocka_unit_test(payloads_of_all_lengths),
 		cmocka_unit_test(nesting_and_lengths_are_bounded),
 		cmocka_unit_test(text_that_is_no_utf8_is_mended),
 	};

@@ -32,6 +32,7 @@ enum part_kind {
 
 struct field {
 	const char *name;
+	uint8_t name_len;
 	enum field_kind kind;
 	uint16_t offset, extra;
 	bool optional;                          /* may be missing when read */

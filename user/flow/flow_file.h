@@ -58,8 +58,9 @@ struct flow_file_writer {
  */
 int flow_file_write(struct flow_file_writer *w, const struct flow *f) __must_check;
 
-/* Of one walk through what was written, front to back. {0} is the front. */
+/* Of one walk through what was written last, front to back. */
 struct flow_file_walk {
+	size_t behind;                   /* what w->out held before; {0} but for this is the front */
 	uint32_t absent;                 /* how many of those are behind us */
 	uint64_t done;                   /* of the next one */
 	size_t at;                       /* in what tnet_written() gives */

@@ -318,7 +318,7 @@ static int read_conn(struct reader *r, struct conn_record **to, const struct sha
 
 static int read_error(struct reader *r, const struct tnet *item)
 {
-	static const struct field at = { "timestamp", FIELD_FLOAT, 0, 0, false };
+	static const struct field at = { .name = "timestamp", .kind = FIELD_FLOAT };
 	struct str rest = item->payload;
 	struct tnet key, value;
 	int ret = 0;
@@ -463,7 +463,7 @@ static int read_messages(struct reader *r, struct tcp_flow *t, const struct tnet
 
 static int read_via(struct reader *r, struct conn_record *c, const struct tnet *item)
 {
-	static const struct field at = { "via", FIELD_ENDPOINT, 0, 0, false };
+	static const struct field at = { .name = "via", .kind = FIELD_ENDPOINT };
 	struct str rest = item->payload;
 	struct tnet scheme, address;
 	int ret;

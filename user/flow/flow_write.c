@@ -34,7 +34,7 @@ static void put_id(struct tnet_writer *w, const uint8_t *id, struct str odd)
 		return;
 	}
 	flow_id_text(id, text);
-	tnet_put_text(w, str_of(text));
+	tnet_put_utf8(w, (struct str){ text, sizeof(text) - 1 });
 }
 
 /* A list's items go last to first. */
@@ -339,76 +339,86 @@ static void put_shape(struct flow_file_writer *w, const struct shape *shape, con
 
 	for (uint32_t i = 0; i < shape->count; i++) {
 		put_field(w, &shape->fields[i], object);
-		tnet_put_text(&w->out, str_of(shape->fields[i].name));
+		tnet_put_utf8(&w->out, (struct str){ shape->fields[i].name, shape->fields[i].name_len });
 	}
 	tnet_close(&w->out, dict);
 }
 
-/* What is remembered of a record: its dict, or its fingerprints, as bytes. */
+enum memory { REMEMBER_DICT, REMEMBER_FINGERPRINTS, REMEMBER_COUNT };
+
+/* What is remembered of a record: its dict and its fingerprints, as bytes. */
 struct flow_file_record {
 	uint8_t id[16];
 	uint32_t edition;                /* 0: free */
-	uint32_t len;
-	char *bytes;
+	uint32_t len[REMEMBER_COUNT];
+	char *bytes[REMEMBER_COUNT];     /* NULL: not known yet */
 };
 
 /* A record has WAYS places that its id points to. Full, that is some 10 MiB for as many live connections. */
 enum { RECORDS = 4096, WAYS = 4, RECORD_BYTES_MAX = 16384 };
-enum memory { REMEMBER_DICT, REMEMBER_FINGERPRINTS, REMEMBER_COUNT };
-
-/* The first of its places; NULL: it cannot be told from others, or memory is out. */
-static struct flow_file_record *record_places(struct flow_file_writer *w, const struct conn_record *r,
-					      enum memory what)
-{
-	uint32_t hash;
-
-	if (!r->edition || r->odd_id.ptr)
-		return NULL;
-	if (!w->records)
-		w->records = mem_zalloc(REMEMBER_COUNT * RECORDS * sizeof(*w->records));
-	memcpy(&hash, r->id, sizeof(hash));
-	return w->records ? &w->records[what * RECORDS + hash % (RECORDS / WAYS) * WAYS] : NULL;
-}
 
 static bool is_of(const struct flow_file_record *place, const struct conn_record *r)
 {
 	return place->edition == r->edition && memcmp(place->id, r->id, sizeof(r->id)) == 0;
 }
 
+static void free_record(struct flow_file_record *place)
+{
+	for (int i = 0; i < REMEMBER_COUNT; i++)
+		mem_free(place->bytes[i]);
+}
+
 /* Takes a free place, or one after the other. */
-static void remember(struct flow_file_writer *w, struct flow_file_record *places, const struct conn_record *r,
-		     struct str bytes)
+static struct flow_file_record *take_place(struct flow_file_writer *w, struct flow_file_record *places,
+					   const struct conn_record *r)
 {
 	struct flow_file_record *place = &places[w->next_way++ % WAYS];
 
 	for (int i = 0; i < WAYS && place->edition; i++)
 		if (!places[i].edition)
 			place = &places[i];
-	mem_free(place->bytes);
-	*place = (struct flow_file_record){ .bytes = mem_strndup(bytes.ptr, bytes.len) };
-	if (!place->bytes)
-		return;
-	place->len = (uint32_t)bytes.len;
-	place->edition = r->edition;
+	free_record(place);
+	*place = (struct flow_file_record){ .edition = r->edition };
 	memcpy(place->id, r->id, sizeof(place->id));
+	return place;
+}
+
+/* NULL: it cannot be told from others, or memory is out. */
+static struct flow_file_record *record_place(struct flow_file_writer *w, const struct conn_record *r)
+{
+	struct flow_file_record *places;
+	uint32_t hash;
+
+	if (!r->edition || r->odd_id.ptr)
+		return NULL;
+	if (!w->records)
+		w->records = mem_zalloc(RECORDS * sizeof(*w->records));
+	if (!w->records)
+		return NULL;
+	memcpy(&hash, r->id, sizeof(hash));
+	places = &w->records[hash % (RECORDS / WAYS) * WAYS];
+	for (int i = 0; i < WAYS; i++)
+		if (is_of(&places[i], r))
+			return &places[i];
+	return take_place(w, places, r);
 }
 
 static void put_remembered(struct flow_file_writer *w, const struct conn_record *r, enum memory what,
 			   void (*put)(struct flow_file_writer *w, const struct conn_record *r))
 {
-	struct flow_file_record *places = record_places(w, r, what);
+	struct flow_file_record *place = record_place(w, r);
 	size_t before = w->out.len, len;
 
-	for (int i = 0; places && i < WAYS; i++) {
-		if (!is_of(&places[i], r))
-			continue;
-		tnet_put_raw(&w->out, (struct str){ places[i].bytes, places[i].len });
+	if (place && place->bytes[what]) {
+		tnet_put_raw(&w->out, (struct str){ place->bytes[what], place->len[what] });
 		return;
 	}
 	put(w, r);
 	len = w->out.len - before;
-	if (places && !w->out.failed && len <= RECORD_BYTES_MAX)
-		remember(w, places, r, (struct str){ tnet_written(&w->out).ptr, len });
+	if (!place || w->out.failed || len > RECORD_BYTES_MAX)
+		return;
+	place->bytes[what] = mem_strndup(tnet_written(&w->out).ptr, len);
+	place->len[what] = (uint32_t)len;
 }
 
 static void put_client(struct flow_file_writer *w, const struct conn_record *r)
@@ -587,12 +597,12 @@ int flow_file_next(struct flow_file_writer *w, struct flow_file_walk *walk, char
 	const struct tnet_writer *out = &w->out;
 	const struct tnet_absent *a = NULL;
 	struct str there = tnet_written(out);
-	size_t end = there.len, got;
+	size_t end = there.len - walk->behind, got;
 	int ret;
 
 	if (walk->absent < out->absent_count) {
 		a = &out->absent[out->absent_count - 1 - walk->absent];
-		end -= a->behind;
+		end = there.len - a->behind;
 	}
 	*piece = (struct str){ there.ptr + walk->at, end - walk->at };
 	walk->at = end;
@@ -620,8 +630,8 @@ int flow_file_write(struct flow_file_writer *w, const struct flow *f)
 
 void flow_file_writer_fini(struct flow_file_writer *w)
 {
-	for (int i = 0; w->records && i < REMEMBER_COUNT * RECORDS; i++)
-		mem_free(w->records[i].bytes);
+	for (int i = 0; w->records && i < RECORDS; i++)
+		free_record(&w->records[i]);
 	mem_free(w->records);
 	tnet_writer_fini(&w->out);
 	*w = (struct flow_file_writer){ 0 };

@@ -31,46 +31,71 @@ void tnet_reserve(struct tnet_writer *w, size_t more)
 	w->cap = cap;
 }
 
+/* Whether that much fits in front; only then may it be put there. */
+static bool has_room(struct tnet_writer *w, size_t more)
+{
+	if (unlikely(w->cap - w->len < more))
+		tnet_reserve(w, more);
+	return likely(!w->failed);
+}
+
 static void put(struct tnet_writer *w, const void *bytes, size_t len)
 {
-	tnet_reserve(w, len);
-	if (w->failed)
+	if (!has_room(w, len))
 		return;
 	w->len += len;
 	if (len)
 		memcpy(w->buf + w->cap - w->len, bytes, len);
 }
 
-static void put_length(struct tnet_writer *w, size_t length)
+/* In front of at. Returns where it begins. */
+static char *put_length_at(char *at, size_t length)
 {
-	char text[24];
-	size_t at = sizeof(text);
-
-	text[--at] = ':';
-	do
-		text[--at] = (char)('0' + length % 10);
-	while ((length /= 10) != 0);
-	put(w, text + at, sizeof(text) - at);
+	*--at = ':';
+	for (; length >= 10; length /= 10)
+		*--at = (char)('0' + length % 10);
+	*--at = (char)('0' + length);
+	return at;
 }
 
-static void put_item(struct tnet_writer *w, char tag, const void *payload, size_t len)
+static void put_length(struct tnet_writer *w, size_t length)
 {
-	size_t rest = len;
+	if (has_room(w, LENGTH_MAX))
+		w->len = (size_t)(w->buf + w->cap - put_length_at(w->buf + w->cap - w->len, length));
+}
+
+/* Most payloads are a few bytes, of which the call of memcpy() would be the larger part. */
+static inline void copy(char *to, const char *from, size_t len)
+{
+	uint64_t first, last;
+	uint32_t head, tail;
+
+	if (len - 8 <= 8) {
+		memcpy(&first, from, 8);
+		memcpy(&last, from + len - 8, 8);
+		memcpy(to, &first, 8);
+		memcpy(to + len - 8, &last, 8);
+	} else if (len - 4 < 4) {
+		memcpy(&head, from, 4);
+		memcpy(&tail, from + len - 4, 4);
+		memcpy(to, &head, 4);
+		memcpy(to + len - 4, &tail, 4);
+	} else if (len) {
+		memcpy(to, from, len);
+	}
+}
+
+static inline void put_item(struct tnet_writer *w, char tag, const char *payload, size_t len)
+{
 	char *at;
 
-	tnet_reserve(w, len + LENGTH_MAX + 1);
-	if (w->failed)
+	if (!has_room(w, len + LENGTH_MAX + 1))
 		return;
 	at = w->buf + w->cap - w->len;
 	*--at = tag;
 	at -= len;
-	if (len)
-		memcpy(at, payload, len);
-	*--at = ':';
-	do
-		*--at = (char)('0' + rest % 10);
-	while ((rest /= 10) != 0);
-	w->len = (size_t)(w->buf + w->cap - at);
+	copy(at, payload, len);
+	w->len = (size_t)(w->buf + w->cap - put_length_at(at, len));
 }
 
 void tnet_put_bytes(struct tnet_writer *w, struct str bytes)
@@ -128,9 +153,14 @@ static void put_mended(struct tnet_writer *w, struct str text)
 void tnet_put_text(struct tnet_writer *w, struct str text)
 {
 	if (utf8_valid(text))
-		put_item(w, ';', text.ptr, text.len);
+		tnet_put_utf8(w, text);
 	else
 		put_mended(w, text);
+}
+
+void tnet_put_utf8(struct tnet_writer *w, struct str text)
+{
+	put_item(w, ';', text.ptr, text.len);
 }
 
 void tnet_put_int(struct tnet_writer *w, int64_t value)
@@ -144,10 +174,12 @@ void tnet_put_int(struct tnet_writer *w, int64_t value)
 
 void tnet_put_float(struct tnet_writer *w, double value)
 {
-	char text[FLOAT_TEXT_MAX];
-
-	float_text(value, text);
-	put_item(w, '^', text, strlen(text));
+	if (memcmp(&value, &w->number, sizeof(value)) != 0 || !w->number_text[0]) {
+		w->number = value;
+		float_text(value, w->number_text);
+		w->number_len = (uint32_t)strlen(w->number_text);
+	}
+	put_item(w, '^', w->number_text, w->number_len);
 }
 
 void tnet_put_bool(struct tnet_writer *w, bool value)
@@ -216,41 +248,44 @@ static void shortest(double value, char text[static FLOAT_TEXT_MAX])
 	snprintf(text, FLOAT_TEXT_MAX, "%.16e", value);
 }
 
+/* count digits that end there. */
+static void put_digits(char *end, uint32_t number, int count)
+{
+	for (; count; count--, number /= 10)
+		*--end = (char)('0' + number % 10);
+}
+
 /*
- * Times of our days, which is nearly all that is written: seven decimals are finer than a double there, so the
- * shortest text has seven, or six when those are within half the distance to the next double. False: none of those, or
- * so near to a middle that it takes more digits than there are here to tell.
+ * Times of our days, which is nearly all that is written. Such a double is a whole number of 2^-shift, and seven
+ * decimals are finer than that, so its shortest text has seven, or six when those are nearer to it than half the way to
+ * the next double. All of that is whole numbers below 2^47, so nothing is rounded here but the text. False: another
+ * number.
  */
 static bool time_text(double value, char out[static FLOAT_TEXT_MAX])
 {
-	long double half = value < 1073741824.0 ? 0x1p-24L : value < 2147483648.0 ? 0x1p-23L : 0x1p-22L;
-	long double scaled, off;
-	long long n, six;
-	char digits[24];
-	int count, first;
+	uint32_t shift = value < 0x1p30 ? 23 : value < 0x1p31 ? 22 : 21, seconds, seven, six;
+	uint64_t exact, half = UINT64_C(1) << (shift - 1);
+	char *end = out;
 
-	if (!(value >= 536870912.0 && value < 4294967296.0))
+	if (!(value >= 0x1p29 && value < 0x1p32))
 		return false;
-	scaled = (long double)value * 1e7L;
-	n = (long long)(scaled + 0.5L);
-	six = (n + 5) / 10 * 10;
-	if (fabs((double)(n - scaled)) > 0.49)
-		return false;
-	off = fabs((double)(six - scaled)) / (half * 1e7L);
-	if (off > 0.99L && off < 1.01L)
-		return false;
-	if (off < 1)
-		n = six;
-	for (count = 0; n; n /= 10)
-		digits[count++] = (char)('0' + n % 10);
-	for (first = 0; first < 6 && digits[first] == '0'; first++)
+	seconds = (uint32_t)value;
+	exact = (uint64_t)((value - seconds) * (double)(2 * half)) * 10000000;
+	seven = (uint32_t)((exact + half - 1 + (exact >> shift & 1)) >> shift);  /* halves go to the even one */
+	six = (seven + 5) / 10 * 10;
+	if (2 * llabs((int64_t)((uint64_t)six << shift) - (int64_t)exact) < 10000000)
+		seven = six;
+	if (seven == 10000000) {
+		seven = 0;
+		seconds++;
+	}
+	end += seconds < 1000000000 ? 9 : 10;
+	put_digits(end, seconds, (int)(end - out));
+	*end++ = '.';
+	put_digits(end + 7, seven, 7);
+	for (end += 7; end[-1] == '0' && end[-2] != '.'; end--)
 		;
-	while (count > 7)
-		*out++ = digits[--count];
-	*out++ = '.';
-	while (count > first)
-		*out++ = digits[--count];
-	*out = 0;
+	*end = 0;
 	return true;
 }
 

@@ -53,6 +53,7 @@ struct tnet_absent {
 };
 
 #define TNET_ABSENT_MAX 8
+#define FLOAT_TEXT_MAX 32
 
 struct tnet_writer {
 	char *buf;
@@ -61,6 +62,9 @@ struct tnet_writer {
 	struct tnet_absent absent[TNET_ABSENT_MAX];      /* back to front */
 	uint32_t absent_count;
 	uint64_t absent_len;         /* of all */
+	double number;               /* the last float, and its text: times come in twos and threes */
+	char number_text[FLOAT_TEXT_MAX];
+	uint32_t number_len;
 };                                   /* {0} is ready */
 
 /* Makes room for so many more bytes at once; optional. */
@@ -74,6 +78,8 @@ void tnet_put_chain_and(struct tnet_writer *w, const struct chain *bytes, const 
 void tnet_put_absent(struct tnet_writer *w, const void *where, uint64_t len);
 /* Bytes that are no UTF-8 become \xNN, since a reader would refuse the whole file. */
 void tnet_put_text(struct tnet_writer *w, struct str text);
+/* Text that is known to be UTF-8. */
+void tnet_put_utf8(struct tnet_writer *w, struct str text);
 void tnet_put_int(struct tnet_writer *w, int64_t value);
 void tnet_put_float(struct tnet_writer *w, double value);
 void tnet_put_bool(struct tnet_writer *w, bool value);
@@ -100,8 +106,6 @@ static inline void tnet_rewind(struct tnet_writer *w)
 }
 
 void tnet_writer_fini(struct tnet_writer *w);
-
-#define FLOAT_TEXT_MAX 32
 
 /* The shortest digits that read back as the same number, in Python's form ("1.0", "1e-05", "nan"). Returns out. */
 const char *float_text(double value, char out[static FLOAT_TEXT_MAX]);
