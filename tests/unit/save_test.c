@@ -266,6 +266,89 @@ static void a_body_that_cannot_be_copied_leaves_whole_flows(void **state)
 	assert_int_equal(mem_live(), 0);
 }
 
+/* Small and large in turn, more than go into one write: in the order and with the bytes that they came with. */
+static void flows_of_all_sizes_keep_their_order(void **state)
+{
+	static const size_t sizes[] = { 10, 300000, 0, 700000, 1500, 2000, 70000, 200000 };
+	struct settings *s = settings_new();
+	struct addon *a = save_new();
+	struct flow_input *in = NULL;
+	struct slab_pool slabs;
+	struct err e = { 0 };
+	struct flow *f;
+	size_t len;
+	char *bytes;
+
+	(void)state;
+	slab_pool_init(&slabs, 0);
+	assert_int_equal(settings_put(s, "save_stream_file", path, &e), 0);
+	assert_int_equal(a->ops->configure(a, s, &e), 0);
+	for (int i = 0; i < 400; i++) {
+		struct chain data = { 0 };
+
+		f = sample();
+		f->id[0] = (uint8_t)i;
+		for (size_t left = sizes[i % ARRAY_SIZE(sizes)]; left; left -= MIN(left, sizeof(e)))
+			assert_int_equal(chain_write(&data, &slabs, &e, MIN(left, sizeof(e))), 0);
+		chain_clear(&f->http.request.base.body.data);
+		f->http.request.base.body.data = data;
+		assert_int_equal(a->ops->flow(a, f, ADDON_RESPONSE, &e), 0);
+		if (i % 100 == 99)
+			assert_int_equal(a->ops->pause(a, &e), 0);
+		if (i % 100 == 99)
+			assert_int_equal(flows_in(path), i + 1);
+		flow_free(f);
+	}
+	assert_int_equal(a->ops->done(a, &e), 0);
+	a->ops->free(a);
+	settings_free(s);
+	assert_int_equal(flow_input_open(&in, path, &e), 0);
+	for (int i = 0; i < 400; i++) {
+		assert_int_equal(flow_input_next(in, &f, &e), 1);
+		assert_int_equal(f->id[0], (uint8_t)i);
+		assert_int_equal(body_load(&f->http.request.base.body, 1000000, &bytes, &len), 0);
+		assert_int_equal(len, sizes[i % ARRAY_SIZE(sizes)]);
+		mem_free(bytes);
+		flow_free(f);
+	}
+	assert_int_equal(flow_input_next(in, &f, &e), 0);
+	flow_input_close(in);
+	slab_pool_fini(&slabs);
+	assert_int_equal(mem_live(), 0);
+}
+
+/* One allocation fails: the flow that it was for is missing, and the ones before it are whole. */
+static void a_flow_without_memory_leaves_those_before_it(void **state)
+{
+	for (uint64_t n = 1;; n++) {
+		struct settings *s = settings_new();
+		struct addon *a = save_new();
+		struct flow *f = sample();
+		struct err e = { 0 };
+		int taken = 0, ret = 0;
+		bool hit;
+
+		(void)state;
+		assert_int_equal(settings_put(s, "save_stream_file", path, &e), 0);
+		assert_int_equal(a->ops->configure(a, s, &e), 0);
+		mem_fail_at(n);
+		while (taken < 20 && (ret = a->ops->flow(a, f, ADDON_RESPONSE, &e)) == 0)
+			taken++;
+		hit = mem_fail_hit();
+		mem_fail_at(0);
+		assert_int_equal(ret, taken < 20 ? -ENOMEM : 0);
+		assert_true(hit || taken == 20);
+		assert_int_equal(a->ops->done(a, &e), 0);
+		a->ops->free(a);
+		settings_free(s);
+		flow_free(f);
+		assert_int_equal(flows_in(path), taken);
+		if (!hit)
+			break;
+	}
+	assert_int_equal(mem_live(), 0);
+}
+
 static void names_follow_the_clock_and_folders_are_made(void **state)
 {
 	char pattern[160], file[160], year[8];
@@ -294,6 +377,8 @@ int main(void)
 		cmocka_unit_test(a_full_disk_ends_it_and_leaves_whole_flows),
 		cmocka_unit_test(a_body_in_a_file_is_copied),
 		cmocka_unit_test(a_body_that_cannot_be_copied_leaves_whole_flows),
+		cmocka_unit_test(flows_of_all_sizes_keep_their_order),
+		cmocka_unit_test(a_flow_without_memory_leaves_those_before_it),
 		cmocka_unit_test(names_follow_the_clock_and_folders_are_made),
 	};
 	int failed;

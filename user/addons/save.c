@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The flow file on disk. The flows that come together are one write(2), so the file holds whole flows, but for the
+ * The flow file on disk. The flows that come together are one writev(2), so the file holds whole flows, but for the
  * last one: SIGKILL ends a write between two pages, and bodies that are not in memory are copied a piece at a time.
  * Whoever appends later cuts off what is not whole. A write that the disk cut short is taken back to the last whole
  * flow. Nothing goes on unrecorded: a flow that cannot be written ends the program.
@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@
 
 #define KEEP_BUFFER ((size_t)1 << 20)
 #define TOGETHER_MAX ((size_t)256 << 10)
+#define TOGETHER_COUNT 256
 
 struct save {
 	struct addon base;
@@ -31,8 +33,9 @@ struct save {
 	char path[PATH_MAX];             /* of what is open */
 	int fd;
 	time_t opened_at;                /* when the pattern was last looked at */
-	struct flow_file_writer writer;
-	struct strbuf together;          /* whole flows that are not written yet */
+	struct flow_file_writer writer;  /* holds flows that are not written to the file yet */
+	size_t fronts[TOGETHER_COUNT];   /* how much it held when each of them was put in */
+	uint32_t count;
 	char *piece;                     /* of a flow that is not all in memory; made with the first of those */
 };
 
@@ -154,17 +157,6 @@ static int save_configure(struct addon *a, const struct settings *settings, stru
 	return open_current(s, e);
 }
 
-/* How much of what was written is whole flows. */
-static size_t whole_flows(struct str bytes, size_t written)
-{
-	size_t whole = 0, item;
-
-	while (whole < written && tnet_measure((struct str){ bytes.ptr + whole, bytes.len - whole }, &item) == 0 &&
-	       whole + item <= written)
-		whole += item;
-	return whole;
-}
-
 /* Nothing of a flow is better than a part of it: the next reader would stop at the part. */
 static int take_back(struct save *s, uint64_t part, int code, struct err *e)
 {
@@ -178,28 +170,49 @@ static int take_back(struct save *s, uint64_t part, int code, struct err *e)
 				"Its last flow may be torn.");
 }
 
-static int write_flows(struct save *s, struct str bytes, struct err *e)
+/* In memory they are back to front, as the writer works, so each is a piece of its own. */
+static int write_together(struct save *s, struct err *e)
 {
-	size_t written = 0;
+	const struct tnet_writer *out = &s->writer.out;
+	struct iovec flows[TOGETHER_COUNT];
+	size_t behind = 0, part = 0;     /* part: of flows[at], what is written already */
+	uint32_t at = 0;
 
-	while (written < bytes.len) {
-		ssize_t done = write(s->fd, bytes.ptr + written, bytes.len - written);
+	for (uint32_t i = 0; i < s->count; behind = s->fronts[i++])
+		flows[i] = (struct iovec){ out->buf + out->cap - s->fronts[i], s->fronts[i] - behind };
+	while (at < s->count) {
+		ssize_t done = writev(s->fd, flows + at, (int)(s->count - at));
+		size_t left = (size_t)done;
 
 		if (done < 0 && errno == EINTR)
 			continue;
 		if (done <= 0)
-			return take_back(s, written - whole_flows(bytes, written), done < 0 ? -errno : -ENOSPC, e);
-		written += (size_t)done;
+			return take_back(s, part, done < 0 ? -errno : -ENOSPC, e);
+		for (; at < s->count && left >= flows[at].iov_len; at++, part = 0)
+			left -= flows[at].iov_len;
+		if (left == 0)
+			continue;
+		flows[at].iov_base = (char *)flows[at].iov_base + left;
+		flows[at].iov_len -= left;
+		part += left;
 	}
 	return 0;
+}
+
+static void forget_together(struct save *s)
+{
+	s->count = 0;
+	tnet_rewind(&s->writer.out);
+	if (s->writer.out.cap > KEEP_BUFFER)
+		tnet_writer_fini(&s->writer.out);
 }
 
 static int save_pause(struct addon *a, struct err *e)
 {
 	struct save *s = container_of(a, struct save, base);
-	int ret = s->together.len ? write_flows(s, (struct str){ s->together.ptr, s->together.len }, e) : 0;
+	int ret = write_together(s, e);
 
-	s->together.len = 0;
+	forget_together(s);
 	return ret;
 }
 
@@ -216,7 +229,7 @@ static int cannot_read(struct save *s, uint64_t part, int code, struct err *e)
 /* A flow of which something is not in memory. */
 static int copy_flow(struct save *s, struct err *e)
 {
-	struct flow_file_walk walk = { 0 };
+	struct flow_file_walk walk = { .behind = s->count ? s->fronts[s->count - 1] : 0 };
 	uint64_t done = 0;
 	struct str piece;
 
@@ -245,21 +258,23 @@ static int copy_flow(struct save *s, struct err *e)
 	}
 }
 
-/* A flow that is large goes out as it is, behind those that came before it. */
-static int take_flow(struct save *s, struct err *e)
+/* Behind those that came before it. */
+static int take_flow(struct save *s, const struct flow *f, struct err *e)
 {
-	struct str bytes = tnet_written(&s->writer.out);
-	bool absent = s->writer.out.absent_count;
-	int ret = absent || s->together.len + bytes.len > TOGETHER_MAX ? save_pause(&s->base, e) : 0;
+	struct tnet_writer *out = &s->writer.out;
+	int ret;
 
-	if (ret < 0)
+	if (flow_file_write(&s->writer, f) < 0)
+		return err_set(e, -ENOMEM, "Error writing flows to %s: out of memory", s->path);
+	if (out->absent_count) {
+		ret = write_together(s, e);
+		if (ret == 0)
+			ret = copy_flow(s, e);
+		forget_together(s);
 		return ret;
-	if (absent)
-		return copy_flow(s, e);
-	if (bytes.len > TOGETHER_MAX)
-		return write_flows(s, bytes, e);
-	strbuf_add(&s->together, bytes.ptr, bytes.len);
-	return s->together.failed ? err_set(e, -ENOMEM, "Error writing flows to %s: out of memory", s->path) : 0;
+	}
+	s->fronts[s->count++] = out->len;
+	return out->len >= TOGETHER_MAX || s->count == TOGETHER_COUNT ? save_pause(&s->base, e) : 0;
 }
 
 static int save_flow(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e)
@@ -273,15 +288,7 @@ static int save_flow(struct addon *a, const struct flow *f, enum addon_moment mo
 	if (!s->pattern || moment == ADDON_CONNECT_ERROR || moment == ADDON_WEBSOCKET_START || early)
 		return 0;
 	ret = open_current(s, e);
-	if (ret < 0)
-		return ret;
-	tnet_rewind(&s->writer.out);
-	if (flow_file_write(&s->writer, f) < 0)
-		return err_set(e, -ENOMEM, "Error writing flows to %s: out of memory", s->path);
-	ret = take_flow(s, e);
-	if (s->writer.out.cap > KEEP_BUFFER)
-		tnet_writer_fini(&s->writer.out);
-	return ret;
+	return ret < 0 ? ret : take_flow(s, f, e);
 }
 
 static int save_done(struct addon *a, struct err *e)
@@ -303,7 +310,6 @@ static void save_free(struct addon *a)
 	if (s->fd >= 0)
 		close(s->fd);
 	flow_file_writer_fini(&s->writer);
-	strbuf_fini(&s->together);
 	mem_free(s->piece);
 	mem_free(s->pattern);
 	mem_free(s);
