@@ -10,6 +10,7 @@
 
 #include "layers/starttls.h"
 #include "layers/mode.h"
+#include "memory_spill.h"
 #include "playbook.h"
 #include "tls_world.h"
 
@@ -179,13 +180,22 @@ static void expect_plain(struct tls_side *s, const char *text)
 }
 
 /* SMTP up to the agreement, then the pump: both peers shake hands with the layers in between. */
-static bool agree(struct tls_world *w, const struct tls_case *c)
+static bool agree_with(struct tls_world *w, const struct tls_case *c, bool tls_proxy, struct memory_disk *disk,
+		       uint64_t chance)
 {
 	if (tls_world_init(w, c, NULL) < 0)
 		return false;
 	layer_free(w->top);
 	/* what that was made for */
-	w->pb.client->record->tls = w->pb.server->record->tls = false;
+	w->pb.client->record->tls = tls_proxy;
+	if (disk) {
+		memory_disk_init(disk, &w->pb.slabs, 0);
+		disk->capture.put_bytes = 1;
+		disk->behind = true;
+		disk->chance = chance;
+	}
+	w->pb.env.capture = disk ? &disk->capture : NULL;
+	w->pb.server->record->tls = false;
 	w->top = mode_transparent_new(&w->pb.sink, &w->pb.env, w->pb.client, w->pb.server);
 	if (!w->top) {
 		tls_world_fini(w);
@@ -197,11 +207,20 @@ static bool agree(struct tls_world *w, const struct tls_case *c)
 	give(w, &w->server, "220 go\r\n");
 	expect_plain(&w->client, "220 hi\r\n220 go\r\n");
 	expect_plain(&w->server, "STARTTLS\r\n");
+	if (disk) {
+		assert_int_equal(w->pb.client->paused | w->pb.server->paused, 0);
+		disk->behind = false;
+	}
 	tls_pump(w);
 	return true;
 }
 
-static void test_relay(void **state)
+static bool agree(struct tls_world *w, const struct tls_case *c)
+{
+	return agree_with(w, c, false, NULL, 0);
+}
+
+static void relay(bool lazy, bool tls_proxy)
 {
 	static const char *const said[] = {
 		"220 hi\r\n", "STARTTLS\r\n", "220 go\r\n", "MAIL FROM:<me>\r\n", "250 OK\r\n",
@@ -210,8 +229,7 @@ static void test_relay(void **state)
 	struct tls_world w;
 	char got[64];
 
-	(void)state;
-	assert_true(agree(&w, &(struct tls_case){ .lazy = false }));
+	assert_true(agree_with(&w, &(struct tls_case){ .lazy = lazy }, tls_proxy, NULL, 0));
 	assert_true(w.client.shaken && w.server.shaken);
 	tls_says(&w, &w.client, &w.server, said[3]);
 	tls_says(&w, &w.server, &w.client, said[4]);
@@ -229,6 +247,62 @@ static void test_relay(void **state)
 	assert_true(f->client->tls && f->server->tls);
 	assert_true(f->client->tls_version.len && f->server->tls_version.len);
 	tls_world_fini(&w);
+}
+
+static void test_relay(void **state)
+{
+	(void)state;
+	relay(false, false);
+}
+
+/* The server is connected already, but for its TLS nobody asks before the client's is there. */
+static void test_relay_lazy(void **state)
+{
+	(void)state;
+	relay(true, false);
+}
+
+/* The client speaks TLS to the proxy itself, too: what is in its tunnel is in the clear. */
+static void test_relay_tls_proxy(void **state)
+{
+	(void)state;
+	relay(false, true);
+}
+
+/* Who has said too much waits for the disk, but not between the agreement and TLS: nobody would wake it up. */
+static void test_behind(void **state)
+{
+	struct memory_disk disk;
+	struct tls_world w;
+
+	(void)state;
+	for (uint64_t i = 0; i < 40; i++) {      /* behind until the agreement, or now and then */
+		assert_true(agree_with(&w, &(struct tls_case){ .lazy = i % 2 }, false, &disk,
+				       i / 2 * 0x9e3779b97f4a7c15));
+		assert_true(w.client.shaken && w.server.shaken);
+		tls_world_fini(&w);
+		capture_fini(&disk.capture);
+	}
+}
+
+/* Without TLS there is nobody to relay to: the client is told so, and no other connection is made. */
+static void test_server_untrusted(void **state)
+{
+	struct tls_world w;
+	const struct flow *f;
+
+	for (int lazy = 0; lazy < 2; lazy++) {
+		assert_true(agree(&w, &(struct tls_case){ .lazy = lazy, .untrusted = true }));
+		f = list_entry(w.pb.flows.next, struct flow, link);
+		assert_false(list_empty(&w.pb.flows));
+		if (lazy)
+			assert_true(str_starts(f->error, STR("Certificate verify failed")));
+		else
+			assert_true(str_eq(f->error, STR("the server agreed to TLS, and it failed")));
+		assert_int_equal(w.pb.client->state, CONN_CLOSED);
+		tls_world_fini(&w);
+	}
+	(void)state;
 }
 
 /* The flow ends once, with all that was said, when TLS does not come about. */
@@ -282,6 +356,10 @@ int main(void)
 		cmocka_unit_test(test_talks),
 		cmocka_unit_test(test_gives_up),
 		cmocka_unit_test(test_relay),
+		cmocka_unit_test(test_relay_lazy),
+		cmocka_unit_test(test_relay_tls_proxy),
+		cmocka_unit_test(test_behind),
+		cmocka_unit_test(test_server_untrusted),
 		cmocka_unit_test(test_untrusted),
 		cmocka_unit_test(test_relay_sweep),
 	};

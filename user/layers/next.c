@@ -155,6 +155,16 @@ static enum verdict judge(struct next *n, bool final)
 	return v;
 }
 
+/* Inside of the TLS that its bytes came in nobody asks for TLS. What a client speaks to its proxy is not it. */
+static struct layer *new_relay(struct next *n, struct layer *parent)
+{
+	const struct layer *outer = parent == &n->base ? n->base.parent : parent;
+
+	if (tls_is_client(outer) || tls_is_server(outer))
+		return tcp_new(parent, n->client, n->server);
+	return tcp_new_starttls(parent, n->client, n->server);
+}
+
 static struct layer *new_plain(struct next *n, struct layer *parent, enum verdict v)
 {
 	switch (n->role) {
@@ -164,13 +174,13 @@ static struct layer *new_plain(struct next *n, struct layer *parent, enum verdic
 		return v == VERDICT_HTTP ? http_new(parent, HTTP_UPSTREAM, n->client, n->server) : NULL;
 	case NEXT_TUNNEL:
 		return v == VERDICT_HTTP ? http_new(parent, HTTP_TRANSPARENT, n->client, n->server) :
-					   tcp_new_starttls(parent, n->client, n->server);
+					   new_relay(n, parent);
 	case NEXT_REVERSE_HTTP:
 	case NEXT_REVERSE_HTTPS:
 		return http_new(parent, HTTP_REVERSE, n->client, n->server);
 	case NEXT_REVERSE_TCP:
 	case NEXT_REVERSE_TLS:
-		return tcp_new_starttls(parent, n->client, n->server);
+		return new_relay(n, parent);
 	}
 	abort();
 }

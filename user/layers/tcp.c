@@ -19,7 +19,7 @@ struct tcp {
 	struct layer base;
 	struct conn *client, *server;
 	struct flow *flow;               /* NULL once handed over */
-	enum { TCP_STARTING, TCP_OPENING, TCP_RELAYING, TCP_MESSAGE, TCP_OVER } state;
+	enum { TCP_STARTING, TCP_UPGRADING, TCP_OPENING, TCP_RELAYING, TCP_MESSAGE, TCP_OVER } state;
 	enum hook_id last;
 	bool client_ended, server_ended; /* as events have told: a connection's state may be ahead of the queue */
 	bool opaque;                     /* what passes is nobody's to see or change */
@@ -113,9 +113,12 @@ static void begin_tls(struct tcp *t)
 		return;
 	}
 	tls_set_child(tls, &inner->base);
+	/* Handshakes are read whatever the disk does; then the inner relay looks after that. */
+	message_log_wait(&t->log, &t->base, t->client, t->server, NULL);
+	layer_wakeup(&t->base, 0);
 	inner->flow = t->flow;
 	inner->log = t->log;
-	inner->state = TCP_RELAYING;
+	inner->state = TCP_UPGRADING;
 	t->flow = NULL;
 	t->child = outer;
 	layer_resume(&t->base, t->client, PAUSE_PEER);
@@ -123,6 +126,28 @@ static void begin_tls(struct tcp *t)
 	layer_event(outer, &(struct event){ .type = EV_START });
 	if (t->rest.len)
 		layer_event(outer, &(struct event){ .type = EV_DATA, .conn = t->rest_from, .data = &t->rest });
+}
+
+static void look_behind(struct tcp *t)
+{
+	message_log_wait(&t->log, &t->base, t->client, t->server, t->flow ? &t->flow->tcp.rest : NULL);
+}
+
+/*
+ * There is TLS with the client; with the server there may be none yet (connection_strategy), or it has failed. Another
+ * connection would not be at this point of the dialogue.
+ */
+static void upgraded(struct tcp *t)
+{
+	if (t->server->record->tls_setup.kind != STAMP_NONE) {
+		t->state = TCP_RELAYING;
+		look_behind(t);
+	} else if (conn_is_open(t->server)) {
+		t->state = TCP_OPENING;
+		layer_open(&t->base, t->server);
+	} else {
+		failed(t, "the server agreed to TLS, and it failed");
+	}
 }
 
 /* Leaves of ev's data what is plain text. */
@@ -168,11 +193,6 @@ static void drop_message(struct tcp *t)
 
 	t->flow->tcp.dropped += m->data.len;
 	chain_clear(&m->data);
-}
-
-static void look_behind(struct tcp *t)
-{
-	message_log_wait(&t->log, &t->base, t->client, t->server, t->flow ? &t->flow->tcp.rest : NULL);
 }
 
 /* Nobody looks at the message any more. */
@@ -310,6 +330,7 @@ static void hook_done(struct tcp *t)
 	case TCP_OVER:
 		hand_over(t);
 		return;
+	case TCP_UPGRADING:
 	case TCP_OPENING:
 	case TCP_RELAYING:
 		return;
@@ -327,17 +348,21 @@ static void tcp_handle(struct layer *l, const struct event *ev)
 	}
 	switch (ev->type) {
 	case EV_START:
-		if (t->state == TCP_STARTING && layer_hook(l, HOOK_TCP_START, t->flow))
+		if (t->state == TCP_UPGRADING)
+			upgraded(t);
+		else if (t->state == TCP_STARTING && layer_hook(l, HOOK_TCP_START, t->flow))
 			started(t);
 		return;
 	case EV_OPENED:
 		/* it may have been killed meanwhile */
 		if (t->state != TCP_OPENING)
 			return;
-		if (ev->error)
+		if (ev->error) {
 			failed(t, ev->error);
-		else
-			t->state = TCP_RELAYING;
+			return;
+		}
+		t->state = TCP_RELAYING;
+		look_behind(t);
 		return;
 	case EV_DATA:
 		if (t->state == TCP_RELAYING)
@@ -444,7 +469,7 @@ struct layer *tcp_new_starttls(struct layer *parent, struct conn *client, struct
 	struct layer *l = tcp_new(parent, client, server);
 	struct tcp *t = l ? container_of(l, struct tcp, base) : NULL;
 
-	if (!l || client->record->tls || server->record->tls || !l->env->tls)
+	if (!l || !l->env->tls)
 		return l;
 	t->starttls = mem_zalloc(sizeof(*t->starttls));
 	return t->starttls ? l : undo(l);
