@@ -686,8 +686,10 @@ static void on_writable(struct websocket *ws, const struct conn *conn)
 	if (!w->blocked)
 		return;
 	w->blocked = false;
-	layer_resume(&ws->base, w->from, PAUSE_PEER);
 	pump(ws);
+	/* What is here already comes first: a stream of HTTP/2 that is resumed gets a whole window more at once. */
+	if (!w->blocked && w->from->state != CONN_CLOSED)
+		layer_resume(&ws->base, w->from, PAUSE_PEER);
 }
 
 static void on_order(struct websocket *ws, const struct order *o)
