@@ -476,6 +476,33 @@ static void test_opaque_stalls(void **state)
 	h2_end(&w);
 }
 
+/* The client's connection takes the session with it: it is not closed before the server's window has let all out. */
+static void test_window_outlives(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(begin(&w, H1_TO_H2, true));
+	h2_setting(&w, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 4);
+	h2_give(&w, SIDE_SERVER);
+	ask_http1(&w);
+	h2_give(&w, SIDE_CLIENT);
+	OK(&w, 1, 0);
+	h2_give(&w, SIDE_SERVER);
+	h2_forget(&w);
+	h2_frame(&w, NGHTTP2_DATA, 0, 1, WS_BYE_UP, 8);
+	memmove(w.frames.ptr, w.frames.ptr + 9, 8);
+	w.frames.len -= 9;
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT_PART(&w, "client \"\\x88\\x02\\x03\\xe8\"\n");
+	assert_int_not_equal(w.pb.client->state, CONN_CLOSED);
+	h2_number(&w, NGHTTP2_WINDOW_UPDATE, 1, 100);
+	h2_give(&w, SIDE_SERVER);
+	H2_WANT_PART(&w, "server DATA 1 end ");
+	assert_int_equal(w.pb.client->state, CONN_CLOSED);
+	h2_end(&w);
+}
+
 /* --- CONNECT ----------------------------------------------------------------------------------------------------- */
 
 static void connect_to(struct h2_world *w, int32_t id, const char *to)
@@ -676,7 +703,8 @@ int main(void)
 		cmocka_unit_test(test_hook_and_client_leaves), cmocka_unit_test(test_message_hook_outlives),
 		cmocka_unit_test(test_opaque), cmocka_unit_test(test_opaque_client_resets),
 		cmocka_unit_test(test_opaque_server_resets), cmocka_unit_test(test_opaque_server_leaves),
-		cmocka_unit_test(test_opaque_stalls), cmocka_unit_test(test_connect),
+		cmocka_unit_test(test_opaque_stalls),
+		cmocka_unit_test(test_window_outlives), cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_connect_refused), cmocka_unit_test(test_connect_client_leaves),
 		cmocka_unit_test(test_connect_server_resets), cmocka_unit_test(test_connect_stalls),
 		cmocka_unit_test(test_connect_rest_arrives),

@@ -244,6 +244,7 @@ static void http_handle(struct layer *l, const struct event *ev)
 	}
 	http_leave(h);
 	reap(h);
+	http_linger(h);
 }
 
 static void http_free(struct layer *l)
@@ -284,7 +285,8 @@ static void http_free(struct layer *l)
 	mem_free(h);
 }
 
-static const struct layer_ops http_ops = { .name = "http", .handle = http_handle, .free = http_free };
+static const struct layer_ops http_ops = { .name = "http", .handle = http_handle,
+					   .command = http_linger_command, .free = http_free };
 
 struct layer *http_new(struct layer *parent, enum http_mode mode, struct conn *client, struct conn *server)
 {

@@ -75,6 +75,8 @@ struct http_codec_ops {
 	void (*done)(struct http_codec *c, struct http_stream *s);
 	/* Sends what send() only collected; NULL: send() sends. Follows http_mark(), before the event is over. */
 	void (*flush)(struct http_codec *c);
+	/* Something that ended in order is still on its way to the peer; NULL: what was sent is sent. */
+	bool (*unsent)(const struct http_codec *c);
 };
 
 struct http_codec {
@@ -124,6 +126,7 @@ struct http {
 	struct http2_tunnel *tunnels;    /* of streams; they free themselves from this list */
 	bool server_used;                /* server had its turn as an upstream connection */
 	bool draining;
+	bool lingering;                  /* the client's connection is to be closed; see http_linger.c */
 	struct chain preface;            /* of a client that may begin with HTTP/2's (RFC 9113 3.4) */
 	bool begun;                      /* the client's version is known */
 	struct chain early;              /* what server, of HTTP/2, says before there is a request for it */
@@ -154,6 +157,9 @@ void http_upstream_draining(struct http_upstream *up);
 void http_upstream_settled(struct http_upstream *up);
 /* So does who waits for something that will not come any more. */
 void http_upstream_gone(struct http_upstream *up, const char *why);
+/* Of the layer: what is to be done to connections. After each event: whether what was waited for is done. */
+bool http_linger_command(struct layer *l, struct command *cmd);
+void http_linger(struct http *h);
 /* What was over the high-water mark has drained. */
 void http_client_writable(struct http *h);
 void http_upstream_writable(struct http_upstream *up);

@@ -446,6 +446,19 @@ static void client_done(struct http_codec *c __unused, struct http_stream *s)
 	st->stream = NULL;
 }
 
+static bool client_unsent(const struct http_codec *c)
+{
+	const struct http2 *h2 = container_of(c, const struct http2, codec);
+
+	list_for_each(&h2->streams, at) {
+		const struct http2_stream *st = list_entry(at, struct http2_stream, link);
+
+		if (!h2->closed && st->unwanted && !st->ended_out)
+			return true;
+	}
+	return false;
+}
+
 static const struct http_codec_ops client_ops = {
 	.send = client_send,
 	.pause = client_pause,
@@ -453,6 +466,7 @@ static const struct http_codec_ops client_ops = {
 	.tunnel = client_tunnel,
 	.done = client_done,
 	.flush = http2_flush,
+	.unsent = client_unsent,
 };
 
 /* --- the layer --------------------------------------------------------------------------------------------------- */
