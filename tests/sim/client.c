@@ -14,7 +14,7 @@ static void go_on(struct client *c);
 
 struct exchange *client_exchange(const struct client *c, uint32_t n)
 {
-	return n < c->t->count ? &c->u->script->exchanges[c->t->first + n] : NULL;
+	return n < c->count ? &c->u->script->exchanges[c->t->first + n] : NULL;
 }
 
 static void set_timer(struct client *c, struct timer *t, int64_t delay_ns)
@@ -133,7 +133,7 @@ void client_finish(struct client *c)
 /* True: both directions have said all; what follows was done. */
 static bool all_done(struct client *c)
 {
-	if (c->answering < c->t->count || c->sending < c->t->count)
+	if (c->answering < c->count || c->sending < c->count)
 		return false;
 	client_finish(c);
 	return true;
@@ -151,7 +151,7 @@ static void next_request(struct client *c)
 	c->sending++;
 	c->head_sent = c->continued = false;
 	c->body_sent = 0;
-	if (c->sending == c->t->count) {
+	if (c->sending == c->count) {
 		if (c->t->leave == LEAVE_HALF)
 			far_shutdown(c->far);
 		all_done(c);
@@ -241,6 +241,11 @@ static bool ws_put(void *owner, const void *bytes, size_t len)
 
 static void begin_websocket(struct client *c)
 {
+	char accept[64] = "";
+
+	reader_field(&c->reader, "Sec-WebSocket-Accept", accept, sizeof(accept));
+	if (strcmp(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") != 0)
+		universe_violate(c->u, "%u: its key is answered with %s", client_exchange(c, 0)->id, accept);
 	c->reader.stopped = true;
 	c->ws = (struct ws_end){ .u = c->u, .x = client_exchange(c, 0), .client = true, .owner = c, .put = ws_put };
 	ws_end_open(&c->ws);
@@ -449,95 +454,15 @@ static void tcp_ended(struct client *c)
 /* --- events
  * ---------------------------------------------------------------------------------------------------------- */
 
-static void begin_talk(struct client *c)
+void client_begin_talk(struct client *c)
 {
 	c->state = TALKING;
 	c->reader.stopped = false;
-	if (c->t->kind == SCRIPT_HTTP && (c->t->client_tls ? far_is_h2(c->far) : c->t->h2))
+	if (c->t->kind != SCRIPT_TCP && (c->t->client_tls ? far_is_h2(c->far) : c->t->h2))
 		client_h2_begin(c);
+	else if (c->t->kind == SCRIPT_WEBSOCKET)
+		c->count = 1;
 	go_on(c);
-}
-
-static void begin_inside(struct client *c)
-{
-	if (!c->t->client_tls) {
-		begin_talk(c);
-		return;
-	}
-	c->state = TO_TLS;
-	far_start_tls(c->far, script_hosts[c->t->host].name, c->t->h2);
-}
-
-static void ask_for_tunnel(struct client *c)
-{
-	char text[256], target[64];
-
-	client_target(c, target, sizeof(target));
-	snprintf(text, sizeof(text), "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", target, target);
-	c->state = TO_TUNNEL;
-	client_put(c, text, strlen(text), 0);
-}
-
-static bool put_socks_request(struct client *c)
-{
-	const char *name = script_hosts[c->t->host].name;
-	uint16_t port = script_port(c->u->script, c->t);
-	struct addr at = origin_addr(c->t->host, port);
-	uint8_t text[80] = { 5, 1, 0 };
-	size_t len = at.family == 4 ? 4 : 16;
-
-	if (c->t->by_address) {
-		text[3] = at.family == 4 ? 1 : 4;
-		memcpy(text + 4, at.ip + 16 - len, len);
-		len += 4;
-	} else {
-		text[3] = 3;
-		text[4] = (uint8_t)strlen(name);
-		memcpy(text + 5, name, strlen(name));
-		len = 5 + strlen(name);
-	}
-	text[len++] = (uint8_t)(port >> 8);
-	text[len++] = (uint8_t)port;
-	return client_put(c, text, len, 0);
-}
-
-static void begin_socks(struct client *c)
-{
-	c->state = TO_SOCKS;
-	if (client_put(c, "\5\1\0", 3, 0) && c->t->ahead)
-		put_socks_request(c);
-}
-
-/* Returns how many bytes were the proxy's answers to SOCKS: two, then ten (RFC 1928 3, 6). */
-static size_t read_socks(struct client *c, const uint8_t *bytes, size_t len)
-{
-	size_t at = 0;
-
-	while (at < len && c->state == TO_SOCKS) {
-		c->socks[c->socks_len++] = bytes[at++];
-		if (c->socks_len == 2 && !c->t->ahead && !put_socks_request(c))
-			return at;
-		if (c->socks_len < 4 || (c->socks[3] == 0 && c->socks_len < sizeof(c->socks)))
-			continue;
-		if (c->socks[3] != 0) {
-			if (script_must_work(c->u->script, c->t, 0))
-				universe_violate(c->u, "SOCKS refused: %u", c->socks[3]);
-			client_leave(c);
-		} else {
-			begin_inside(c);
-		}
-	}
-	return at;
-}
-
-static void approach(struct client *c)
-{
-	if (c->t->via == VIA_CONNECT || c->t->via == VIA_UPSTREAM_CONNECT)
-		ask_for_tunnel(c);
-	else if (c->t->via == VIA_SOCKS5)
-		begin_socks(c);
-	else
-		begin_inside(c);
 }
 
 static void on_ready(struct far *f)
@@ -550,9 +475,9 @@ static void on_ready(struct far *f)
 		c->state = TO_PROXY_TLS;
 		far_start_tls(f, "proxy.test", false);
 	} else if (c->state == TO_CONNECT || c->state == TO_PROXY_TLS) {
-		approach(c);
+		client_approach(c);
 	} else if (c->state == TO_TLS) {
-		begin_talk(c);
+		client_begin_talk(c);
 	}
 }
 
@@ -602,17 +527,9 @@ static void on_received(struct far *f, const uint8_t *bytes, size_t len)
 
 	if (c->t->leave == LEAVE_GARBAGE || c->state == DONE || leaves_reading(c, len))
 		return;
-	if (c->state == TO_TUNNEL) {
-		used = reader_feed(&c->reader, bytes, len);
-		bytes += used;
-		len -= used;
-		if (c->reader.stopped)
-			begin_inside(c);
-	} else if (c->state == TO_SOCKS) {
-		used = read_socks(c, bytes, len);
-		bytes += used;
-		len -= used;
-	}
+	used = client_way_received(c, bytes, len);
+	bytes += used;
+	len -= used;
 	if (len && c->state != DONE)
 		talk_received(c, bytes, len);
 	if (c->state == DONE || !script_chance(c->u->script, c->t->slow_permille))
@@ -693,6 +610,7 @@ struct client *client_start(struct universe *u, struct talk *t)
 	BUG_ON(!c);
 	c->u = u;
 	c->t = t;
+	c->count = t->count;
 	c->reader = (struct reader){ .responses = true, .on_head = on_head, .on_body = on_body, .on_end = on_end,
 				     .owner = c };
 	c->start.fire = on_start;
@@ -708,7 +626,7 @@ void client_free(struct client *c)
 	if (!c)
 		return;
 	stop(c);
-	h2_end_fini(&c->h2);
+	client_h2_fini(c);
 	ws_end_fini(&c->ws);
 	free(c);
 }
@@ -720,7 +638,8 @@ bool client_done(const struct client *c)
 
 bool client_waits(const struct client *c)
 {
-	return c->state == WAITING || (c->t->kind == SCRIPT_TCP && c->t->leave == LEAVE_WAITS && c->state == TALKING);
+	return (c->state == WAITING && !c->parting) ||
+	       (c->t->kind == SCRIPT_TCP && c->t->leave == LEAVE_WAITS && c->state == TALKING);
 }
 
 const struct talk *client_talk(const struct universe *u, const struct addr *from)
@@ -732,8 +651,8 @@ const struct talk *client_talk(const struct universe *u, const struct addr *from
 
 size_t client_text(const struct client *c, char *out, size_t size)
 {
-	static const char *const states[] = { "connecting", "to proxy TLS", "to tunnel", "to SOCKS", "to TLS",
-					      "talking", "waiting", "done" };
+	static const char *const states[] = { "connecting", "to proxy TLS", "to tunnel", "to SOCKS", "to upgrade",
+					      "to TLS", "talking", "waiting", "done" };
 	int len = snprintf(out, size, " %s (%u sent, %u answered, body %llu, read %llu)", states[c->state], c->sending,
 			   c->answering, (unsigned long long)c->body_sent, (unsigned long long)c->read);
 
@@ -768,6 +687,9 @@ static void judge_exchange(struct universe *u, const struct talk *t, uint32_t n)
 				 x->asked, (unsigned long long)x->up_got, (unsigned long long)x->up,
 				 x->up_whole || x->up_fin ? " ended" : "", (unsigned long long)x->down_got,
 				 (unsigned long long)x->down, x->answered || x->down_fin ? " ended" : "");
+	if (t->starttls && u->script->refuses[t->host] != REFUSES_ALWAYS && x->up_fin && x->down_fin && !t->passed &&
+	    t->upgrade != UPGRADED)
+		universe_violate(u, "%u: its TLS came later, and we did not see it", x->id);
 	if (x->killed && x->killed_at == HOOK_REQUESTHEADERS && (x->answered || x->asked))
 		universe_violate(u, "%u: killed at its head, and %s", x->id, x->asked ? "asked" : "answered");
 	if (x->killed && x->killed_at == HOOK_RESPONSEHEADERS && x->answered)

@@ -2,7 +2,8 @@
 /* A virtual client, shared by client*.c only. */
 #pragma once
 
-#include "h2_end.h"
+#include "h2_pipe.h"
+#include "starttls_end.h"
 #include "universe.h"
 #include "ws_end.h"
 
@@ -18,20 +19,25 @@ struct client_stream {
 	bool page;                       /* it names the proxy */
 	bool ended;                      /* all of it has come */
 	bool over;
+	struct ws_end ws;                /* after an extended CONNECT */
+	struct h2_pipe pipe;
 };
 
 struct client {
 	struct universe *u;
 	struct talk *t;
 	struct far *far;
-	enum { TO_CONNECT, TO_PROXY_TLS, TO_TUNNEL, TO_SOCKS, TO_TLS, TALKING, WAITING, DONE } state;
+	enum { TO_CONNECT, TO_PROXY_TLS, TO_TUNNEL, TO_SOCKS, TO_UPGRADE, TO_TLS, TALKING, WAITING, DONE } state;
 	struct reader reader;
+	uint32_t count;                  /* exchanges: the talk's, but over HTTP/1 there is but one WebSocket */
 	uint32_t sending, answering;     /* n-th exchange of the talk; HTTP/2: how many began, are over */
 	bool head_sent, continued, thinking, banner;
+	bool parting;                    /* WAITING: it has taken its leave, the proxy is to close */
 	uint64_t body_sent, sent, read;
 	struct timer start, send, resume, patience;
 	uint8_t socks[12];               /* the answers to a SOCKS client */
 	size_t socks_len;
+	struct starttls_end starttls;
 	struct h2_end h2;
 	struct client_stream streams[CLIENT_STREAMS_MAX];
 	struct ws_end ws;
@@ -53,7 +59,16 @@ void client_check_end(struct client *c, struct exchange *x);
 /* What a hook has answered has come, as it says for that exchange. */
 void client_take_ours(struct client *c, struct exchange *x, uint32_t id, int status);
 
+/* It is where it wanted to be. */
+void client_begin_talk(struct client *c);
+
+/* client_way.c */
+void client_approach(struct client *c);
+/* Returns how many bytes were said on the way. */
+size_t client_way_received(struct client *c, const uint8_t *bytes, size_t len);
+
 /* client_h2.c */
 void client_h2_begin(struct client *c);
 void client_h2_go_on(struct client *c);
+void client_h2_fini(struct client *c);
 void client_h2_received(struct client *c, const uint8_t *bytes, size_t len);

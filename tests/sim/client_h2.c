@@ -18,6 +18,42 @@ static struct client_stream *stream_of(struct client *c, int32_t id)
 	return id ? nghttp2_session_get_stream_user_data(c->h2.session, id) : NULL;
 }
 
+/* --- WebSockets, a stream each ----------------------------------------------------------------------------------- */
+
+static bool ws_put(void *owner, const void *bytes, size_t len)
+{
+	h2_pipe_put(&((struct client_stream *)owner)->pipe, bytes, len);
+	return true;
+}
+
+/* After each of its steps. */
+static void ws_went(struct client_stream *st)
+{
+	if (st->ws.abort)
+		h2_pipe_reset(&st->pipe, NGHTTP2_CANCEL);
+	else if (st->ws.over)
+		h2_pipe_finish(&st->pipe);
+}
+
+static void begin_websocket(struct client *c, struct client_stream *st)
+{
+	st->ws = (struct ws_end){ .u = c->u, .x = st->x, .client = true, .owner = st, .put = ws_put };
+	ws_end_open(&st->ws);
+	st->x->answered = true;
+}
+
+static void websockets_go_on(struct client *c)
+{
+	for (uint32_t i = 0; i < c->sending; i++) {
+		struct client_stream *st = &c->streams[i];
+
+		if (!st->ws.begun || st->pipe.closed || st->pipe.fin || !h2_pipe_drained(&st->pipe))
+			continue;
+		ws_end_go_on(&st->ws);
+		ws_went(st);
+	}
+}
+
 /* --- responses --------------------------------------------------------------------------------------------------- */
 
 static int on_begin_headers(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)
@@ -52,6 +88,7 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 static void head_came(struct client *c, struct client_stream *st)
 {
 	struct exchange *x = st->x;
+	bool websocket = x->status == 101;
 
 	if (st->status < 200 || x->ours)
 		return;
@@ -61,8 +98,10 @@ static void head_came(struct client *c, struct client_stream *st)
 		x->page = true;
 		if (script_must_work(c->u->script, c->t, (uint32_t)(st - c->streams)))
 			universe_violate(c->u, "%u: answered by the proxy's own page, %d", x->id, st->status);
-	} else if (st->status != x->status || (x->answer && !x->answer_late)) {
+	} else if (st->status != (websocket ? 200 : x->status) || (x->answer && !x->answer_late)) {
 		universe_violate(c->u, "%u: another's answer: %d", x->id, st->status);
+	} else if (websocket) {
+		begin_websocket(c, st);
 	}
 }
 
@@ -71,7 +110,9 @@ static void answer_ended(struct client *c, struct client_stream *st)
 	struct exchange *x = st->x;
 
 	st->ended = true;
-	if (x->page)
+	if (st->pipe.id)
+		h2_pipe_finish(&st->pipe);
+	if (x->page || x->status == 101)
 		return;
 	client_check_end(c, x);
 	x->answered = true;
@@ -99,6 +140,11 @@ static int on_data(nghttp2_session *session, uint8_t flags __unused, int32_t id,
 
 	if (!st || x->page)
 		return 0;
+	if (st->ws.begun) {
+		ws_end_received(&st->ws, bytes, len);
+		ws_went(st);
+		return 0;
+	}
 	client_check_body(c, x, bytes, len);
 	if (x->cancels && x->down_got >= x->at)
 		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
@@ -110,6 +156,7 @@ static void stream_over(struct client *c, struct client_stream *st)
 	if (st->over)
 		return;
 	st->over = true;
+	h2_pipe_gone(&st->pipe);
 	c->answering++;
 }
 
@@ -155,48 +202,89 @@ static ssize_t read_body(nghttp2_session *session __unused, int32_t id __unused,
 	return (ssize_t)len;
 }
 
+/* What all requests have; returns how many fields. texts: room for their values. */
+static size_t put_fields(const struct client *c, const struct exchange *x, nghttp2_nv fields[10], char texts[4][64])
+{
+	bool https = c->t->via == VIA_REVERSE ? c->t->client_tls : c->t->tls, websocket = x->status == 101;
+	size_t count = 0;
+
+	client_target(c, texts[0], sizeof(texts[0]));
+	snprintf(texts[1], sizeof(texts[1]), "/x/%u", x->id);
+	snprintf(texts[2], sizeof(texts[2]), "%u", x->id);
+	snprintf(texts[3], sizeof(texts[3]), "%llu", (unsigned long long)x->up);
+	fields[count++] = h2_field(":method", websocket ? "CONNECT" : x->method);
+	if (websocket)
+		fields[count++] = h2_field(":protocol", "websocket");
+	fields[count++] = h2_field(":scheme", https ? "https" : "http");
+	fields[count++] = h2_field(":authority", texts[0]);
+	fields[count++] = h2_field(":path", texts[1]);
+	fields[count++] = h2_field("x-id", texts[2]);
+	if (websocket)
+		fields[count++] = h2_field("sec-websocket-version", "13");
+	if (websocket && x->deflate)
+		fields[count++] = h2_field("sec-websocket-extensions", "permessage-deflate");
+	if (x->up_framing == READER_LENGTH)
+		fields[count++] = h2_field("content-length", texts[3]);
+	return count;
+}
+
 static void begin_request(struct client *c, uint32_t n)
 {
 	struct exchange *x = client_exchange(c, n);
 	struct client_stream *st = &c->streams[n];
 	nghttp2_data_provider body = { .source = { .ptr = st }, .read_callback = read_body };
-	char path[32], id[16], length[24], target[64];
-	nghttp2_nv fields[8];
-	size_t count = 0;
-	bool https = c->t->via == VIA_REVERSE ? c->t->client_tls : c->t->tls;
+	bool has_body = x->up_framing || x->status == 101;
+	nghttp2_nv fields[10];
+	char texts[4][64];
+	size_t count = put_fields(c, x, fields, texts);
 
 	st->x = x;
 	x->client_h2 = true;
-	client_target(c, target, sizeof(target));
-	snprintf(path, sizeof(path), "/x/%u", x->id);
-	snprintf(id, sizeof(id), "%u", x->id);
-	snprintf(length, sizeof(length), "%llu", (unsigned long long)x->up);
-	fields[count++] = h2_field(":method", x->method);
-	fields[count++] = h2_field(":scheme", https ? "https" : "http");
-	fields[count++] = h2_field(":authority", target);
-	fields[count++] = h2_field(":path", path);
-	fields[count++] = h2_field("x-id", id);
-	if (x->up_framing == READER_LENGTH)
-		fields[count++] = h2_field("content-length", length);
-	st->id = nghttp2_submit_request(c->h2.session, NULL, fields, count, x->up_framing ? &body : NULL, st);
+	if (x->status == 101)
+		body = h2_pipe_init(&st->pipe, &c->h2);
+	st->id = nghttp2_submit_request(c->h2.session, NULL, fields, count, has_body ? &body : NULL, st);
 	BUG_ON(st->id < 0);
+	if (x->status == 101)
+		st->pipe.id = st->id;
+}
+
+/* Nobody may ask for another protocol before it is known that this is understood. */
+static bool may_begin(const struct client *c)
+{
+	if (c->state != TALKING || c->thinking || c->sending >= c->count ||
+	    c->sending >= c->answering + c->t->pipeline || !nghttp2_session_check_request_allowed(c->h2.session))
+		return false;
+	return c->t->kind == SCRIPT_HTTP || (c->h2.settled && h2_end_extended(&c->h2));
 }
 
 void client_h2_go_on(struct client *c)
 {
-	while (c->state == TALKING && !c->thinking && c->sending < c->t->count &&
-	       c->sending < c->answering + c->t->pipeline && nghttp2_session_check_request_allowed(c->h2.session)) {
+	if (c->t->kind == SCRIPT_WEBSOCKET && c->h2.settled && !h2_end_extended(&c->h2)) {
+		if (!c->t->passed)
+			universe_violate(c->u, "the proxy takes no extended CONNECT");
+		client_leave(c);
+		return;
+	}
+	while (may_begin(c)) {
 		begin_request(c, c->sending++);
 		client_think(c);
 	}
+	websockets_go_on(c);
 	if (!h2_end_flush(&c->h2) || c->state != TALKING || c->h2.inside)
 		return;
-	if (c->answering == c->t->count ||
+	if (c->answering == c->count ||
 	    (c->answering == c->sending && !nghttp2_session_check_request_allowed(c->h2.session))) {
 		if (c->t->leave != LEAVE_WAITS) {
 			nghttp2_session_terminate_session(c->h2.session, NGHTTP2_NO_ERROR);
 			if (!h2_end_flush(&c->h2))
 				return;
+		}
+		/* What was said last may be on its way to the origin: what still comes is not answered with a reset. */
+		if (c->t->kind == SCRIPT_WEBSOCKET && c->t->leave == LEAVE_FINE) {
+			far_shutdown(c->far);
+			c->state = WAITING;
+			c->parting = true;
+			return;
 		}
 		client_finish(c);
 	}
@@ -209,6 +297,15 @@ void client_h2_received(struct client *c, const uint8_t *bytes, size_t len)
 		client_h2_go_on(c);
 	else if (c->state == WAITING)
 		h2_end_flush(&c->h2);
+}
+
+void client_h2_fini(struct client *c)
+{
+	for (size_t i = 0; i < CLIENT_STREAMS_MAX; i++) {
+		ws_end_fini(&c->streams[i].ws);
+		h2_pipe_fini(&c->streams[i].pipe);
+	}
+	h2_end_fini(&c->h2);
 }
 
 /* --- the connection ---------------------------------------------------------------------------------------------- */

@@ -172,7 +172,7 @@ static void move(struct universe *u, struct talk *t, struct hook_event *ev)
 {
 	uint32_t host = (uint32_t)script_decide_below(u->script, SCRIPT_HOSTS);
 
-	if (t->tls || t->via == VIA_UPSTREAM || t->via == VIA_UPSTREAM_CONNECT)
+	if (t->tls || t->starttls || t->via == VIA_UPSTREAM || t->via == VIA_UPSTREAM_CONNECT)
 		return;
 	if (hook_set_text(&ev->host, script_hosts[host].name) < 0)
 		return;
@@ -247,6 +247,9 @@ static void give_order(struct universe *u, struct universe_flow *known)
 	};
 
 	if (!dies && !known->plain && !websocket && known->x && known->talk->kind == SCRIPT_TCP)
+		return;
+	/* What is put between the question for TLS and TLS is nobody's to understand. */
+	if (!dies && known->talk && known->talk->starttls && !known->talk->upgrade)
 		return;
 	memcpy(o.flow, known->id, sizeof(o.flow));
 	if (dies)

@@ -309,6 +309,12 @@ void far_serve_tls(struct far *f, const char *name, bool h2)
 	BUG_ON(!known);
 }
 
+void far_take_rest(struct far *f, const uint8_t *bytes, size_t len)
+{
+	if (f->peer && len)
+		take(f, f->depth - 1, bytes, len);
+}
+
 bool far_is_h2(const struct far *f)
 {
 	const unsigned char *alpn = NULL;

@@ -35,6 +35,8 @@ struct far *far_accept(struct io *io, struct sim_peer *peer, const struct far_ev
  */
 void far_start_tls(struct far *f, const char *name, bool h2);
 void far_serve_tls(struct far *f, const char *name, bool h2);
+/* What had come behind the last words in the clear, once TLS is served. */
+void far_take_rest(struct far *f, const uint8_t *bytes, size_t len);
 /* HTTP/2 was negotiated. */
 bool far_is_h2(const struct far *f);
 

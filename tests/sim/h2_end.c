@@ -46,7 +46,7 @@ nghttp2_session_callbacks *h2_end_callbacks(void)
 static void introduce(struct h2_end *e, bool server)
 {
 	struct script *s = e->u->script;
-	nghttp2_settings_entry settings[4];
+	nghttp2_settings_entry settings[5];
 	size_t count = 0;
 
 	if (script_chance(s, 500))
@@ -61,6 +61,8 @@ static void introduce(struct h2_end *e, bool server)
 	if (server && script_chance(s, 500))
 		settings[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
 							      1 + (uint32_t)script_below(s, 6) };
+	if (server && script_chance(s, 800))
+		settings[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 };
 	BUG_ON(nghttp2_submit_settings(e->session, NGHTTP2_FLAG_NONE, settings, count) != 0);
 	if (script_chance(s, 300))
 		BUG_ON(nghttp2_session_set_local_window_size(e->session, NGHTTP2_FLAG_NONE, 0,
@@ -97,6 +99,7 @@ static void check_goaway(struct h2_end *e, uint32_t code)
 
 int h2_end_frame(struct h2_end *e, const nghttp2_frame *frame)
 {
+	e->settled |= frame->hd.type == NGHTTP2_SETTINGS && !(frame->hd.flags & NGHTTP2_FLAG_ACK);
 	if (frame->hd.type == NGHTTP2_GOAWAY)
 		check_goaway(e, frame->goaway.error_code);
 	else if (frame->hd.type == NGHTTP2_RST_STREAM)
@@ -134,6 +137,11 @@ bool h2_end_flush(struct h2_end *e)
 			return false;
 	}
 	return true;
+}
+
+bool h2_end_extended(const struct h2_end *e)
+{
+	return nghttp2_session_get_remote_settings(e->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
 }
 
 bool h2_end_over(const struct h2_end *e)

@@ -19,6 +19,7 @@ struct h2_end {
 	/* False: the script leaves here. */
 	bool (*put)(void *owner, const uint8_t *bytes, size_t len);
 	bool inside;                     /* nghttp2 calls: nothing may be sent now */
+	bool settled;                    /* the peer has introduced itself */
 	bool babbles;                    /* it has sent what is no HTTP/2: the proxy may say so */
 };
 
@@ -33,6 +34,8 @@ void h2_end_fini(struct h2_end *e);
 void h2_end_received(struct h2_end *e, const uint8_t *bytes, size_t len);
 /* Sends some of what there is; the rest when that has drained. False: it has left. */
 bool h2_end_flush(struct h2_end *e);
+/* The peer takes an extended CONNECT (RFC 8441). */
+bool h2_end_extended(const struct h2_end *e);
 /* Nothing will ever be said or heard on it. */
 bool h2_end_over(const struct h2_end *e);
 

@@ -205,6 +205,21 @@ static uint32_t host_of(const char *text, const char **rest)
 	return SCRIPT_HOSTS;
 }
 
+static bool put_dialogue(void *owner, const void *bytes, size_t len)
+{
+	far_send(((struct origin *)owner)->far, bytes, len);
+	return true;
+}
+
+/* Where TLS comes later, if at all. */
+static void begin_dialogue(struct origin *o)
+{
+	o->starttls = (struct starttls_end){ .script = o->u->script, .kind = script_starttls(o->port),
+					     .host = o->host, .owner = o, .put = put_dialogue };
+	if (o->starttls.kind)
+		starttls_end_begin(&o->starttls);
+}
+
 /* The proxy behind us was asked for a tunnel: it becomes the far end of that. */
 static void become(struct origin *o)
 {
@@ -232,6 +247,7 @@ static void become(struct origin *o)
 		far_serve_tls(o->far, script_hosts[host].name, port == SCRIPT_PORT_HTTP2);
 	else if (port == SCRIPT_PORT_FIRST)
 		far_send(o->far, "220 hello\r\n", 11);
+	begin_dialogue(o);
 }
 
 static void on_head(struct reader *r)
@@ -416,7 +432,8 @@ static void tcp_ended(struct origin *o, enum far_end how)
 
 static bool speaks_tcp(const struct origin *o)
 {
-	return o->port == SCRIPT_PORT_TCP || o->port == SCRIPT_PORT_TLS || o->port == SCRIPT_PORT_FIRST;
+	return o->port == SCRIPT_PORT_TCP || o->port == SCRIPT_PORT_TLS || o->port == SCRIPT_PORT_FIRST ||
+	       script_starttls(o->port);
 }
 
 /* False: what has come may be the beginning of either. */
@@ -469,6 +486,27 @@ static void http_received(struct origin *o, const uint8_t *bytes, size_t len)
 	o->over = true;
 }
 
+/* Returns how many bytes it was about. */
+static size_t dialogue_received(struct origin *o, const uint8_t *bytes, size_t len)
+{
+	struct starttls_end *e = &o->starttls;
+	size_t used = starttls_end_received(e, bytes, len);
+
+	if (e->bad) {
+		far_reset(o->far);               /* garbage that was relayed */
+		o->over = true;
+		return len;
+	}
+	if (!e->over)
+		return used;
+	o->marks = e->marks;
+	if (!e->agreed)
+		return used;
+	far_serve_tls(o->far, script_hosts[o->host].name, false);
+	far_take_rest(o->far, bytes + used, len - used);
+	return len;
+}
+
 static void on_resume(struct timer *t)
 {
 	far_pause(container_of(t, struct origin, resume)->far, false);
@@ -488,10 +526,14 @@ static void on_received(struct far *f, const uint8_t *bytes, size_t len)
 {
 	struct origin *o = far_owner(f);
 
+	size_t used = 0;
+
 	if (o->over)
 		return;
+	if (o->starttls.kind && !o->starttls.over)
+		used = dialogue_received(o, bytes, len);
 	if (speaks_tcp(o))
-		tcp_received(o, bytes, len);
+		tcp_received(o, bytes + used, len - used);
 	else
 		http_received(o, bytes, len);
 	if (!o->over)
@@ -573,6 +615,7 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 		far_serve_tls(o->far, name, p->port == SCRIPT_PORT_HTTP2);
 	if (p->port == SCRIPT_PORT_FIRST)
 		far_send(o->far, "220 hello\r\n", 11);
+	begin_dialogue(o);
 }
 
 /* The first of a host's with dead_first: nobody is there. */
@@ -624,6 +667,8 @@ void origin_start(struct universe *u)
 		sim_name(u->io, script_hosts[h].name, addrs + !dead, 1 + dead);
 		for (size_t i = 0; i < ARRAY_SIZE(ports); i++)
 			listen_at(u, h, ports[i]);
+		for (uint16_t kind = 1; kind < SCRIPT_STARTTLS; kind++)
+			listen_at(u, h, SCRIPT_PORT_STARTTLS + kind);
 	}
 	sim_name(u->io, SCRIPT_PROXY_NAME, &up, 1);
 	for (uint16_t port = SCRIPT_PORT_PROXY; port < SCRIPT_PORT_PROXY_END; port = (uint16_t)(port + 10)) {

@@ -2,7 +2,8 @@
 /* A virtual origin's connection, shared by origin*.c only. */
 #pragma once
 
-#include "h2_end.h"
+#include "h2_pipe.h"
+#include "starttls_end.h"
 #include "universe.h"
 #include "ws_end.h"
 
@@ -29,6 +30,7 @@ struct origin {
 	bool leaving;                    /* HTTP/2: GOAWAY is due; what has begun until then is answered */
 	struct ws_end ws;
 	/* TCP */
+	struct starttls_end starttls;
 	char line[64];
 	size_t line_len, marks;          /* what came before the exchange was known */
 	bool over;

@@ -13,9 +13,11 @@ struct origin_stream {
 	struct origin *o;
 	struct exchange *x;              /* NULL: not known yet, or somebody's garbage */
 	int32_t id;
-	char method[32], path[64], x_id[16];
+	char method[32], path[64], x_id[16], protocol[16];
 	uint64_t sent;
 	bool request_over, answered, marked;
+	struct ws_end ws;                /* after an extended CONNECT */
+	struct h2_pipe pipe;
 	bool cut;                        /* here the script breaks it off */
 };
 
@@ -27,6 +29,53 @@ static struct origin *origin_of(void *owner)
 static struct origin_stream *stream_of(struct origin *o, int32_t id)
 {
 	return id ? nghttp2_session_get_stream_user_data(o->h2.session, id) : NULL;
+}
+
+/* --- WebSockets, a stream each ----------------------------------------------------------------------------------- */
+
+static bool ws_put(void *owner, const void *bytes, size_t len)
+{
+	h2_pipe_put(&((struct origin_stream *)owner)->pipe, bytes, len);
+	return true;
+}
+
+/* After each of its steps. */
+static void ws_went(struct origin_stream *st)
+{
+	if (st->ws.abort)
+		h2_pipe_reset(&st->pipe, NGHTTP2_INTERNAL_ERROR);
+	else if (st->ws.over)
+		h2_pipe_finish(&st->pipe);
+}
+
+static void begin_websocket(struct origin_stream *st)
+{
+	nghttp2_data_provider body = h2_pipe_init(&st->pipe, &st->o->h2);
+	const struct exchange *x = st->x;
+	nghttp2_nv fields[3];
+	size_t count = 0;
+
+	fields[count++] = h2_field(":status", "200");
+	fields[count++] = h2_field("x-id", st->x_id);
+	if (x->deflate)
+		fields[count++] = h2_field("sec-websocket-extensions", x->no_takeover ?
+					   "permessage-deflate; client_no_context_takeover; "
+					   "server_no_context_takeover" : "permessage-deflate");
+	st->pipe.id = st->id;
+	st->answered = true;
+	BUG_ON(nghttp2_submit_response(st->o->h2.session, st->id, fields, count, &body) != 0);
+	st->ws = (struct ws_end){ .u = st->o->u, .x = st->x, .owner = st, .put = ws_put };
+	ws_end_open(&st->ws);
+}
+
+static void websockets_go_on(struct origin *o)
+{
+	for (struct origin_stream *st = o->streams; st; st = st->next) {
+		if (!st->ws.begun || st->pipe.closed || st->pipe.fin || !h2_pipe_drained(&st->pipe))
+			continue;
+		ws_end_go_on(&st->ws);
+		ws_went(st);
+	}
 }
 
 /* --- responses --------------------------------------------------------------------------------------------------- */
@@ -158,6 +207,8 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 		copy(st->path, sizeof(st->path), value, value_len);
 	else if (h2_is(name, name_len, "x-id"))
 		copy(st->x_id, sizeof(st->x_id), value, value_len);
+	else if (h2_is(name, name_len, ":protocol"))
+		copy(st->protocol, sizeof(st->protocol), value, value_len);
 	else if (h2_is(name, name_len, "x-seen"))
 		st->marked = true;
 	return 0;
@@ -166,6 +217,7 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 static void request_head(struct origin_stream *st)
 {
 	struct origin *o = st->o;
+	bool websocket;
 
 	if (strncmp(st->path, "/x/", 3) == 0)
 		st->x = script_find(o->u->script, (uint32_t)atoi(st->path + 3));
@@ -175,8 +227,16 @@ static void request_head(struct origin_stream *st)
 	}
 	o->x = st->x;
 	st->x->origin_h2 = true;
-	origin_check_request(o, st->x, st->method, st->x_id, st->marked);
+	websocket = strcmp(st->method, "CONNECT") == 0 && strcmp(st->protocol, "websocket") == 0;
+	if (websocket != (st->x->status == 101))
+		universe_violate(o->u, "%u: asked for \"%s\" with %s", st->x->id, st->protocol, st->method);
+	origin_check_request(o, st->x, websocket ? "GET" : st->method, st->x_id, st->marked);
 	st->x->up_got = st->x->added[1] = 0;
+	if (websocket) {
+		st->request_over = true;
+		origin_check_end(o, st->x);
+		begin_websocket(st);
+	}
 	if (st->x->fate == FATE_EARLY)
 		answer(st);
 }
@@ -199,6 +259,8 @@ static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *fram
 		request_head(st);
 	if (st && st->x && message && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) && !st->request_over)
 		request_end(st);
+	else if (st && st->ws.begun && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+		h2_pipe_finish(&st->pipe);
 	return h2_end_frame(&o->h2, frame);
 }
 
@@ -208,8 +270,21 @@ static int on_data(nghttp2_session *session __unused, uint8_t flags __unused, in
 	struct origin *o = origin_of(owner);
 	struct origin_stream *st = stream_of(o, id);
 
-	if (st && st->x)
+	if (st && st->ws.begun) {
+		ws_end_received(&st->ws, bytes, len);
+		ws_went(st);
+	} else if (st && st->x) {
 		origin_check_body(o, st->x, bytes, len);
+	}
+	return 0;
+}
+
+static int on_stream_close(nghttp2_session *session __unused, int32_t id, uint32_t code __unused, void *owner)
+{
+	struct origin_stream *st = stream_of(origin_of(owner), id);
+
+	if (st)
+		h2_pipe_gone(&st->pipe);
 	return 0;
 }
 
@@ -246,6 +321,7 @@ void origin_h2_go_on(struct origin *o)
 		nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session),
 				      NGHTTP2_NO_ERROR, NULL, 0);
 	o->leaving = false;
+	websockets_go_on(o);
 	if (!h2_end_flush(&o->h2))
 		return;
 	for (struct origin_stream *st = o->streams; st && !o->over; st = st->next) {
@@ -283,6 +359,7 @@ void origin_h2_begin(struct origin *o)
 	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
+	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
 	o->h2.u = o->u;
 	o->h2.owner = o;
 	o->h2.put = put;
@@ -297,6 +374,8 @@ void origin_h2_fini(struct origin *o)
 		struct origin_stream *st = o->streams;
 
 		o->streams = st->next;
+		ws_end_fini(&st->ws);
+		h2_pipe_fini(&st->pipe);
 		free(st);
 	}
 }

@@ -25,6 +25,7 @@
 #define FLOOD_BYTES     (4u << 20)
 #define FLOOD_MESSAGES  1000
 #define FLOOD_SLABS_MAX 64              /* 1 MiB: both marks, what one turn reads, what the flow keeps */
+#define FLOOD_SLABS_WS2 256             /* and a stream's window of small messages, each in what it came in */
 
 static void describe(const struct script *s)
 {
@@ -86,6 +87,7 @@ struct job {
 		_Atomic uint64_t seed, wrong;
 		/* Exchanges that worked, by way, kind, the client's and the origin's version, TLS of both. */
 		_Atomic uint32_t worked[SCRIPT_VIAS][3][2][2][2][2];
+		_Atomic uint32_t starttls[SCRIPT_STARTTLS];      /* these apart */
 		/* Decisions that had their effect. */
 		_Atomic uint32_t kills, answers, bodies, messages, injected, refused, moved;
 	} *note;                         /* shared with the process */
@@ -99,7 +101,9 @@ static void count_worked(struct note *note)
 		for (uint32_t n = 0; n < t->count; n++) {
 			const struct exchange *x = &script.exchanges[t->first + n];
 
-			if (t->kind == SCRIPT_TCP ? x->up_fin && x->down_fin : x->answered && !x->page)
+			if (t->starttls)
+				note->starttls[t->starttls] += t->upgrade == UPGRADED && x->up_fin && x->down_fin;
+			else if (t->kind == SCRIPT_TCP ? x->up_fin && x->down_fin : x->answered && !x->page)
 				note->worked[t->via][t->kind][x->client_h2][x->origin_h2][t->client_tls][t->tls]++;
 		}
 	}
@@ -175,18 +179,35 @@ static uint32_t worked(const struct note *notes, size_t count, int via, int kind
 /* A simulator that draws no more what it should, or whose exchanges never work, finds nothing and says nothing. */
 static void check_reach(const struct note *notes, size_t count, bool enough)
 {
+	uint32_t sockets[4] = { 0 };
+
 	for (int via = 0; via < SCRIPT_VIAS; via++) {
 		bool absolute = via == VIA_PROXY || via == VIA_UPSTREAM;
-		uint32_t n[6];
+		uint32_t http[4], ws[4], tcp = worked(notes, count, via, SCRIPT_TCP, 0, 0);
 
-		for (int i = 0; i < 4; i++)
-			n[i] = worked(notes, count, via, SCRIPT_HTTP, i / 2, i % 2);
-		n[4] = worked(notes, count, via, SCRIPT_TCP, 0, 0);
-		n[5] = worked(notes, count, via, SCRIPT_WEBSOCKET, 0, 0);
-		print_message("worked by way %d: %u 1>1, %u 1>2, %u 2>1, %u 2>2, %u TCP, %u WebSocket\n", via, n[0],
-			      n[1], n[2], n[3], n[4], n[5]);
-		for (int i = 0; i < 6 && enough; i++)
-			assert_true(n[i] || (i == 4 && absolute));
+		for (int i = 0; i < 4; i++) {
+			http[i] = worked(notes, count, via, SCRIPT_HTTP, i / 2, i % 2);
+			ws[i] = worked(notes, count, via, SCRIPT_WEBSOCKET, i / 2, i % 2);
+			sockets[i] += ws[i];
+			assert_true(http[i] || !enough);
+		}
+		print_message("worked by way %d: %u 1>1, %u 1>2, %u 2>1, %u 2>2, %u TCP; WebSocket %u 1>1, %u 1>2, "
+			      "%u 2>1, %u 2>2\n", via, http[0], http[1], http[2], http[3], tcp, ws[0], ws[1], ws[2],
+			      ws[3]);
+		assert_true(((tcp || absolute) && (ws[0] || ws[1]) && (ws[2] || ws[3])) || !enough);
+	}
+	assert_true((sockets[0] && sockets[1] && sockets[2] && sockets[3]) || !enough);
+}
+
+static void check_starttls(const struct note *notes, size_t count, bool enough)
+{
+	for (int kind = 1; kind < SCRIPT_STARTTLS; kind++) {
+		uint32_t n = 0;
+
+		for (size_t i = 0; i < count; i++)
+			n += notes[i].starttls[kind];
+		print_message("worked by STARTTLS %d: %u\n", kind, n);
+		assert_true(!enough || n);
 	}
 }
 
@@ -244,6 +265,7 @@ static void test_seeds(void **state)
 	for (size_t i = 0; i < count; i++)
 		wrong += notes[i].wrong;
 	check_reach(notes, count, enough);
+	check_starttls(notes, count, enough);
 	check_decided(notes, count, enough);
 	munmap(notes, sizeof(*notes) * JOBS_MAX);
 	assert_int_equal(wrong, 0);
@@ -288,19 +310,21 @@ static void test_memory(void **state)
 {
 	static const struct { enum script_kind kind; bool h2; } kinds[] = {
 		{ SCRIPT_HTTP, false }, { SCRIPT_HTTP, true }, { SCRIPT_TCP, false }, { SCRIPT_WEBSOCKET, false },
+		{ SCRIPT_WEBSOCKET, true },
 	};
 	static struct script s;
 	uint64_t digest;
 
 	(void)state;
-	for (int i = 0; i < 16; i++) {
+	for (int i = 0; i < 20; i++) {
 		const char *wrong;
 
-		draw_flood(&s, kinds[i % 4].kind, kinds[i % 4].h2, i & 4, i & 8);
+		draw_flood(&s, kinds[i % 5].kind, kinds[i % 5].h2, i / 5 % 2, i / 10);
 		wrong = universe_run(&s, &digest);
 		if (wrong)
 			fail_msg("flood %d: %s", i, wrong);
-		assert_in_range(s.slabs_max, IO_LOW_WATER / BUF_SLAB_SIZE, FLOOD_SLABS_MAX);
+		assert_in_range(s.slabs_max, IO_LOW_WATER / BUF_SLAB_SIZE,
+				i % 5 == 4 ? FLOOD_SLABS_WS2 : FLOOD_SLABS_MAX);
 	}
 }
 

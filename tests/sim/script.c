@@ -176,13 +176,27 @@ static void draw_stack(struct script *s, struct talk *t)
 	t->proxy_tls = s->any_tls && (absolute || t->via == VIA_CONNECT || t->via == VIA_UPSTREAM_CONNECT) &&
 		       script_chance(s, 200);
 	/* in absolute form this rarely comes to anything, so it is tried more often */
-	t->h2 = t->kind == SCRIPT_HTTP && script_chance(s, absolute ? 550 : 400) && !(absolute && t->proxy_tls);
-	t->origin_h2 = t->kind == SCRIPT_HTTP && t->tls && script_chance(s, absolute ? 750 : 500);
+	t->h2 = t->kind != SCRIPT_TCP && script_chance(s, absolute ? 550 : 400) && !(absolute && t->proxy_tls);
+	t->origin_h2 = t->kind != SCRIPT_TCP && t->tls && script_chance(s, absolute ? 750 : 500);
 	t->by_address = t->via == VIA_SOCKS5 && script_chance(s, 500);
 	t->ahead = t->via == VIA_SOCKS5 && script_chance(s, 500);
 	t->behind_tls = behind && s->any_tls && script_chance(s, 300);
 	if (behind && script_chance(s, 60))
 		t->behind = (enum script_behind)(1 + script_below(s, BEHIND_GARBAGE));
+}
+
+/* Nobody knows of a server's wish to speak first where it is connected only once the client has spoken. */
+static void draw_starttls(struct script *s, struct talk *t)
+{
+	static const uint8_t kinds[] = { STARTTLS_BY_MYSQL, STARTTLS_BY_MYSQL, STARTTLS_BY_SMTP, STARTTLS_BY_POP3,
+					 STARTTLS_BY_IMAP, STARTTLS_BY_XMPP, STARTTLS_BY_LDAP, STARTTLS_BY_POSTGRES };
+	bool greets = !s->lazy && t->via != VIA_UPSTREAM_CONNECT;
+
+	if (t->kind != SCRIPT_TCP || !s->any_tls || !script_chance(s, 600))
+		return;
+	t->starttls = (enum script_starttls)kinds[greets ? script_below(s, 8) : 5 + script_below(s, 3)];
+	t->tls = t->client_tls = false;
+	t->ahead |= script_chance(s, 300);
 }
 
 static void draw_exchange(struct script *s, const struct talk *t, struct exchange *x)
@@ -191,7 +205,8 @@ static void draw_exchange(struct script *s, const struct talk *t, struct exchang
 	case SCRIPT_TCP:
 		draw_conversation(s, x);
 		/* In a TLS tunnel nothing is known of the origin's wish to speak before the client's hello. */
-		x->server_first &= !t->tls && !t->client_tls && !s->lazy && t->via != VIA_UPSTREAM_CONNECT;
+		x->server_first &= !t->tls && !t->client_tls && !t->starttls && !s->lazy &&
+				   t->via != VIA_UPSTREAM_CONNECT;
 		return;
 	case SCRIPT_WEBSOCKET:
 		draw_websocket(s, x);
@@ -212,7 +227,11 @@ static void draw_talk(struct script *s, struct talk *t)
 	t->first = s->exchange_count;
 	t->kind = script_chance(s, 600) ? SCRIPT_HTTP : script_chance(s, 600) ? SCRIPT_TCP : SCRIPT_WEBSOCKET;
 	draw_stack(s, t);
-	t->count = t->kind != SCRIPT_HTTP ? 1 : 1 + (uint32_t)script_below(s, t->h2 ? 8 : 5);
+	draw_starttls(s, t);
+	if (t->kind == SCRIPT_WEBSOCKET && t->h2)
+		t->count = 1 + (uint32_t)script_below(s, 3);
+	else
+		t->count = t->kind != SCRIPT_HTTP ? 1 : 1 + (uint32_t)script_below(s, t->h2 ? 8 : 5);
 	t->host = (uint32_t)script_below(s, SCRIPT_HOSTS);
 	t->start_ns = script_chance(s, 500) ? 0 : (int64_t)script_below(s, 3000) * MS;
 	t->pipeline = script_chance(s, t->h2 ? 800 : 300) ? 1 + (uint32_t)script_below(s, 4) : 1;
@@ -296,6 +315,9 @@ void script_draw(struct script *s, uint64_t seed)
 		s->drop_permille = 0;    /* a hook for which there is no memory is not told: nobody counts them then */
 	s->drain_ns = script_chance(s, 80) ? 1 + (int64_t)script_below(s, 4000) * MS : 0;
 	s->holds = script_chance(s, 100);
+	for (int i = 0; i < SCRIPT_HOSTS; i++)
+		s->refuses[i] = script_chance(s, 700) ? REFUSES_NEVER :
+				script_chance(s, 700) ? REFUSES_ONCE : REFUSES_ALWAYS;
 	s->talk_count = 1 + (uint32_t)script_below(s, 4);
 	for (uint32_t i = 0; i < s->talk_count; i++)
 		draw_talk(s, &s->talks[i]);
@@ -336,8 +358,11 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 	if (s->breaking || s->fail_alloc || s->drain_ns || t->behind != BEHIND_FINE ||
 	    (t->leave != LEAVE_FINE && t->leave != LEAVE_WAITS))
 		return false;
+	/* Over HTTP/1 there is but one WebSocket; where TLS passes the origin may take none over HTTP/2. */
+	if (t->kind == SCRIPT_WEBSOCKET && t->h2 && !x[n].client_h2 && (n || t->passed))
+		return false;
 	if (t->kind != SCRIPT_HTTP)
-		return x->up_end != END_RESET && x->down_end != END_RESET;
+		return x[n].up_end != END_RESET && x[n].down_end != END_RESET;
 	for (uint32_t i = 0; i < t->count; i++) {
 		/* Where TLS passes there is nobody to try again. */
 		if (t->passed && i < n && x[i].fate == FATE_CLOSES_AFTER)
@@ -380,8 +405,17 @@ const struct talk *script_talk(const struct script *s, const struct exchange *x)
 	abort();
 }
 
+enum script_starttls script_starttls(uint16_t port)
+{
+	bool is = port > SCRIPT_PORT_STARTTLS && port < SCRIPT_PORT_STARTTLS + SCRIPT_STARTTLS;
+
+	return is ? (enum script_starttls)(port - SCRIPT_PORT_STARTTLS) : NOT_STARTTLS;
+}
+
 uint16_t script_port(const struct script *s, const struct talk *t)
 {
+	if (t->starttls)
+		return (uint16_t)(SCRIPT_PORT_STARTTLS + t->starttls);
 	if (t->kind == SCRIPT_TCP)
 		return t->tls ? SCRIPT_PORT_TLS : s->exchanges[t->first].server_first ? SCRIPT_PORT_FIRST :
 			SCRIPT_PORT_TCP;
@@ -393,13 +427,16 @@ const char *script_stack(const struct script *s, char *out, size_t size)
 	static const char *const vias[] = { "proxy", "connect", "transparent", "socks5", "reverse", "upstream",
 					    "upstream connect" };
 	static const char *const kinds[] = { "http", "tcp", "websocket" };
+	static const char *const upgrades[] = { "", " xmpp", " ldap", " postgres", " smtp", " pop3", " imap",
+						" mysql" };
 	size_t at = (size_t)snprintf(out, size, "%s%s", s->lazy ? "lazy" : "eager", s->whole_bodies ? " whole" : "");
 
 	for (uint32_t i = 0; i < s->talk_count && at < size; i++) {
 		const struct talk *t = &s->talks[i];
 
-		at += (size_t)snprintf(out + at, size - at, " [%s%s %s%s%s > %s%s%s%s]", t->proxy_tls ? "tls " : "",
-				       vias[t->via], kinds[t->kind], t->client_tls ? " tls" : "", t->h2 ? " h2" : "",
+		at += (size_t)snprintf(out + at, size - at, " [%s%s %s%s%s%s > %s%s%s%s]",
+				       t->proxy_tls ? "tls " : "", vias[t->via], kinds[t->kind], upgrades[t->starttls],
+				       t->client_tls ? " tls" : "", t->h2 ? " h2" : "",
 				       t->behind_tls ? "tls proxy " : "", t->tls ? "tls" : "plain",
 				       t->origin_h2 ? " h2" : "", s->asks_h2 ? " asks h2" : "");
 	}

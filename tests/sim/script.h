@@ -11,6 +11,7 @@
 #include "reader.h"
 
 #define SCRIPT_EXCHANGES_MAX 64
+#define SCRIPT_HOSTS         4
 #define SCRIPT_TALKS_MAX     8
 
 enum script_kind { SCRIPT_HTTP, SCRIPT_TCP, SCRIPT_WEBSOCKET };
@@ -26,6 +27,17 @@ enum script_via {
 	VIA_UPSTREAM_CONNECT,
 	SCRIPT_VIAS,
 };
+
+/* How TLS comes about in a connection that begins in the clear. Servers of the first three are spoken to first. */
+enum script_starttls {
+	NOT_STARTTLS,
+	STARTTLS_BY_XMPP, STARTTLS_BY_LDAP, STARTTLS_BY_POSTGRES,
+	STARTTLS_BY_SMTP, STARTTLS_BY_POP3, STARTTLS_BY_IMAP, STARTTLS_BY_MYSQL,
+	SCRIPT_STARTTLS,
+};
+
+/* What a host's servers say to that. */
+enum script_refuses { REFUSES_NEVER, REFUSES_ONCE, REFUSES_ALWAYS };
 
 /* What an origin does to one response. */
 enum script_fate {
@@ -89,8 +101,9 @@ struct talk {
 	bool client_tls;                 /* the client's own, inside of any tunnel: as tls, but for reverse proxies */
 	bool h2;                         /* the client offers HTTP/2 in TLS, and begins with it where there is none */
 	bool origin_h2;                  /* the origin chooses it in TLS */
+	enum script_starttls starttls;   /* TCP: there is TLS on both sides, later */
 	bool by_address;                 /* VIA_SOCKS5: an address is asked for, not a name */
-	bool ahead;                      /* VIA_SOCKS5: its messages are sent without waiting for answers */
+	bool ahead;                      /* VIA_SOCKS5, starttls: it speaks without waiting for each answer */
 	bool behind_tls;                 /* the proxy behind us is spoken to in TLS */
 	enum script_behind behind;
 	uint32_t host;                   /* index of script_hosts */
@@ -108,6 +121,7 @@ struct talk {
 	uint64_t leave_at;
 	bool leave_reading;
 	bool passed;                     /* what came of it: a hook let its TLS through, nothing of it was seen */
+	enum { NOT_UPGRADED, UPGRADING, UPGRADED } upgrade;      /* and: we saw how starttls began, and its TLS */
 	bool harmed;                     /* and: its connection was refused, or ended with what was killed */
 	uint32_t moved;                  /* and: a bit for each host that it was sent to instead of its own */
 	uint32_t slow_permille;          /* of pieces received: the client stops reading for a while */
@@ -125,6 +139,7 @@ struct script {
 	uint32_t talk_count;
 	struct exchange exchanges[SCRIPT_EXCHANGES_MAX];
 	uint32_t exchange_count;
+	enum script_refuses refuses[SCRIPT_HOSTS];  /* what hosts say when they are asked for TLS */
 	/* The proxy's. */
 	bool lazy, whole_bodies;
 	uint32_t mark_permille, drop_permille, pass_permille;    /* what hooks change: requests, messages, TLS */
@@ -156,7 +171,6 @@ struct script_host {
 	bool v6;
 };
 
-#define SCRIPT_HOSTS 4
 extern const struct script_host script_hosts[SCRIPT_HOSTS];
 
 #define SCRIPT_PORT_HTTP  80
@@ -165,6 +179,7 @@ extern const struct script_host script_hosts[SCRIPT_HOSTS];
 #define SCRIPT_PORT_FIRST 7025           /* TCP; the server speaks first */
 #define SCRIPT_PORT_TLS   7443
 #define SCRIPT_PORT_HTTP2 8443           /* TLS; HTTP/2 when it is offered */
+#define SCRIPT_PORT_STARTTLS 7100        /* and which kind of it */
 /* The proxy behind us: it is all origins at once, whoever is asked for. One port more for TLS, ten more for each way
  * to misbehave. */
 #define SCRIPT_PORT_PROXY     3128
@@ -186,6 +201,8 @@ struct exchange *script_find(struct script *s, uint32_t id);
 bool script_must_work(const struct script *s, const struct talk *t, uint32_t n);
 /* Where a talk's origin listens. */
 uint16_t script_port(const struct script *s, const struct talk *t);
+/* What begins in the clear at that port. */
+enum script_starttls script_starttls(uint16_t port);
 const struct talk *script_talk(const struct script *s, const struct exchange *x);
 /* What speaks to what, for people; returns out. */
 const char *script_stack(const struct script *s, char *out, size_t size);

@@ -75,6 +75,12 @@ const char *universe_run(struct script *s, uint64_t *digest);
 /* What somebody outside has heard of it; NULL: nothing. */
 struct universe_flow *universe_flow(struct universe *u, const struct flow *f);
 
+/* --- universe_flow.c --------------------------------------------------------------------------------------------- */
+/* Of the script's; NULL: of none. */
+struct exchange *universe_exchange(const struct universe *u, const struct flow *f);
+/* An HTTP flow has ended with the hook last. */
+void universe_check_flow(struct universe *u, enum hook_id last, const struct flow *f);
+
 /* --- pool.c ------------------------------------------------------------------------------------------------------ */
 void pool_start(struct universe *u);
 void pool_end(struct universe *u);
