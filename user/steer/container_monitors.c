@@ -56,6 +56,24 @@ static bool parse_command(struct container_monitor *m, const char *text, size_t 
 	return m->id && m->name && *m->id && *m->name;
 }
 
+/*
+ * A name is anybody's choice, also of a program that runs with root's rights for whoever calls it (through a link that
+ * is called so, as sudo or su): the file that runs is not.
+ */
+static bool is_monitor(int proc, const char *pid)
+{
+	char path[64], exe[PATH_MAX], *name;
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "%.20s/exe", pid);
+	len = readlinkat(proc, path, exe, sizeof(exe) - 1);
+	if (len <= 0)
+		return false;
+	exe[len] = 0;
+	name = strrchr(exe, '/');
+	return name && (strcmp(name, "/conmon") == 0 || strcmp(name, "/conmon (deleted)") == 0);
+}
+
 /* The file's owner is root's when a process is not dumpable: only the text says whose it is. */
 static bool parse_owner(struct container_monitor *m, const char *status)
 {
@@ -81,7 +99,8 @@ int container_monitors_read(const char *root, int (*each)(void *owner, const str
 		size_t len;
 
 		if (!isdigit((unsigned char)entry->d_name[0]) ||
-		    !read_file(dirfd(proc), entry->d_name, "comm", comm, sizeof(comm)) || strcmp(comm, "conmon\n") != 0)
+		    !read_file(dirfd(proc), entry->d_name, "comm", comm, sizeof(comm)) || strcmp(comm, "conmon\n") != 0 ||
+		    !is_monitor(dirfd(proc), entry->d_name))
 			continue;
 		len = read_file(dirfd(proc), entry->d_name, "cmdline", command, COMMAND_BYTES);
 		if (parse_command(&m, command, len) &&

@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Each runtime has its own place and form; what is common is that an id ends the name of the container's cgroup. Files
- * know all containers, but may be anywhere (`podman --root`); monitors know those that run.
+ * What runtimes have in common is that an id ends the name of the container's cgroup. Files know all containers, but
+ * may be anywhere (`podman --root`); monitors know those that run.
  */
 #include "steer/containers.h"
 
 #include <ctype.h>
 #include <errno.h>
-#include <glob.h>
-#include <jansson.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "steer/container_files.h"
 #include "steer/container_monitors.h"
 
 #define ID_DIGITS_MIN 4
 #define SHORT_ID 12
 #define SHOWN_MAX 12
+#define NAMES_OF_USER_MAX 1024       /* of one after the other; more are not looked at */
 
 static int add(struct container_list *list, const char *id, const char *name)
 {
@@ -44,110 +43,6 @@ static int add(struct container_list *list, const char *id, const char *name)
 		c->name = mem_strndup(name, strlen(name));
 	list->count++;                          /* also when it is not whole: containers_fini() ends it */
 	return c->id && (c->name || !name) ? 0 : -ENOMEM;
-}
-
-/* --- what the runtimes write ------------------------------------------------------------------------------------ */
-
-/* containers/storage, which podman uses: [{"id": ..., "names": [...]}, ...] */
-static int read_storage(struct container_list *list, const char *path, const json_t *file)
-{
-	const json_t *entry, *name;
-	size_t i, k;
-	int ret = 0;
-
-	(void)path;
-	json_array_foreach(file, i, entry) {
-		const char *id = json_string_value(json_object_get(entry, "id"));
-
-		json_array_foreach(json_object_get(entry, "names"), k, name)
-			if (id && ret == 0 && json_string_value(name))
-				ret = add(list, id, json_string_value(name));
-	}
-	return ret;
-}
-
-/* docker: {"ID": ..., "Name": "/web"} */
-static int read_docker(struct container_list *list, const char *path, const json_t *file)
-{
-	const char *id = json_string_value(json_object_get(file, "ID"));
-	const char *name = json_string_value(json_object_get(file, "Name"));
-
-	(void)path;
-	return id && name ? add(list, id, name + (*name == '/')) : 0;
-}
-
-/* The OCI bundle of a container: who started it notes its name there. up: which folder above the file is the id. */
-static int read_bundle(struct container_list *list, const char *path, const json_t *file, int up)
-{
-	static const char *const keys[] = {
-		"io.kubernetes.cri.container-name", "io.kubernetes.container.name", "nerdctl/name",
-	};
-	const json_t *notes = json_object_get(file, "annotations");
-	char folders[PATH_MAX], *slash = NULL;
-	int ret = 0;
-
-	snprintf(folders, sizeof(folders), "%s", path);
-	for (int i = 0; i <= up; i++) {
-		if (slash)
-			*slash = 0;
-		slash = strrchr(folders, '/');
-		if (!slash)
-			return 0;
-	}
-	*slash = 0;
-	slash = strrchr(folders, '/');
-	for (size_t i = 0; i < ARRAY_SIZE(keys) && slash && ret == 0; i++) {
-		const char *name = json_string_value(json_object_get(notes, keys[i]));
-
-		if (name)
-			ret = add(list, slash + 1, name);
-	}
-	return ret;
-}
-
-static int read_task(struct container_list *list, const char *path, const json_t *file)
-{
-	return read_bundle(list, path, file, 0);
-}
-
-static int read_userdata(struct container_list *list, const char *path, const json_t *file)
-{
-	return read_bundle(list, path, file, 1);
-}
-
-static const struct {
-	const char *pattern;
-	int (*read)(struct container_list *list, const char *path, const json_t *file);
-} places[] = {
-	{ "/var/lib/containers/storage/*-containers/containers.json", read_storage },
-	{ "/var/lib/containers/storage/*-containers/volatile-containers.json", read_storage },
-	{ "/run/containers/storage/*-containers/volatile-containers.json", read_storage },
-	{ "/home/*/.local/share/containers/storage/*-containers/containers.json", read_storage },
-	{ "/var/lib/containers/storage/*-containers/*/userdata/config.json", read_userdata },
-	{ "/run/containers/storage/*-containers/*/userdata/config.json", read_userdata },
-	{ "/var/lib/docker/containers/*/config.v2.json", read_docker },
-	{ "/home/*/.local/share/docker/containers/*/config.v2.json", read_docker },
-	{ "/run/containerd/io.containerd.runtime.v2.task/*/*/config.json", read_task },
-	{ "/run/k3s/containerd/io.containerd.runtime.v2.task/*/*/config.json", read_task },
-};
-
-static int read_place(struct container_list *list, size_t place, const char *root)
-{
-	char pattern[PATH_MAX];
-	glob_t found = { 0 };
-	int ret = 0;
-
-	snprintf(pattern, sizeof(pattern), "%s%s", root, places[place].pattern);
-	if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0)
-		for (size_t i = 0; i < found.gl_pathc && ret == 0; i++) {
-			json_t *file = json_load_file(found.gl_pathv[i], 0, NULL);
-
-			if (file)
-				ret = places[place].read(list, found.gl_pathv[i], file);
-			json_decref(file);
-		}
-	globfree(&found);
-	return ret;
 }
 
 /* --- cgroups ---------------------------------------------------------------------------------------------------- */
@@ -176,9 +71,12 @@ bool container_is_id(struct str text)
 bool container_is_cgroup(const char *id, const char *path)
 {
 	struct str last = last_component(path), wanted = str_of(id);
-	const char *from = last.ptr + last.len - wanted.len;
+	const char *from;
 
-	if (wanted.len == 0 || last.len < wanted.len || memcmp(from, wanted.ptr, wanted.len) != 0)
+	if (wanted.len == 0 || last.len < wanted.len)
+		return false;
+	from = last.ptr + last.len - wanted.len;
+	if (memcmp(from, wanted.ptr, wanted.len) != 0)
 		return false;
 	return from == last.ptr || from[-1] == '-' || from[-1] == ':';
 }
@@ -214,11 +112,12 @@ static bool has_unknown(const struct container_list *list, const struct cgroup_l
 	return false;
 }
 
-/* --- monitors --------------------------------------------------------------------------------------------------- */
+/* --- who may name whom ------------------------------------------------------------------------------------------ */
 
 struct reader {
 	struct container_list *list;
 	const struct cgroup_list *cgroups;
+	uint32_t uid, of_uid;            /* who named the last ones, and how many */
 };
 
 /* systemd keeps what is a user's in a slice of his. */
@@ -233,25 +132,32 @@ static bool is_users(const struct cgroup_list *cgroups, const char *id, uint32_t
 	return false;
 }
 
-/* A user can give a process any command line: he may name his own containers, and no one else's. */
+/* A user can write any file, and give a process any command line: he may name his own containers, and no one else's. */
+static int add_named(void *owner, const char *id, const char *name, uint32_t uid)
+{
+	struct reader *r = owner;
+
+	r->of_uid = uid == r->uid ? r->of_uid + 1 : 0;
+	r->uid = uid;
+	if (uid != 0 && (r->of_uid >= NAMES_OF_USER_MAX || !container_is_id(str_of(id)) ||
+			 !is_users(r->cgroups, id, uid)))
+		return 0;
+	return add(r->list, id, name);
+}
+
 static int add_monitor(void *owner, const struct container_monitor *m)
 {
-	const struct reader *r = owner;
-
-	if (!container_is_id(str_of(m->id)) || (m->uid != 0 && !is_users(r->cgroups, m->id, m->uid)))
-		return 0;
-	return add(r->list, m->id, m->name);
+	return container_is_id(str_of(m->id)) ? add_named(owner, m->id, m->name, m->uid) : 0;
 }
 
 int containers_read(struct container_list *list, const struct cgroup_list *cgroups, const char *root, struct err *e)
 {
-	struct reader r = { list, cgroups };
+	struct reader r = { .list = list, .cgroups = cgroups };
 	char id[CONTAINER_ID_LEN + 1];
-	int ret = 0;
+	int ret;
 
 	*list = (struct container_list){ 0 };
-	for (size_t i = 0; i < ARRAY_SIZE(places) && ret == 0; i++)
-		ret = read_place(list, i, root);
+	ret = container_files_read(root, add_named, &r);
 	/* All processes are looked through for them. */
 	if (ret == 0 && has_unknown(list, cgroups))
 		ret = container_monitors_read(root, add_monitor, &r);
