@@ -31,14 +31,50 @@ struct pins {
 
 /* --- file systems ----------------------------------------------------------------------------------------------- */
 
-static bool is_bpffs(const char *path)
+/*
+ * A folder of a BPF file system that nobody but us can change. Such a file system may be everybody's to write, as /tmp
+ * is, and what has our name there is whoever's: it may lead anywhere. The descriptor, or -1.
+ */
+static int open_own(const char *path)
 {
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct statfs fs;
+	struct stat st;
 
-	return statfs(path, &fs) == 0 && fs.f_type == BPF_FS_MAGIC;
+	if (fd < 0)
+		return -1;
+	if (fstatfs(fd, &fs) == 0 && fs.f_type == BPF_FS_MAGIC && fstat(fd, &st) == 0 && st.st_uid == geteuid() &&
+	    !(st.st_mode & (S_IWGRP | S_IWOTH)))
+		return fd;
+	close(fd);
+	return -1;
 }
 
-/* Calls each with every mount point of a BPF file system, until it returns false. */
+static bool is_own(const char *path)
+{
+	int fd = open_own(path);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+/* What is ours there stays ours: its owner, and whoever may write where nothing is sticky, could exchange it. */
+static bool is_safe(const char *mount)
+{
+	char shared[PATH_MAX + 16];
+	struct statfs fs;
+	struct stat st;
+
+	if (statfs(mount, &fs) < 0 || fs.f_type != BPF_FS_MAGIC || stat(mount, &st) < 0 ||
+	    (st.st_uid != 0 && st.st_uid != geteuid()) ||
+	    ((st.st_mode & (S_IWGRP | S_IWOTH)) && !(st.st_mode & S_ISVTX)))
+		return false;
+	snprintf(shared, sizeof(shared), "%s/" SHARED, mount);
+	return lstat(shared, &st) < 0 || is_own(shared);
+}
+
+/* Calls each with every mount point of a BPF file system that is safe, until it returns false. */
 static void each_mount(bool (*each)(void *owner, const char *path), void *owner)
 {
 	char line[PATH_MAX + 512], where[PATH_MAX], type[64];
@@ -52,7 +88,7 @@ static void each_mount(bool (*each)(void *owner, const char *path), void *owner)
 		    sscanf(line, "%*s %*s %*s %*s %4095s", where) != 1)
 			continue;
 		mounts_unescape(where);
-		more = !is_bpffs(where) || each(owner, where);          /* another mount may be over it */
+		more = !is_safe(where) || each(owner, where);          /* another mount may be over it */
 	}
 	if (f)
 		fclose(f);
@@ -67,7 +103,7 @@ static bool keep_first(void *owner, const char *path)
 static int find_mount(char at[PATH_MAX], struct err *e)
 {
 	at[0] = 0;
-	if (is_bpffs("/sys/fs/bpf")) {
+	if (is_safe("/sys/fs/bpf")) {
 		snprintf(at, PATH_MAX, "/sys/fs/bpf");
 		return 0;
 	}
@@ -101,13 +137,13 @@ static void drop_mount(const char *at)
 /* The lock on a folder that is still there, or -1. What somebody else made looks as if its owner lived. */
 static int lock_folder(const char *path)
 {
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = open_own(path);
 	struct stat held, there;
 
 	if (fd < 0)
 		return -1;
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &held) == 0 && stat(path, &there) == 0 &&
-	    held.st_ino == there.st_ino && held.st_dev == there.st_dev && held.st_uid == geteuid())
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &held) == 0 && lstat(path, &there) == 0 &&
+	    held.st_ino == there.st_ino && held.st_dev == there.st_dev)
 		return fd;
 	close(fd);
 	return -1;
@@ -148,7 +184,7 @@ static bool make_folder(struct pins *p, uint64_t cgroup_id, int attempt)
 	char shared[PATH_MAX + 16], path[PATH_MAX + 80];
 
 	snprintf(shared, sizeof(shared), "%s/" SHARED, p->mount);
-	if (mkdir(shared, 0700) < 0 && errno != EEXIST)
+	if ((mkdir(shared, 0700) < 0 && errno != EEXIST) || !is_own(shared))
 		return false;
 	snprintf(path, sizeof(path), "%s/%llu-%d", shared, (unsigned long long)cgroup_id, (int)getpid());
 	if (attempt)             /* a leftover of somebody who had our number */
