@@ -9,7 +9,6 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libmnl/libmnl.h>
 #include <linux/fib_rules.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
@@ -30,6 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "steer/netlink.h"
 #include "steer/probe_parts.h"
 
 #define VETH "mbprobe0"
@@ -60,15 +60,13 @@ static int talk(int bus, struct nlmsghdr *nlh)
 {
 	struct mnl_socket *nl = mnl_socket_open2(bus, SOCK_CLOEXEC);
 	_Alignas(struct nlmsghdr) char answer[8192];
-	ssize_t len = -1;
 	int ret = -1;
 
 	nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
 	if (nl && mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) == 0 &&
 	    mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) >= 0)
-		len = mnl_socket_recvfrom(nl, answer, sizeof(answer));
-	if (len >= 0)
-		ret = mnl_cb_run(answer, (size_t)len, 0, mnl_socket_get_portid(nl), NULL, NULL);
+		ret = netlink_answer(mnl_socket_get_fd(nl), answer, sizeof(answer), 0, mnl_socket_get_portid(nl), NULL,
+				     NULL);
 	ret = ret < 0 ? -errno : 0;
 	if (nl)
 		mnl_socket_close(nl);

@@ -7,7 +7,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <libmnl/libmnl.h>
 #include <linux/rtnetlink.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "steer/netlink.h"
 
 #define DISCARD_PORT 9
 
@@ -78,7 +78,6 @@ static int dump_family(struct mnl_socket *nl, uint8_t family, struct list_of_rou
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	uint32_t seq = family, port = mnl_socket_get_portid(nl);
 	struct rtmsg *rtm;
-	ssize_t len;
 	int ret;
 
 	nlh->nlmsg_type = RTM_GETROUTE;
@@ -89,10 +88,7 @@ static int dump_family(struct mnl_socket *nl, uint8_t family, struct list_of_rou
 	if (mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) < 0)
 		return -errno;
 	do {
-		len = mnl_socket_recvfrom(nl, buf, sizeof(buf));
-		if (len < 0)
-			return -errno;
-		ret = mnl_cb_run(buf, (size_t)len, seq, port, on_route, list);
+		ret = netlink_answer(mnl_socket_get_fd(nl), buf, sizeof(buf), seq, port, on_route, list);
 		if (ret < 0)
 			return errno == EINTR ? -EAGAIN : -errno;   /* EINTR: the table changed meanwhile */
 	} while (ret > MNL_CB_STOP);

@@ -3,7 +3,6 @@
 #include "steer/rtnl.h"
 
 #include <errno.h>
-#include <libmnl/libmnl.h>
 #include <linux/fib_rules.h>
 #include <linux/if_arp.h>
 #include <linux/pkt_cls.h>
@@ -13,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/mem.h"
+#include "steer/netlink.h"
 
 #define PROTOCOL 109                 /* 'm', of rules and routes: nobody else's in the usual lists */
 #define DUMP_TRIES 5
@@ -86,11 +86,8 @@ static int talk(struct rtnl *r, struct request *q, mnl_cb_t fn, void *owner)
 	q->nlh->nlmsg_seq = ++r->seq;
 	if (mnl_socket_sendto(r->nl, q->nlh, q->nlh->nlmsg_len) < 0)
 		return -errno;
-	while (ret > MNL_CB_STOP) {
-		ssize_t len = mnl_socket_recvfrom(r->nl, buf, sizeof(buf));
-
-		ret = len < 0 ? -1 : mnl_cb_run(buf, (size_t)len, r->seq, port, fn, owner);
-	}
+	while (ret > MNL_CB_STOP)
+		ret = netlink_answer(mnl_socket_get_fd(r->nl), buf, sizeof(buf), r->seq, port, fn, owner);
 	return ret < 0 ? -errno : 0;
 }
 

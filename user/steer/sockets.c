@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libmnl/libmnl.h>
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>
 #include <sched.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "steer/netlink.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
@@ -98,11 +98,8 @@ static int ask(int fd, uint16_t type, uint16_t flags, const struct inet_diag_req
 	memcpy(mnl_nlmsg_put_extra_header(nlh, sizeof(*request)), request, sizeof(*request));
 	if (send(fd, nlh, nlh->nlmsg_len, 0) < 0)
 		return -errno;
-	while (ret > MNL_CB_STOP) {
-		ssize_t len = recv(fd, buf, sizeof(buf), 0);
-
-		ret = len < 0 ? -1 : mnl_cb_run(buf, (size_t)len, 0, 0, l ? on_socket : NULL, l);
-	}
+	while (ret > MNL_CB_STOP)
+		ret = netlink_answer(fd, buf, sizeof(buf), 0, 0, l ? on_socket : NULL, l);
 	return ret < 0 ? -errno : 0;
 }
 

@@ -7,7 +7,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <libmnl/libmnl.h>
 #include <linux/in6.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -18,6 +17,7 @@
 
 #include "abi/steer.h"
 #include "base/log.h"
+#include "steer/netlink.h"
 
 #define OUR_PROTOCOL 109             /* of routes: who made it (ip route show proto 109) */
 #define LEFT_MAX 64
@@ -136,13 +136,11 @@ static int change_route(struct mnl_socket *nl, uint16_t type, uint16_t flags, ui
 {
 	char buf[4096] __attribute__((aligned(8)));
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-	ssize_t len;
 
 	put_route(nlh, type, flags, metric);
 	if (mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) < 0)
 		return -errno;
-	len = mnl_socket_recvfrom(nl, buf, sizeof(buf));
-	if (len < 0 || mnl_cb_run(buf, (size_t)len, 0, mnl_socket_get_portid(nl), NULL, NULL) < 0)
+	if (netlink_answer(mnl_socket_get_fd(nl), buf, sizeof(buf), 0, mnl_socket_get_portid(nl), NULL, NULL) < 0)
 		return -errno;
 	return 0;
 }
@@ -184,7 +182,6 @@ static int find_routes(struct mnl_socket *nl, struct left *left)
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
 	uint32_t port = mnl_socket_get_portid(nl);
 	struct rtmsg *rtm;
-	ssize_t len;
 	int ret;
 
 	nlh->nlmsg_type = RTM_GETROUTE;
@@ -194,8 +191,7 @@ static int find_routes(struct mnl_socket *nl, struct left *left)
 	if (mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) < 0)
 		return -errno;
 	do {
-		len = mnl_socket_recvfrom(nl, buf, sizeof(buf));
-		ret = len < 0 ? -1 : mnl_cb_run(buf, (size_t)len, 0, port, on_route, left);
+		ret = netlink_answer(mnl_socket_get_fd(nl), buf, sizeof(buf), 0, port, on_route, left);
 	} while (ret > MNL_CB_STOP);
 	return ret < 0 ? -errno : 0;
 }
