@@ -492,6 +492,34 @@ def test_container(w):
         e2e.end(patient.process)
 
 
+def test_hostile_name(w):
+    """a process whose name would clear the screen, or run a command: neither reaches a terminal or a shell"""
+    patient = Patient(w)
+    name = b";id\x1b[2J\t\xc2\x9b2J"
+    patient.do(f"open('/proc/self/comm', 'wb').write({name!r})")
+
+    def plain(text, what):
+        odd = [c for c in text if ord(c) < 32 and c != "\n" or 127 <= ord(c) < 160]
+        same(odd, [], f"control characters of {what}: {text!r}")
+        check("--intercept ;" not in text and "SPEC,;" not in text, f"a command in what is to be copied: {text}")
+
+    def both(what):
+        said = w.run(MITM_BPF, "doctor", patient.pid, inside=False).out
+        contains(said, f"Process {patient.pid}, ;id.[2J", what)
+        plain(said, what)
+        done = w.run(MITM_BPF, "doctor", patient.pid, "--json", inside=False).out
+        plain(done, what + ", as JSON")
+        same(json.loads(done)["processes"][0]["name"], name.decode(), what)
+        return said
+
+    contains(both("nobody asked"), f"mitm-bpf --intercept {patient.pid};")
+    proxy = w.proxy(intercept="curl")
+    contains(both("not selected"), f"mode=local:SPEC,{patient.pid}.")
+    listed = w.run(MITM_BPF, "ps", "--pid", proxy.pid, inside=False).well()
+    plain(listed, "ps")
+    contains(listed, ";id.[2J..2J")
+
+
 def test_no_target(w):
     """no such process, no such word, a thread of the kernel, one that has ended"""
     ended = w.start("true")

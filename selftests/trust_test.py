@@ -76,6 +76,35 @@ def test_trust_chroot(w):
     trusted(w, c, o)
 
 
+def test_trust_hostile(w):
+    """trust PID: of somebody who has pipes, devices and links there: nothing waits, opens or follows them"""
+    root, etc = os.path.join(w.tmp, "root"), os.path.join(w.tmp, "root/etc")
+    os.makedirs(root, exist_ok=True)
+    # The first character device would be a disk's or a watchdog's; that of memory without end does no harm.
+    c = Container(w, f"mount --rbind / {root}", f"mount -t tmpfs none {etc}", f"mount -t tmpfs none {root}/proc",
+                  f"mkdir -p {etc}/ssl/certs {etc}/pki/tls/certs {etc}/pki/ca-trust/extracted/pem {root}/proc/self",
+                  f"mkfifo {etc}/ssl/cert.pem {etc}/localtime {root}/proc/self/fd {etc}/ssl/certs/pipe",
+                  f"mknod {etc}/ssl/ca-bundle.pem c 1 5", f"mknod {etc}/ssl/certs/zero c 1 5",
+                  f"ln -s /proc/self/fd/3/etc/shadow {etc}/pki/tls/certs/ca-bundle.crt",
+                  f"ln -s /proc/self/root/etc/shadow {etc}/ssl/certs/12345678.0",
+                  f"printf 'not a certificate' > {etc}/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+                  f"exec chroot {root} sh -c \"$0\"")
+    os.makedirs(os.path.join(w.tmp, "odd"))
+    shutil.copy("/bin/sleep", os.path.join(w.tmp, "odd", "\x1b[2J\x9bevil"))
+    c.run(f"{w.tmp}/odd/* 60 &")
+    done = trust(w, c.pid)
+    done.well()
+    check("\x1b" not in done.out and "\x9b" not in done.out, f"a control character: {done.out!r}")
+    contains(done.out, ".[2J.evil: has no TLS library")
+    for name in ("/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem"):
+        contains(done.err, name + " is not a file")
+    # the folder is covered: its link as it was, neither pipe nor device, and the CA
+    contains(c.run("readlink /etc/ssl/certs/12345678.0"), "/proc/self/root/etc/shadow\nstatus=0")
+    contains(c.run("ls /etc/ssl/certs | wc -l"), "2\n")
+    trust(w, c.pid, "--undo").well()
+    contains(c.run("ls /etc/ssl/certs | wc -l"), "3\n")
+
+
 def test_trust_refused(w):
     """trust PID: not where all the system would, nor of who is not there"""
     done = trust(w, os.getpid())

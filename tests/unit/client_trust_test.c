@@ -57,7 +57,7 @@ static const char *put(const char *name, const char *bytes, size_t len)
 static struct client_trust *make(void)
 {
 	const struct client_trust_config config = { .folder = folder, .pem = { pem.ptr, pem.len }, .uid = geteuid(),
-						    .gid = getegid() };
+						    .gid = getegid(), .descriptors = -1 };
 	struct client_trust *t = NULL;
 	struct err e = { 0 };
 
@@ -128,6 +128,27 @@ static void test_refused(void **state)
 	client_trust_free(t);
 }
 
+/* What a container's owner may have there: nothing waits, no device is opened, and what is not a file is said. */
+static void test_odd_kinds(void **state)
+{
+	struct client_trust *t = make();
+	struct err e = { 0 };
+	char pipe[128];
+
+	(void)state;
+	snprintf(pipe, sizeof(pipe), "%s/pipe", root);
+	assert_int_equal(mkfifo(pipe, 0644), 0);
+	alarm(120);
+	assert_null(client_trust_bundle(t, pipe, &e));
+	assert_int_equal(e.code, -EINVAL);
+	assert_non_null(strstr(e.text, "is not a file"));
+	assert_null(client_trust_java(t, pipe, &e));
+	assert_null(client_trust_bundle(t, "/dev/zero", &e));
+	assert_int_equal(e.code, -EINVAL);
+	alarm(0);
+	client_trust_free(t);
+}
+
 static void test_java(void **state)
 {
 	struct client_trust *t = make();
@@ -169,7 +190,7 @@ static void test_cover(void **state)
 
 static void test_no_certificate(void **state)
 {
-	const struct client_trust_config config = { .folder = folder, .pem = STR("nothing") };
+	const struct client_trust_config config = { .folder = folder, .pem = STR("nothing"), .descriptors = -1 };
 	struct client_trust *t = NULL;
 	struct err e = { 0 };
 
@@ -184,6 +205,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bundle, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_odd_kinds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_java, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cover, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_certificate, setup, teardown),

@@ -30,6 +30,7 @@ static void test_texts(void **state)
 	expect("a\"b\\c", "\"a\\\"b\\\\c\"");
 	expect("\033[2J\n\t\x7f", "\"\\u001b[2J\\u000a\\u0009\\u007f\"");
 	expect("\xc3\xa9\xe2\x82\xac", "\"\xc3\xa9\xe2\x82\xac\"");
+	expect("\xc2\x9b" "2J\xc2\xa0", "\"\\u009b2J\xc2\xa0\"");
 	expect("\xff\xc3", "\"\\ufffd\\ufffd\"");
 	expect("\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\"");
 }

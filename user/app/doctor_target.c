@@ -12,11 +12,13 @@
 #include "app/explain.h"
 #include "app/findings.h"
 #include "app/json_text.h"
+#include "app/term_log.h"
 #include "base/mem.h"
 #include "steer/cgroup.h"
 #include "steer/cgroup_list.h"
 #include "steer/mounts.h"
 #include "steer/selectors.h"
+#include "views/body_text.h"
 
 #define OTHERS_MAX 64
 
@@ -280,8 +282,7 @@ static int examine(struct patient *p, uint32_t pid, struct err *e)
 /* Names are chosen by whoever runs: nothing in them may move a terminal's cursor. */
 static void add_plain(struct strbuf *out, const char *text)
 {
-	for (; *text; text++)
-		strbuf_addf(out, "%c", (unsigned char)*text < ' ' || *text == 127 ? '?' : *text);
+	text_field(out, str_of(text));
 }
 
 static void write_lines(const struct patient *p, struct strbuf *out)
@@ -396,6 +397,6 @@ int doctor_target(const struct doctor_target *what, struct strbuf *out)
 		ret = examine_all(what, &crowd, out, &e);
 	if (ret >= 0)
 		return ret;
-	fprintf(stderr, "mitm-bpf: %s\n", e.text);
+	term_say(&e);
 	return ret == -EINVAL ? 2 : 1;
 }

@@ -17,6 +17,7 @@
 #include "steer/netns.h"
 #include "steer/selectors.h"
 #include "steer/target.h"
+#include "views/body_text.h"
 
 #define FIELDS_MAX 8
 
@@ -26,13 +27,7 @@
 static void add_field(struct strbuf *out, struct str text)
 {
 	strbuf_add_str(out, STR("\t"));
-	for (size_t i = 0; i < text.len; i++) {
-		char c = text.ptr[i];
-
-		if ((unsigned char)c < ' ' || c == 127)
-			c = '?';
-		strbuf_add(out, &c, 1);
-	}
+	text_field(out, text);
 }
 
 static void add_text(struct strbuf *out, const char *key, const struct strbuf *text)

@@ -41,19 +41,35 @@ static const char *plural(uint32_t count)
 	return count == 1 ? "" : "s";
 }
 
+/*
+ * The process in a command that is to be copied into a shell: its name, unless that would not be one word there. Who
+ * runs may be called "x;reboot".
+ */
+static const char *word_of(const struct target *t, char number[static 16])
+{
+	size_t len = strspn(t->process.comm, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+.-");
+
+	if (len && !t->process.comm[len] && t->process.comm[0] != '-' &&
+	    t->process.comm[strspn(t->process.comm, "0123456789")])
+		return t->process.comm;
+	snprintf(number, 16, "%u", t->process.pid);
+	return number;
+}
+
 /* --- who could take it ------------------------------------------------------------------------------------------ */
 
 static bool find_proxy(struct findings *out, const struct findings_facts *x)
 {
 	const struct explain_answer *a = x->answer;
 	struct finding *f;
+	char number[16];
 
 	if (!a) {
 		f = add(out, "proxy", PROBE_MISSING);
 		say(f, "%s", x->nobody->text);
 		if (x->nobody->code == -ESRCH)
 			advise(f, "Start one: mitm-bpf --intercept %s; or ask what a spec would do: mitm-bpf doctor %u "
-			       "--intercept SPEC.", x->target->process.comm, x->target->process.pid);
+			       "--intercept SPEC.", word_of(x->target, number), x->target->process.pid);
 		else if (x->nobody->code != -EINVAL)
 			advise(f, "Run doctor as the user who runs it, or as root.");
 		return false;
@@ -66,7 +82,7 @@ static bool find_proxy(struct findings *out, const struct findings_facts *x)
 	} else {
 		say(f, "The mitm-bpf with the process id %ld intercepts no processes: its mode is %s.", a->proxy,
 		    a->modes);
-		advise(f, "Start it with --intercept %s.", x->target->process.comm);
+		advise(f, "Start it with --intercept %s.", word_of(x->target, number));
 	}
 	return a->local;
 }
@@ -98,6 +114,7 @@ static void say_selected(struct finding *f, const struct explain_answer *a)
 static void say_left_out(struct finding *f, const struct findings_facts *x)
 {
 	const struct explain_answer *a = x->answer;
+	char number[16];
 
 	if (!a->rule[0])
 		say(f, "It is not selected: no rule is about it.");
@@ -108,9 +125,9 @@ static void say_left_out(struct finding *f, const struct findings_facts *x)
 	if (a->rule[0])
 		advise(f, "Put a rule that selects it behind that one: the last that matches decides.");
 	else if (a->proxy)
-		advise(f, "Add it: mitm-bpf set --pid %ld mode=local:SPEC,%s.", a->proxy, x->target->process.comm);
+		advise(f, "Add it: mitm-bpf set --pid %ld mode=local:SPEC,%s.", a->proxy, word_of(x->target, number));
 	else
-		advise(f, "Add it: --intercept SPEC,%s.", x->target->process.comm);
+		advise(f, "Add it: --intercept SPEC,%s.", word_of(x->target, number));
 }
 
 static bool find_rule(struct findings *out, const struct findings_facts *x)

@@ -3,16 +3,15 @@
 
 #include "base/utf8.h"
 
-static void add_character(struct strbuf *out, struct str rest, size_t len)
+/* JSON does not ask for it beyond C0, but a terminal on which it is looked at may obey C1. */
+static void add_character(struct strbuf *out, struct str rest, uint32_t code, size_t len)
 {
-	unsigned char c = (unsigned char)rest.ptr[0];
-
 	if (len == 0)
 		strbuf_add_str(out, STR("\\ufffd"));
-	else if (c == '"' || c == '\\')
-		strbuf_addf(out, "\\%c", c);
-	else if (c < 0x20 || c == 127)
-		strbuf_addf(out, "\\u%04x", c);
+	else if (code == '"' || code == '\\')
+		strbuf_addf(out, "\\%c", (char)code);
+	else if (code < 0x20 || (code >= 0x7f && code < 0xa0))
+		strbuf_addf(out, "\\u%04x", code);
 	else
 		strbuf_add(out, rest.ptr, len);
 }
@@ -27,9 +26,10 @@ void json_text(struct strbuf *out, const char *text)
 	}
 	strbuf_add_str(out, STR("\""));
 	while (rest.len) {
-		size_t len = utf8_next(rest, NULL), step = len ? len : 1;
+		uint32_t code = 0;
+		size_t len = utf8_next(rest, &code), step = len ? len : 1;
 
-		add_character(out, rest, len);
+		add_character(out, rest, code, len);
 		rest = (struct str){ rest.ptr + step, rest.len - step };
 	}
 	strbuf_add_str(out, STR("\""));

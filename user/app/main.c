@@ -55,7 +55,7 @@ static int ask(const struct cli *cli)
 
 	if (control_ask(cli->pid, cli->words, cli->word_count, CONTROL_SECONDS, &text, &e) == 0)
 		return print(&text, 0);
-	fprintf(stderr, "mitm-bpf: %s\n", e.text);
+	term_say(&e);
 	strbuf_fini(&text);
 	return 1;
 }
@@ -67,7 +67,7 @@ static int rules(const struct cli *cli)
 
 	if (rules_write(cli->words, cli->word_count, &text, &e) == 0)
 		return print(&text, 0);
-	fprintf(stderr, "mitm-bpf: %s\n", e.text);
+	term_say(&e);
 	strbuf_fini(&text);
 	return 2;
 }
@@ -132,7 +132,7 @@ int main(int argc, char **argv)
 	ossl_mem_install();
 	sigpipe_ignored = signal(SIGPIPE, SIG_IGN) == SIG_IGN;
 	if (cli_parse(&cli, argc, argv, &e) < 0) {
-		fprintf(stderr, "mitm-bpf: %s\n", e.text);
+		term_say(&e);
 		return 2;
 	}
 	status = run(&cli, sigpipe_ignored);

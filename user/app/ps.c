@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "app/control.h"
+#include "app/term_log.h"
 #include "steer/processes.h"
 #include "steer/steer_list.h"
+#include "views/body_text.h"
 
 #define ANSWER_BYTES 40000           /* one more line fits into a packet of control's, however long it is */
 #define FIELDS 6
@@ -36,13 +38,7 @@ static const char *verdict_text(enum steer_verdict verdict)
 /* Names are chosen by whoever runs: nothing in them may move a terminal's cursor or make a field of its own. */
 static void add_field(struct strbuf *out, struct str text)
 {
-	for (size_t i = 0; i < text.len; i++) {
-		char c = text.ptr[i];
-
-		if ((unsigned char)c < ' ' || c == 127)
-			c = '?';
-		strbuf_add(out, &c, 1);
-	}
+	text_field(out, text);
 	strbuf_add_str(out, STR("\t"));
 }
 
@@ -171,7 +167,7 @@ int ps_run(long pid, bool watch)
 		if (!first)
 			strbuf_add_str(&text, terminal ? STR("\033[H\033[J") : STR("\n"));
 		if (ask_all(pid, &text, &e) < 0) {
-			fprintf(stderr, "mitm-bpf: %s\n", e.text);
+			term_say(&e);
 			strbuf_fini(&text);
 			return 1;
 		}

@@ -7,32 +7,35 @@
 
 #include "steer/cgroup_list.h"
 #include "steer/pins.h"
+#include "views/body_text.h"
 
 struct release {
 	struct strbuf *out;
 	struct cgroup_list cgroups;
 };
 
-static const char *cgroup_path(const struct release *r, uint64_t id)
+/* Whoever is given a cgroup names those below it. */
+static void write_cgroup(const struct release *r, uint64_t id)
 {
+	const char *path = "one that is gone";
+
 	for (uint32_t i = 0; i < r->cgroups.count; i++)
 		if (r->cgroups.entries[i].id == id)
-			return *r->cgroups.entries[i].path ? r->cgroups.entries[i].path : "/";
-	return "one that is gone";
+			path = *r->cgroups.entries[i].path ? r->cgroups.entries[i].path : "/";
+	text_line(r->out, str_of(path));
 }
 
 static void release_one(void *owner, const struct pins_seen *seen)
 {
 	struct release *r = owner;
-	const char *cgroup = cgroup_path(r, seen->cgroup_id);
+	bool lives = seen->lock_fd < 0;
 
-	if (seen->lock_fd < 0) {
-		strbuf_addf(r->out, "Left alone: cgroup %s, where process %d still runs.\n", cgroup, (int)seen->pid);
-		return;
-	}
-	pins_release(seen);
-	strbuf_addf(r->out, "Released: cgroup %s, which process %d kept when it was killed.\n", cgroup,
-		    (int)seen->pid);
+	if (!lives)
+		pins_release(seen);
+	strbuf_add_str(r->out, lives ? STR("Left alone: cgroup ") : STR("Released: cgroup "));
+	write_cgroup(r, seen->cgroup_id);
+	strbuf_addf(r->out, lives ? ", where process %d still runs.\n" :
+				    ", which process %d kept when it was killed.\n", (int)seen->pid);
 }
 
 int release_run(struct strbuf *out)

@@ -57,7 +57,7 @@ static void trust_ca(const struct run_command *c, struct str pem)
 {
 	bool covered = enter_mounts(c);
 	const struct client_trust_config config = { .folder = c->folder, .pem = pem, .home = c->user.home,
-						    .uid = c->user.uid, .gid = c->user.gid };
+						    .uid = c->user.uid, .gid = c->user.gid, .descriptors = -1 };
 	struct client_trust *t;
 	struct err e = { 0 };
 

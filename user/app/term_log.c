@@ -107,6 +107,15 @@ void term_log_flush(void)
 	pthread_mutex_unlock(&lock);
 }
 
+void term_say(const struct err *e)
+{
+	struct strbuf line = { 0 };
+
+	text_line(&line, str_of(e->text));
+	fprintf(stderr, "mitm-bpf: %s\n", line.failed ? "out of memory" : line.ptr);
+	strbuf_fini(&line);
+}
+
 unsigned int term_log_errors(void)
 {
 	return errors;

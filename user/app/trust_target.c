@@ -27,12 +27,14 @@
 #include "master/flow_input.h"
 #include "steer/container_processes.h"
 #include "steer/mounts.h"
+#include "views/body_text.h"
 
 struct target {
 	pid_t pid;
 	int namespace, root;             /* the target's */
 	int home, home_root;             /* our own namespace, and our root in it */
 	int folder;                      /* of copies; opened there */
+	int descriptors;                 /* our /proc/self/fd: what is called so in there is whatever they like */
 	const struct client_trust_cover *covers;
 	size_t count;
 	int fds[CLIENT_TRUST_COVERS_MAX];        /* of mounts that are nowhere yet; -1: none */
@@ -81,7 +83,8 @@ static int go_home(const struct target *t, struct err *e)
 
 static int open_target(struct target *t, pid_t pid, struct err *e)
 {
-	*t = (struct target){ .pid = pid, .root = -1, .home = -1, .home_root = -1, .folder = -1 };
+	*t = (struct target){ .pid = pid, .root = -1, .home = -1, .home_root = -1, .folder = -1,
+			       .descriptors = -1 };
 	t->namespace = open_of(pid, "ns/mnt", O_RDONLY, e);
 	if (t->namespace < 0)
 		return t->namespace;
@@ -94,11 +97,21 @@ static int open_target(struct target *t, pid_t pid, struct err *e)
 
 static void close_target(struct target *t)
 {
-	const int fds[] = { t->namespace, t->root, t->home, t->home_root, t->folder };
+	const int fds[] = { t->namespace, t->root, t->home, t->home_root, t->folder, t->descriptors };
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
+}
+
+/* They name their files as they like. */
+static void say_path(const char *path)
+{
+	struct strbuf shown = { 0 };
+
+	text_line(&shown, str_of(path));
+	printf("%s\n", shown.ptr ? shown.ptr : "");
+	strbuf_fini(&shown);
 }
 
 /* --- who has read already --------------------------------------------------------------------------------------- */
@@ -135,6 +148,7 @@ static bool lives_there(const char *pid, ino_t namespace)
 static void say_reader(const char *pid)
 {
 	const char *library = library_of(pid);
+	struct strbuf shown = { 0 };
 	char path[300], name[64] = "";
 	FILE *f;
 
@@ -144,12 +158,14 @@ static void say_reader(const char *pid)
 		name[strcspn(name, "\n")] = 0;
 	if (f)
 		fclose(f);
+	text_field(&shown, str_of(name));
 	if (library)
-		printf("  %s %s: has %s loaded; what it trusts it may have read already: restart it\n", pid, name,
-		       library);
+		printf("  %s %s: has %s loaded; what it trusts it may have read already: restart it\n", pid,
+		       shown.ptr ? shown.ptr : "", library);
 	else
 		printf("  %s %s: has no TLS library loaded; it will read the CA with the others, unless TLS is built "
-		       "into it\n", pid, name);
+		       "into it\n", pid, shown.ptr ? shown.ptr : "");
+	strbuf_fini(&shown);
 }
 
 /* After the way home: /proc is ours again. */
@@ -211,7 +227,7 @@ static int place(const struct target *t, struct err *e)
 		if (ret < 0)
 			return ret;
 		if (!is_put_back(&t->covers[i]))
-			printf("%s\n", t->covers[i].onto);
+			say_path(t->covers[i].onto);
 	}
 	return 0;
 }
@@ -231,6 +247,11 @@ static int make_home(struct target *t, const char *folder, struct err *e)
 	t->home = open_of(getpid(), "ns/mnt", O_RDONLY, e);
 	if (t->home < 0)
 		return t->home;
+	t->descriptors = open_of(getpid(), "fd", O_PATH | O_DIRECTORY, e);
+	if (t->descriptors < 0)
+		return t->descriptors;
+	/* the first line that is logged would read the target's time zone */
+	tzset();
 	t->folder = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return t->folder < 0 ? err_set(e, -errno, "cannot open %s: %m", folder) : 0;
 }
@@ -242,7 +263,7 @@ static int here(const struct target *t, struct err *e)
 
 static int do_trust(struct target *t, struct str pem, struct err *e)
 {
-	const struct client_trust_config config = { .folder = ".", .pem = pem };
+	const struct client_trust_config config = { .folder = ".", .pem = pem, .descriptors = t->descriptors };
 	struct client_trust *trust = NULL;
 	int ret = go_there(t, e);
 
@@ -324,7 +345,7 @@ static int undo_all(struct target *t, const struct placed *placed, struct err *e
 		if (umount2(placed->paths[i - 1], MNT_DETACH | UMOUNT_NOFOLLOW) < 0)
 			ret = err_set(e, -errno, "cannot uncover %s: %m", placed->paths[i - 1]);
 		else
-			printf("%s\n", placed->paths[i - 1]);
+			say_path(placed->paths[i - 1]);
 	}
 	return ret;
 }

@@ -10,11 +10,13 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -65,6 +67,8 @@ struct client_trust {
 	X509 *cert;
 	uid_t uid;
 	gid_t gid;
+	int descriptors;             /* -1: there is no /proc, and nothing is read */
+	bool own_descriptors;
 	struct copy copies[COPIES_MAX];
 	size_t copy_count;
 	struct client_trust_cover covers[CLIENT_TRUST_COVERS_MAX];
@@ -80,18 +84,44 @@ static int no_memory(struct err *e)
 
 /* --- files ------------------------------------------------------------------------------------------------------ */
 
-static int read_file(const char *path, struct strbuf *out, struct err *e)
+/*
+ * What a resolved path names, as a place. Whoever owns the files may put a link there meanwhile, and there are such
+ * that lead out of his root: to the descriptors of a process, ours among them.
+ */
+static int open_place(const char *path)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	char part[16384];
-	struct stat st;
-	ssize_t got = 0;
-	int ret = 0;
+	struct open_how how = { .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS };
+	int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
 
-	if (fd < 0)
+	return fd < 0 && errno == ENOSYS ? open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC) : fd;
+}
+
+/* Opened only when it is what it should be: a pipe would make us wait, and to open a device can have effects. */
+static int open_kind(const struct client_trust *t, const char *path, mode_t kind, struct err *e)
+{
+	int place = open_place(path), fd = -1, ret;
+	char number[16];
+	struct stat st;
+
+	if (place < 0)
 		return err_set(e, -errno, "cannot read %s: %m", path);
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		ret = err_set(e, -EINVAL, "%s is not a file", path);
+	snprintf(number, sizeof(number), "%d", place);
+	if (fstat(place, &st) < 0 || (st.st_mode & S_IFMT) != kind)
+		ret = err_set(e, -EINVAL, "%s is not a %s", path, kind == S_IFREG ? "file" : "folder");
+	else if ((fd = openat(t->descriptors, number, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)) < 0)
+		ret = err_set(e, -errno, "cannot read %s: %m", path);
+	else
+		ret = fd;
+	close(place);
+	return ret;
+}
+
+static int read_file(const struct client_trust *t, const char *path, struct strbuf *out, struct err *e)
+{
+	int fd = open_kind(t, path, S_IFREG, e), ret = MIN(fd, 0);
+	char part[16384];
+	ssize_t got = 0;
+
 	while (ret == 0 && (got = read(fd, part, sizeof(part))) > 0) {
 		strbuf_add(out, part, (size_t)got);
 		if (out->failed)
@@ -101,7 +131,8 @@ static int read_file(const char *path, struct strbuf *out, struct err *e)
 	}
 	if (got < 0)
 		ret = err_set(e, -errno, "cannot read %s: %m", path);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	return ret;
 }
 
@@ -182,7 +213,7 @@ static const char *keep_copy(struct client_trust *t, const char *original, const
 
 static int merge_bundle(struct client_trust *t, const char *original, struct strbuf *out, struct err *e)
 {
-	int ret = *original ? read_file(original, out, e) : 0;
+	int ret = *original ? read_file(t, original, out, e) : 0;
 
 	if (ret == 0 && out->len && !memmem(out->ptr, out->len, "-----BEGIN ", 11))
 		ret = err_set(e, -EINVAL, "%s holds no certificates in PEM form", original);
@@ -195,7 +226,7 @@ static int merge_bundle(struct client_trust *t, const char *original, struct str
 static int merge_java(struct client_trust *t, const char *original, struct strbuf *out, struct err *e)
 {
 	struct strbuf store = { 0 };
-	int ret = read_file(original, &store, e);
+	int ret = read_file(t, original, &store, e);
 
 	if (ret == 0)
 		ret = java_store_add(out, (struct str){ store.ptr, store.len }, t->cert, ALIAS, e);
@@ -354,7 +385,7 @@ static int copy_entry(struct client_trust *t, const char *from, const char *to, 
 	} else if (S_ISREG(st.st_mode)) {
 		/* What is not for everybody to read stays hidden: this copy would be. */
 		if (st.st_mode & S_IROTH)
-			ret = read_file(from, &bytes, e);
+			ret = read_file(t, from, &bytes, e);
 		if (ret == 0)
 			ret = write_file(to, (struct str){ bytes.ptr, bytes.len }, e);
 		if (ret == 0 && !(st.st_mode & S_IROTH) && chmod(to, 0) < 0)
@@ -372,12 +403,16 @@ static bool is_hash_name(const char *name)
 
 static int copy_folder(struct client_trust *t, const char *from, const char *to, bool *hashed, struct err *e)
 {
-	DIR *dir = opendir(from);
+	int fd = open_kind(t, from, S_IFDIR, e), ret = 0, count = 0;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
-	int ret = 0, count = 0;
 
-	if (!dir)
-		return err_set(e, -errno, "cannot read the folder %s: %m", from);
+	if (fd < 0)
+		return fd;
+	if (!dir) {
+		close(fd);
+		return no_memory(e);
+	}
 	while (ret == 0 && (entry = readdir(dir))) {
 		char *source, *copy;
 
@@ -530,6 +565,9 @@ int client_trust_new(struct client_trust **out, const struct client_trust_config
 	t->alone = join(config->folder, "ca.pem");
 	t->uid = config->uid;
 	t->gid = config->gid;
+	t->own_descriptors = config->descriptors < 0;
+	t->descriptors = t->own_descriptors ? open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC) :
+					      config->descriptors;
 	if (!t->folder || !t->pem.ptr || !t->alone || (config->home && !t->home))
 		ret = no_memory(e);
 	if (ret == 0 && !(t->cert = parse_pem(t->pem)))
@@ -558,6 +596,8 @@ void client_trust_free(struct client_trust *t)
 	}
 	for (size_t i = 0; i < t->fd_count; i++)
 		close(t->fds[i]);
+	if (t->own_descriptors && t->descriptors >= 0)
+		close(t->descriptors);
 	X509_free(t->cert);
 	mem_free(t->folder);
 	mem_free(t->home);

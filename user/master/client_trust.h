@@ -22,6 +22,11 @@ struct client_trust_config {
 	const char *home;            /* whose NSS databases; NULL: nobody's */
 	uid_t uid;                   /* who is to read the copies; their owner where they hold more than authorities */
 	gid_t gid;
+	/*
+	 * Of /proc/self/fd; -1: what is there under this name is the kernel's. Whoever goes into somebody else's mount
+	 * namespace opens it before, for in there anything may be called so.
+	 */
+	int descriptors;
 };
 
 /* One mount, in order: from is to be seen at onto. All of from are to be opened before the first is mounted: what is
@@ -31,7 +36,7 @@ struct client_trust_cover {
 	char *onto;                  /* = from: put back. May be a /proc/self/fd path, open as long as the trust is */
 };
 
-/* Copies all strings. Returns 0; -EINVAL: pem is no certificate; -errno. The caller calls client_trust_free(). */
+/* Copies all strings, and borrows descriptors for as long as it lives. Returns 0; -EINVAL: pem is no certificate; -errno. The caller calls client_trust_free(). */
 int client_trust_new(struct client_trust **out, const struct client_trust_config *config, struct err *e) __must_check;
 /* The copies stay. */
 void client_trust_free(struct client_trust *t);

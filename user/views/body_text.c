@@ -12,7 +12,8 @@ static bool is_control(uint32_t code)
 	return (code < 0x20 && code != '\t' && code != '\r' && code != '\n') || (code >= 0x7f && code < 0xa0);
 }
 
-static void add_printable(struct strbuf *out, struct str s, bool one_line)
+/* dots: what else becomes one. */
+static void add_printable(struct strbuf *out, struct str s, const char *dots)
 {
 	while (s.len) {
 		uint32_t code = 0;
@@ -20,7 +21,7 @@ static void add_printable(struct strbuf *out, struct str s, bool one_line)
 
 		if (len == 0)
 			strbuf_addf(out, "\\x%02x", (uint8_t)s.ptr[0]);
-		else if (is_control(code) || (one_line && (code == '\r' || code == '\n')))
+		else if (is_control(code) || (code < 0x20 && strchr(dots, (int)code)))
 			strbuf_add_str(out, STR("."));
 		else
 			strbuf_add(out, s.ptr, len);
@@ -32,12 +33,17 @@ static void add_printable(struct strbuf *out, struct str s, bool one_line)
 
 void text_printable(struct strbuf *out, struct str s)
 {
-	add_printable(out, s, false);
+	add_printable(out, s, "");
 }
 
 void text_line(struct strbuf *out, struct str s)
 {
-	add_printable(out, s, true);
+	add_printable(out, s, "\r\n");
+}
+
+void text_field(struct strbuf *out, struct str s)
+{
+	add_printable(out, s, "\r\n\t");
 }
 
 void text_escaped(struct strbuf *out, struct str s)

@@ -22,5 +22,8 @@ void text_printable(struct strbuf *out, struct str s);
 /* The same for what has to stay on its line: CR and LF are dots, too. */
 void text_line(struct strbuf *out, struct str s);
 
+/* The same for a column: a tab is a dot, too. */
+void text_field(struct strbuf *out, struct str s);
+
 /* Appends s as Python shows bytes: \n, \t, \r, \\, \xNN for everything else outside printable ASCII. */
 void text_escaped(struct strbuf *out, struct str s);
