@@ -120,41 +120,62 @@ static void take_client(struct control *c)
 	c->next = (c->next + 1) % CLIENTS_MAX;
 }
 
-static void answer(struct control *c, int fd, ssize_t len)
+/* What is cut off would mean something else: len is what was sent. */
+static int serve(struct control *c, size_t len, struct strbuf *reply, struct err *e)
 {
 	const char *words[WORDS_MAX];
-	struct strbuf reply = { 0 }, packet = { 0 };
-	struct err e = { 0 };
-	size_t count = 0;
+	size_t count = 0, at = 0;
 	int ret;
 
-	for (ssize_t at = 0; at < len && count < WORDS_MAX; at += (ssize_t)strlen(c->packet + at) + 1)
+	if (len > PACKET_MAX)
+		return err_set(e, -E2BIG, "The request is longer than %u bytes.", PACKET_MAX);
+	c->packet[len] = 0;
+	for (; at < len && count < WORDS_MAX; at += strlen(c->packet + at) + 1)
 		words[count++] = c->packet + at;
-	ret = count ? c->serve(c->owner, words, count, &reply, &e) : err_set(&e, -EINVAL, "an empty request");
-	strbuf_addf(&packet, "%s", ret < 0 ? "-" : "+");
-	if (ret < 0)
-		strbuf_addf(&packet, "%s", e.text);
+	if (at < len)
+		return err_set(e, -E2BIG, "The request has more than %u words.", WORDS_MAX);
+	if (!count)
+		return err_set(e, -EINVAL, "an empty request");
+	ret = c->serve(c->owner, words, count, reply, e);
+	if (ret == 0 && (reply->failed || reply->len >= PACKET_MAX))
+		ret = err_set(e, -E2BIG, "The answer is longer than %u bytes: ask for less at a time.", PACKET_MAX);
+	return ret;
+}
+
+static void answer(struct control *c, int fd, size_t len)
+{
+	struct strbuf reply = { 0 }, packet = { 0 };
+	struct err e = { 0 };
+
+	if (serve(c, len, &reply, &e) < 0)
+		strbuf_addf(&packet, "-%s", e.text);
 	else
-		strbuf_add(&packet, reply.ptr ? reply.ptr : "", reply.len);
+		strbuf_addf(&packet, "+%.*s", (int)reply.len, reply.ptr ? reply.ptr : "");
 	if (!packet.failed)
-		(void)!send(fd, packet.ptr, MIN(packet.len, (size_t)PACKET_MAX), MSG_NOSIGNAL | MSG_DONTWAIT);
+		(void)!send(fd, packet.ptr, packet.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	strbuf_fini(&packet);
 	strbuf_fini(&reply);
 }
 
-static void hear(struct control *c, int fd)
+/* Who was told of before it was closed is not there any more, and its number may be something else's by now. */
+static int *find_client(struct control *c, int fd)
 {
-	ssize_t len = recv(fd, c->packet, PACKET_MAX, MSG_DONTWAIT);
-
-	if (len < 0 && errno == EAGAIN)
-		return;
-	if (len > 0) {
-		c->packet[len] = 0;
-		answer(c, fd, len);
-	}
 	for (int i = 0; i < CLIENTS_MAX; i++)
 		if (c->clients[i] == fd)
-			forget(&c->clients[i]);
+			return &c->clients[i];
+	return NULL;
+}
+
+static void hear(struct control *c, int fd)
+{
+	int *client = find_client(c, fd);
+	ssize_t len = client ? recv(fd, c->packet, PACKET_MAX, MSG_DONTWAIT | MSG_TRUNC) : -1;
+
+	if (!client || (len < 0 && errno == EAGAIN))
+		return;
+	if (len > 0)
+		answer(c, fd, (size_t)len);
+	forget(client);
 }
 
 void control_poll(struct control *c)
@@ -172,9 +193,24 @@ void control_poll(struct control *c)
 
 /* --- the side that asks ----------------------------------------------------------------------------------------- */
 
+/* Everybody can call a socket so, and none of a user's may stand in root's way. */
+static bool is_trusted(long pid)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un at;
+	socklen_t len = address(&at, pid);
+	pid_t peer;
+	bool is = fd >= 0 && connect(fd, (struct sockaddr *)&at, len) == 0 && peer_is_trusted(fd, &peer);
+
+	if (fd >= 0)
+		close(fd);
+	return is;
+}
+
 /* The kernel's list of Unix sockets has every listening one by name. Returns how many run; *pid: one of them. */
 static int find_running(long *pid)
 {
+	long candidate;
 	FILE *list = fopen("/proc/net/unix", "re");
 	char line[512];
 	int found = 0;
@@ -186,7 +222,10 @@ static int find_running(long *pid)
 
 		if (!at || sscanf(line, "%*s %*s %*s %x", &flags) != 1 || !(flags & (1u << 16)))
 			continue;
-		*pid = strtol(at + strlen(" @" NAME), NULL, 10);
+		candidate = strtol(at + strlen(" @" NAME), NULL, 10);
+		if (!is_trusted(candidate))
+			continue;
+		*pid = candidate;
 		found++;
 	}
 	if (list)

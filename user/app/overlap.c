@@ -112,7 +112,7 @@ static uint32_t read_page(struct taken *t, struct str page)
 
 static int ask_taken(struct taken *t, pid_t neighbour, struct err *e)
 {
-	uint32_t last = 0;
+	uint32_t last = 0, before;
 	int ret;
 
 	do {
@@ -120,11 +120,12 @@ static int ask_taken(struct taken *t, pid_t neighbour, struct err *e)
 		const char *const words[] = { "ps", after };
 		struct strbuf page = { 0 };
 
+		before = last;
 		snprintf(after, sizeof(after), "%u", last);
 		ret = control_ask(neighbour, words, ARRAY_SIZE(words), ANSWER_SECONDS, &page, e);
 		last = ret < 0 ? 0 : read_page(t, (struct str){ page.ptr, page.len });
 		strbuf_fini(&page);
-	} while (last);
+	} while (last > before);
 	return ret;
 }
 

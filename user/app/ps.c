@@ -132,7 +132,8 @@ static void add_row(struct strbuf *out, struct str line)
 
 static int ask_all(long pid, struct strbuf *out, struct err *e)
 {
-	char after[16] = "0";
+	char after[24] = "0";
+	unsigned long last = 0;
 	bool whole = false;
 	int ret = 0;
 
@@ -140,6 +141,7 @@ static int ask_all(long pid, struct strbuf *out, struct err *e)
 	while (ret == 0 && !whole) {
 		const char *words[] = { "ps", after };
 		struct strbuf reply = { 0 };
+		unsigned long before = last;
 		struct str rest;
 
 		ret = control_ask(pid, words, ARRAY_SIZE(words), CONTROL_SECONDS, &reply, e);
@@ -147,9 +149,10 @@ static int ask_all(long pid, struct strbuf *out, struct err *e)
 		if (ret == 0)
 			for (struct str line = str_cut(&rest, '\n'); line.len; line = str_cut(&rest, '\n')) {
 				add_row(out, line);
-				snprintf(after, sizeof(after), "%lu", strtoul(line.ptr, NULL, 10));
+				last = strtoul(line.ptr, NULL, 10);
 			}
-		whole = reply.len < ANSWER_BYTES;
+		snprintf(after, sizeof(after), "%lu", last);
+		whole = reply.len < ANSWER_BYTES || last <= before;
 		strbuf_fini(&reply);
 	}
 	return ret;
