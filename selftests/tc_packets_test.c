@@ -48,6 +48,7 @@ struct triple {
 	uint8_t mac;                         /* last byte of the destination's; lo's is 0 */
 	uint8_t version;                     /* 0: the right one */
 	uint16_t port;                       /* 0: 443 */
+	uint8_t words;                       /* IPv4: the header's length as it says itself; 0: the right one */
 };
 
 #define PACKET(name_, from_, to_, flags_, want_, ...) \
@@ -105,6 +106,36 @@ static const struct triple triples[] = {
 	PACKET("cut behind options", CLIENT4, SERVER4, SYN, TC_PASS_MALFORMED, .options = 5, .cut = 20),
 	PACKET("of no version", CLIENT4, SERVER4, SYN, TC_PASS_MALFORMED, .version = 5),
 	PACKET("of no version, IPv6", CLIENT6, SERVER6, SYN, TC_PASS_MALFORMED, .version = 4),
+	PACKET("a header that is shorter than itself", CLIENT4, SERVER4, SYN, TC_PASS_MALFORMED, .words = 4),
+	PACKET("a header of no length", CLIENT4, SERVER4, SYN, TC_PASS_MALFORMED, .words = 16),
+	PACKET("a header that is longer than the packet", CLIENT4, SERVER4, SYN, TC_PASS_MALFORMED, .words = 15),
+	PACKET("a header that reaches into TCP", CLIENT4, SERVER4, SYN, TC_PASS_MALFORMED, .words = 6),
+	PACKET("all options that there can be", CLIENT4, SERVER4, SYN, TC_PASS_REFUSED, .options = 10),
+	PACKET("no TCP at all", CLIENT4, SERVER4, SYN, TC_PASS_MALFORMED, .cut = 20),
+	PACKET("no TCP at all, IPv6", CLIENT6, SERVER6, SYN, TC_PASS_MALFORMED, .cut = 20),
+	PACKET("UDP that is only a header", CLIENT6, SERVER6, 0, TC_PASS_REFUSED, .protocol = IPPROTO_UDP, .cut = 12),
+	PACKET("IPv4 that is called IPv6", CLIENT4, SERVER4, SYN, TC_PASS_MALFORMED, .ether_type = ETH_P_IPV6),
+	PACKET("IPv6 that is called IPv4", CLIENT6, SERVER6, SYN, TC_PASS_MALFORMED, .ether_type = ETH_P_IP),
+	PACKET("behind destination options", CLIENT6, SERVER6, SYN, TC_PASS_PROTOCOL, .protocol = IPPROTO_DSTOPTS),
+	PACKET("behind an authentication header", CLIENT6, SERVER6, SYN, TC_PASS_PROTOCOL, .protocol = IPPROTO_AH),
+	PACKET("no next header", CLIENT6, SERVER6, SYN, TC_PASS_PROTOCOL, .protocol = IPPROTO_NONE),
+	PACKET("an extension header over IPv4", CLIENT4, SERVER4, SYN, TC_PASS_PROTOCOL, .protocol = IPPROTO_DSTOPTS),
+	PACKET("IP in IP", CLIENT4, SERVER4, SYN, TC_PASS_PROTOCOL, .protocol = IPPROTO_IPIP),
+	PACKET("SCTP", CLIENT4, SERVER4, SYN, TC_PASS_PROTOCOL, .protocol = IPPROTO_SCTP),
+	PACKET("the last fragment with all bits", CLIENT4, SERVER4, SYN, TC_PASS_FRAGMENT, .fragment = 0xffff),
+	PACKET("with the reserved bit", CLIENT4, SERVER4, SYN, TC_PASS_REFUSED, .fragment = 0x8000),
+	PACKET("UDP in fragments, IPv6", CLIENT6, SERVER6, 0, TC_PASS_FRAGMENT, .protocol = IPPROTO_FRAGMENT),
+	PACKET("SYN and FIN", CLIENT4, SERVER4, SYN | FIN, TC_PASS_REFUSED),
+	PACKET("all flags", CLIENT4, SERVER4, SYN | ACK | RST | FIN, TC_PASS_OLDER),
+	PACKET("an ACK of nothing that we sent", CLIENT6, SERVER6, ACK | FIN, TC_PASS_OLDER),
+	PACKET("from multicast", "224.0.0.1", SERVER4, SYN, TC_PASS_SCOPE),
+	PACKET("from multicast, IPv6", "ff02::1", SERVER6, SYN, TC_PASS_SCOPE),
+	PACKET("from broadcast", "255.255.255.255", SERVER4, SYN, TC_PASS_SCOPE),
+	PACKET("from loopback, IPv6", "::1", SERVER6, SYN, TC_PASS_SCOPE),
+	PACKET("from a mapped address", "::ffff:10.78.0.2", SERVER6, SYN, TC_PASS_SCOPE),
+	PACKET("from an address that embeds another", "::10.78.0.2", SERVER6, SYN, TC_PASS_SCOPE),
+	PACKET("to itself", SERVER4, SERVER4, SYN, TC_PASS_REFUSED),
+	PACKET("to this machine, by itself", OWN4, OWN4, SYN, TC_PASS_OWN),
 	PACKET("switched, not routed", CLIENT4, SERVER4, SYN, TC_PASS_OTHER_HOST, .mac = 9),
 };
 
@@ -119,7 +150,7 @@ static void result(bool passed, const char *name)
 static size_t write_ip4(const struct triple *t, uint8_t *at)
 {
 	struct iphdr ip = {
-		.version = t->version ? t->version & 15 : 4, .ihl = (5 + t->options) & 15, .ttl = 64,
+		.version = t->version ? t->version & 15 : 4, .ihl = (t->words ? t->words : 5 + t->options) & 15, .ttl = 64,
 		.protocol = t->protocol ? t->protocol : IPPROTO_TCP,
 		.frag_off = htons(t->fragment), .tot_len = htons(20 + t->options * 4 + sizeof(struct tcphdr)),
 	};
