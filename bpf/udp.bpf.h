@@ -238,6 +238,25 @@ static __always_inline bool is_virtual6(const __u32 *ip)
 	return ip[0] == bpf_htonl(STEER_VIRTUAL6_0) && ip[1] == bpf_htonl(STEER_VIRTUAL6_1) && !ip[2];
 }
 
+/*
+ * An address of ours that is there already: another mitm-bpf's, which took it before us and has a port of its own, or
+ * written by hand. To our port, it can only be that of the socket's own flow: another's would be spoken for by whoever
+ * guesses its number.
+ */
+static __always_inline int udp_virtual(struct bpf_sock_addr *ctx, __u32 tag, bool v4)
+{
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	struct steer_endpoint *ep = bpf_map_lookup_elem(&mb_ep, &netns);
+	__u16 port = ctx->user_port;
+
+	if (!ep || port != (v4 ? ep->udp4 : ep->udp6))
+		return 1;
+	if (virtual_find(tag % STEER_VIRTUAL_TAGS, bpf_get_socket_cookie(ctx)))
+		return 1;
+	count(STEER_REFUSED);
+	return 0;
+}
+
 /* orig: port and family are set; a place on the stack, of which there is little. */
 static __always_inline int udp4(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct steer_orig *orig, bool connects)
 {
@@ -246,7 +265,7 @@ static __always_inline int udp4(struct bpf_sock_addr *ctx, struct bpf_sock *sk, 
 	__u16 port = 0;
 
 	if (is_virtual4(ip))
-		return 1;                       /* another mitm-bpf has taken it */
+		return udp_virtual(ctx, bpf_ntohl(ip), true);
 	if (scope == SCOPE_ANY)
 		ip = LOOPBACK4;
 	__builtin_memcpy(orig->dst, &ip, sizeof(ip));
@@ -282,7 +301,7 @@ static __always_inline int udp6(struct bpf_sock_addr *ctx, struct bpf_sock *sk, 
 	__u32 tag;
 
 	if (mapped ? is_virtual4(ip[3]) : is_virtual6(ip))
-		return 1;
+		return udp_virtual(ctx, bpf_ntohl(ip[3]), mapped);
 	if (scope == SCOPE_ANY)
 		ip[3] = mapped ? LOOPBACK4 : bpf_htonl(1);
 	if (mapped) {

@@ -492,8 +492,68 @@ static bool reconnects(void *arg __unused)
 	return good;
 }
 
+/* Where the datagrams of a connected socket really go, as the kernel lists it. */
+static bool find_virtual(int fd, int family, struct sockaddr_storage *at)
+{
+	FILE *f = fopen(family == AF_INET ? "/proc/net/udp" : "/proc/net/udp6", "re");
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)at;
+	struct sockaddr_in *v4 = (struct sockaddr_in *)at;
+	unsigned long inode;
+	char line[512], ip[40];
+	unsigned int port, word;
+	bool found = false;
+	struct stat st;
+
+	if (!f || fstat(fd, &st) < 0)
+		return false;
+	*at = (struct sockaddr_storage){ .ss_family = (sa_family_t)family };
+	while (!found && fgets(line, sizeof(line), f))
+		found = sscanf(line, "%*s %*s %39[0-9A-F]:%x %*s %*s %*s %*s %*s %*s %lu", ip, &port, &inode) == 3 &&
+			inode == st.st_ino;
+	fclose(f);
+	for (int i = 0; found && i < (family == AF_INET ? 1 : 4); i++) {
+		if (sscanf(ip + 8 * i, "%8X", &word) != 1)
+			return false;
+		memcpy(family == AF_INET ? (char *)&v4->sin_addr : (char *)&v6->sin6_addr + 4 * i, &word, sizeof(word));
+	}
+	v4->sin_port = htons((uint16_t)port);    /* at the same place in both */
+	return found;
+}
+
+/* Who writes the address of somebody else's flow by hand would be taken for him. */
+static bool steals(void *arg)
+{
+	const char *ip = arg;
+	struct sockaddr_storage to, at;
+	socklen_t len = address_of(&to, ip, PORT);
+	int fd = udp_socket(to.ss_family), thief = udp_socket(to.ss_family);
+	char want[96];
+	bool good;
+
+	snprintf(want, sizeof(want), "steered %s 53 ", ip);
+	good = connect(fd, (struct sockaddr *)&to, len) == 0 && find_virtual(fd, to.ss_family, &at);
+	if (!good)
+		printf("# the flow has no address\n");
+	for (int i = 0; i < 3 && good; i++) {
+		if (i && at.ss_family == AF_INET)        /* one that nobody has */
+			((struct sockaddr_in *)&at)->sin_addr.s_addr ^= htonl(1u << (17 + i));
+		else if (i)
+			((struct sockaddr_in6 *)&at)->sin6_addr.s6_addr[13] ^= (uint8_t)i;
+		good = sendto(thief, "x", 1, 0, (struct sockaddr *)&at, len) < 0 && errno == EPERM &&
+		       connect(thief, (struct sockaddr *)&at, len) < 0 && errno == EPERM;
+		if (!good)
+			printf("# try %d\n", i);
+	}
+	find_virtual(fd, to.ss_family, &at);
+	return good && send(fd, "x", 1, 0) == 1 && hear(fd, &to, want) &&
+	       sendto(fd, "x", 1, 0, (struct sockaddr *)&at, len) == 1 && hear(fd, &to, want) &&
+	       sendto(thief, "x", 1, 0, (struct sockaddr *)&to, len) == 1 && hear(thief, &to, want);
+}
+
 static void test_kinds(struct world *w)
 {
+	ok(as_client(w, "plain", steals, (char *)ORIGIN4), "nobody sends in the name of somebody else's flow");
+	ok(as_client(w, "plain", steals, (char *)ORIGIN6), "over IPv6, too");
 	ok(as_client(w, "plain", interleaves, NULL), "one socket, four destinations: each answer carries its own");
 	ok(as_client(w, "plain", sends_segments, (char *)ORIGIN4), "segments arrive as one, with their size");
 	ok(as_client(w, "plain", sends_segments, (char *)ORIGIN6), "over IPv6, too");
