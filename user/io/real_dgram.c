@@ -13,26 +13,16 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/dgram_control.h"
 #include "io/socket.h"
 
 #define BATCH          16            /* datagrams per system call */
 #define BATCHES        4             /* per socket and turn */
-#define CONTROL_BYTES  192
 #define GSO_BYTES_MAX  65000u
 #define GSO_COUNT_MAX  64u           /* UDP_MAX_SEGMENTS before Linux 6.9 */
-#define ECN_MASK       3
 
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
 #ifndef UDP_GRO
 #define UDP_GRO 104
-#endif
-#ifndef IP_ORIGDSTADDR
-#define IP_ORIGDSTADDR 20
-#endif
-#ifndef IPV6_ORIGDSTADDR
-#define IPV6_ORIGDSTADDR 74
 #endif
 
 struct waiting {
@@ -45,7 +35,7 @@ struct dgram_batch {
 	struct iovec iovs[BATCH];
 	struct sockaddr_storage names[BATCH];
 	union {
-		char bytes[CONTROL_BYTES];
+		char bytes[DGRAM_CONTROL_BYTES];
 		struct cmsghdr align;
 	} control[BATCH];
 	uint8_t data[BATCH][DGRAM_BYTES_MAX + 1];        /* touched only as far as used */
@@ -78,72 +68,6 @@ void real_dgrams_init(struct real *r, const struct real_dgram_ops *ops)
 
 /* --- receiving --- */
 
-static void take_ip4(struct addr *to, const struct in_addr *ip)
-{
-	uint16_t port = to->port;
-
-	*to = addr_v4(ntohl(ip->s_addr), port);
-}
-
-static void take_ip6(struct addr *to, const struct in6_addr *ip)
-{
-	memcpy(to->ip, ip, sizeof(to->ip));
-	to->family = IN6_IS_ADDR_V4MAPPED(ip) ? 4 : 6;
-}
-
-/* Control messages have no promised alignment. */
-static void take_ip(struct datagram *d, int type, const uint8_t *at)
-{
-	struct sockaddr_storage ss = { 0 };
-	struct in_pktinfo info;
-
-	if (type == IP_PKTINFO) {
-		memcpy(&info, at, sizeof(info));
-		take_ip4(&d->local, &info.ipi_addr);
-		d->ifindex = (uint32_t)info.ipi_ifindex;
-	} else if (type == IP_TOS) {
-		d->ecn = *at & ECN_MASK;
-	} else if (type == IP_ORIGDSTADDR) {
-		memcpy(&ss, at, sizeof(struct sockaddr_in));
-		(void)socket_addr_parse(&ss, &d->original);
-	}
-}
-
-static void take_ip6_control(struct datagram *d, int type, const uint8_t *at)
-{
-	struct sockaddr_storage ss = { 0 };
-	struct in6_pktinfo info;
-	int number;
-
-	if (type == IPV6_PKTINFO) {
-		memcpy(&info, at, sizeof(info));
-		take_ip6(&d->local, &info.ipi6_addr);
-		d->ifindex = info.ipi6_ifindex;
-	} else if (type == IPV6_TCLASS) {
-		memcpy(&number, at, sizeof(number));
-		d->ecn = number & ECN_MASK;
-	} else if (type == IPV6_ORIGDSTADDR) {
-		memcpy(&ss, at, sizeof(struct sockaddr_in6));
-		(void)socket_addr_parse(&ss, &d->original);
-	}
-}
-
-static void take_control(struct datagram *d, struct msghdr *msg)
-{
-	int size;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		if (c->cmsg_level == IPPROTO_IP) {
-			take_ip(d, c->cmsg_type, CMSG_DATA(c));
-		} else if (c->cmsg_level == IPPROTO_IPV6) {
-			take_ip6_control(d, c->cmsg_type, CMSG_DATA(c));
-		} else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
-			memcpy(&size, CMSG_DATA(c), sizeof(size));
-			d->segment = (uint16_t)size;
-		}
-	}
-}
-
 static int copy_in(struct real *r, struct chain *to, const uint8_t *bytes, size_t len)
 {
 	struct slab *slab;
@@ -166,7 +90,7 @@ static void deliver(struct real_dgram *s, struct dgram_batch *b, unsigned int i)
 	struct real *r = real_of(s->base.io);
 	size_t len = b->msgs[i].msg_len;
 
-	take_control(&d, &b->msgs[i].msg_hdr);
+	dgram_control_read(&d, &b->msgs[i].msg_hdr);
 	if (d.segment >= len)
 		d.segment = 0;
 	(void)socket_addr_parse(&b->names[i], &d.peer);
@@ -189,7 +113,7 @@ static void prepare_batch(struct dgram_batch *b)
 			.msg_iov = &b->iovs[i],
 			.msg_iovlen = 1,
 			.msg_control = b->control[i].bytes,
-			.msg_controllen = CONTROL_BYTES,
+			.msg_controllen = DGRAM_CONTROL_BYTES,
 		};
 	}
 }
@@ -281,38 +205,6 @@ static void count_dropped(struct real_dgram *s)
 	s->base.io->stats.dgrams_dropped++;
 }
 
-static void *control_add(struct msghdr *msg, int level, int type, size_t size)
-{
-	struct cmsghdr *c = (struct cmsghdr *)((char *)msg->msg_control + msg->msg_controllen);
-
-	c->cmsg_level = level;
-	c->cmsg_type = type;
-	c->cmsg_len = CMSG_LEN(size);
-	msg->msg_controllen += CMSG_SPACE(size);
-	return CMSG_DATA(c);
-}
-
-static void put_control(struct msghdr *msg, const struct datagram *d, uint16_t segment)
-{
-	struct in6_pktinfo info6 = { .ipi6_ifindex = 0 };
-	struct in_pktinfo info4 = { .ipi_ifindex = 0 };
-	int tos = d->ecn;
-
-	if (d->local.family == 4) {
-		memcpy(&info4.ipi_spec_dst, d->local.ip + 12, sizeof(info4.ipi_spec_dst));
-		memcpy(control_add(msg, IPPROTO_IP, IP_PKTINFO, sizeof(info4)), &info4, sizeof(info4));
-	} else if (d->local.family == 6) {
-		memcpy(&info6.ipi6_addr, d->local.ip, sizeof(info6.ipi6_addr));
-		memcpy(control_add(msg, IPPROTO_IPV6, IPV6_PKTINFO, sizeof(info6)), &info6, sizeof(info6));
-	}
-	if (tos && d->peer.family == 6)
-		memcpy(control_add(msg, IPPROTO_IPV6, IPV6_TCLASS, sizeof(tos)), &tos, sizeof(tos));
-	else if (tos)
-		memcpy(control_add(msg, IPPROTO_IP, IP_TOS, sizeof(tos)), &tos, sizeof(tos));
-	if (segment)
-		memcpy(control_add(msg, IPPROTO_UDP, UDP_SEGMENT, sizeof(segment)), &segment, sizeof(segment));
-}
-
 static bool goes_with(const struct datagram *first, const struct datagram *d)
 {
 	return addr_eq(&first->peer, &d->peer) && addr_eq(&first->local, &d->local) && first->ecn == d->ecn &&
@@ -347,7 +239,7 @@ struct sending {
 	uint32_t runs[BATCH];            /* datagrams in each */
 	struct sockaddr_storage names[BATCH];
 	union {
-		char bytes[CONTROL_BYTES];
+		char bytes[DGRAM_CONTROL_BYTES];
 		struct cmsghdr align;
 	} control[BATCH];
 };
@@ -369,7 +261,7 @@ static unsigned int build(struct real_dgram *s, struct sending *q)
 			msg->msg_name = &q->names[n];
 			msg->msg_namelen = socket_addr_write(&w->d.peer, &q->names[n]);
 		}
-		put_control(msg, &w->d, q->runs[n] > 1 ? (uint16_t)w->d.data.len : 0);
+		dgram_control_write(msg, &w->d, q->runs[n] > 1 ? (uint16_t)w->d.data.len : 0);
 		if (msg->msg_controllen == 0)
 			msg->msg_control = NULL;
 		for (uint32_t i = 0; i < q->runs[n]; i++, at = at->next) {

@@ -33,7 +33,7 @@ static size_t read_file(int proc, const char *pid, const char *name, char *text,
 }
 
 /* conmon(8): -c, --cid and -n, --name; the first ones, since the words of --exit-command-arg may be anything. */
-static bool parse_command(struct container_monitor *m, const char *text, size_t len)
+bool container_monitor_parse(struct container_monitor *m, const char *text, size_t len)
 {
 	const char *end = text + len;
 
@@ -103,7 +103,7 @@ int container_monitors_read(const char *root, int (*each)(void *owner, const str
 		    !is_monitor(dirfd(proc), entry->d_name))
 			continue;
 		len = read_file(dirfd(proc), entry->d_name, "cmdline", command, COMMAND_BYTES);
-		if (parse_command(&m, command, len) &&
+		if (container_monitor_parse(&m, command, len) &&
 		    read_file(dirfd(proc), entry->d_name, "status", status, sizeof(status)) && parse_owner(&m, status))
 			ret = each(owner, &m);
 	}

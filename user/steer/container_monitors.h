@@ -5,12 +5,20 @@
  */
 #pragma once
 
+#include <stddef.h>
+
 #include "base/err.h"
 
 struct container_monitor {
 	const char *id, *name;       /* as the command line has them */
 	uint32_t uid;                /* whose process it is: everybody may call his own one conmon */
 };
+
+/*
+ * What a command line says, which anybody can have: text has len bytes and a NUL behind them, and is pointed into. False:
+ * it is no monitor's.
+ */
+bool container_monitor_parse(struct container_monitor *m, const char *text, size_t len);
 
 /**
  * container_monitors_read() - one call of each() for each of them.

@@ -48,10 +48,9 @@ void mounts_unescape(char *text)
 	char *to = text;
 
 	for (const char *from = text; *from; to++) {
-		unsigned int byte;
-
-		if (from[0] == '\\' && sscanf(from + 1, "%3o", &byte) == 1) {
-			*to = (char)byte;
+		/* what was cut off within one is left as it is */
+		if (from[0] == '\\' && strspn(from + 1, "01234567") >= 3) {
+			*to = (char)((from[1] - '0') << 6 | (from[2] - '0') << 3 | (from[3] - '0'));
 			from += 4;
 		} else {
 			*to = *from++;
@@ -60,26 +59,32 @@ void mounts_unescape(char *text)
 	*to = 0;
 }
 
+bool mounts_parse(const char *line, char where[static PATH_MAX])
+{
+	char type[64], source[64], root[PATH_MAX];
+	const char *dash = strstr(line, " - ");
+
+	/* id parent device root where options ... - type source options; as a whole it covers nothing */
+	if (!dash || sscanf(dash, " - %63s %63s", type, source) != 2 || strcmp(type, "tmpfs") != 0 ||
+	    strcmp(source, SOURCE) != 0 || sscanf(line, "%*s %*s %*s %4095s %4095s", root, where) != 2 ||
+	    strcmp(root, "/") == 0)
+		return false;
+	mounts_unescape(where);
+	return true;
+}
+
 int mounts_find(pid_t pid, void (*each)(void *owner, const char *path), void *owner, struct err *e)
 {
-	char name[64], line[2 * PATH_MAX + 512], root[PATH_MAX], where[PATH_MAX], type[64], source[64];
+	char name[64], line[2 * PATH_MAX + 512], where[PATH_MAX];
 	FILE *f;
 
 	snprintf(name, sizeof(name), "/proc/%d/mountinfo", (int)pid);
 	f = fopen(name, "re");
 	if (!f)
 		return err_set(e, -errno, "cannot read %s: %m", name);
-	while (fgets(line, sizeof(line), f)) {
-		const char *dash = strstr(line, " - ");
-
-		/* id parent device root where options ... - type source options; as a whole it covers nothing */
-		if (!dash || sscanf(dash, " - %63s %63s", type, source) != 2 || strcmp(type, "tmpfs") != 0 ||
-		    strcmp(source, SOURCE) != 0 || sscanf(line, "%*s %*s %*s %4095s %4095s", root, where) != 2 ||
-		    strcmp(root, "/") == 0)
-			continue;
-		mounts_unescape(where);
-		each(owner, where);
-	}
+	while (fgets(line, sizeof(line), f))
+		if (mounts_parse(line, where))
+			each(owner, where);
 	fclose(f);
 	return 0;
 }

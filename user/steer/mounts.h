@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <limits.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -24,6 +25,9 @@ int mounts_place(int fd, const char *onto, struct err *e) __must_check;
 /* What a process sees of the parts of such a memory that were placed over something, in the order of placing. path is
  * valid in the call. 0 or -errno with a sentence. */
 int mounts_find(pid_t pid, void (*each)(void *owner, const char *path), void *owner, struct err *e) __must_check;
+
+/* One line of mountinfo, of which whoever mounts chooses a lot: is it of such a part? Then where it is. */
+bool mounts_parse(const char *line, char where[static PATH_MAX]);
 
 /* mountinfo writes blanks and backslashes in octal (proc(5)): undoes that, in place. */
 void mounts_unescape(char *text);
