@@ -453,5 +453,33 @@ def test_many(w):
     check(len(udp_flows(proxy, 500)) >= 500, "the oldest are over")
 
 
+def test_fair(w):
+    """a program that opens more flows than there can be: it loses its own, and nobody else's"""
+    echo = Echo(w, 53)
+    proxy = start(w, "--workers", "1", timeout=600)
+    quiet = w.start("python3", "-c", "import socket, sys\n"
+                    "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(20)\n"
+                    f"for line in sys.stdin:\n    s.sendto(b'quiet', ('{ORIGIN4}', 53))\n"
+                    "    print(s.recv(100).decode(), flush=True)\n", stdin=subprocess.PIPE)
+
+    def ask():
+        quiet.stdin.write(b"ask\n")
+        quiet.stdin.flush()
+        same(quiet.stdout.readline(), b"origin quiet\n", "the answer")
+
+    ask()
+    script = ("import socket\nsocks = []\n"
+              "for i in range(6000):\n"
+              "    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    s.settimeout(20)\n"
+              f"    s.sendto(b'%d' % i, ('{ORIGIN4}', 53))\n"
+              "    assert s.recv(100) == b'origin %d' % i\n    socks.append(s)\n")
+    w.run("sh", "-c", 'ulimit -n 8192; exec python3 -c "$0"', script, timeout=120).well()
+    check(len(udp_flows(proxy, 1900)) >= 1900, "its oldest are over")
+    ask()
+    # from the same port: it is the same flow
+    same(len({peer for data, peer in echo.received if data == b"quiet"}), 1, "the flows of the quiet one")
+    check(not any(m[1] == b"quiet" for f in proxy.flows() for m in f.get("messages", [])), "it is not over")
+
+
 if __name__ == "__main__":
     main(globals())

@@ -19,6 +19,7 @@
 #define BUCKETS        4096u
 #define LOOPBACK_INDEX 1             /* of "lo", in every network namespace (LOOPBACK_IFINDEX) */
 #define SPARE_TRIES    8             /* flows that only look old because they were answered */
+#define OWNERS         1024u         /* two may be counted as one, which does little harm */
 
 struct udp_socket {
 	struct list link;                /* the worker's list */
@@ -35,6 +36,7 @@ struct udp_flow {
 	struct udp_socket *socket;
 	struct driver *driver;
 	struct addr peer, local;
+	uint32_t owner;                  /* place in udp_flows.of_owner */
 	int64_t moved_ns;                /* when it was put at the end of by_age */
 };
 
@@ -42,6 +44,7 @@ struct udp_flows {
 	struct list buckets[BUCKETS];
 	struct list by_age;              /* the oldest first */
 	uint32_t count;
+	uint32_t of_owner[OWNERS];
 	uint64_t seed;
 };
 
@@ -92,10 +95,38 @@ static void touch(struct worker *w, struct udp_flow *flow, int64_t at_ns)
 	flow->moved_ns = at_ns;
 }
 
-static void remove_oldest(struct worker *w)
+/* A process, or who is known by his address alone. */
+static uint32_t owner_of(struct udp_flows *f, const struct datagram *d, const struct arrival *from)
+{
+	struct addr who = d->peer;
+
+	who.port = 0;
+	if (from->steered.pid)
+		who = addr_v4(from->steered.pid, 0);
+	return (uint32_t)(mix(f->seed, &who) % OWNERS);
+}
+
+/* Not even those that were answered since are spared: they are all his. */
+static bool remove_own(struct worker *w, uint32_t owner)
+{
+	list_for_each(&w->udp->by_age, pos) {
+		struct udp_flow *flow = list_entry(pos, struct udp_flow, age);
+
+		if (flow->owner != owner)
+			continue;
+		list_del(&flow->age);
+		driver_expire(flow->driver);
+		return true;
+	}
+	return false;
+}
+
+static void remove_oldest(struct worker *w, uint32_t owner)
 {
 	struct udp_flows *f = w->udp;
 
+	if (f->of_owner[owner] > UDP_FLOWS_MAX / 2 && remove_own(w, owner))
+		return;
 	for (int i = 0; i < SPARE_TRIES && !list_empty(&f->by_age); i++) {
 		struct udp_flow *flow = list_entry(list_first(&f->by_age), struct udp_flow, age);
 
@@ -109,10 +140,10 @@ static void remove_oldest(struct worker *w)
 	}
 }
 
-static bool has_room(struct worker *w)
+static bool has_room(struct worker *w, uint32_t owner)
 {
 	if (w->udp->count >= UDP_FLOWS_MAX || worker_is_full(w))
-		remove_oldest(w);
+		remove_oldest(w, owner);
 	/* Flows that somebody is asked about cannot go at once. */
 	return w->udp->count < UDP_FLOWS_MAX;
 }
@@ -124,6 +155,7 @@ static void forget(struct worker *w, struct udp_flow *flow)
 	list_del(&flow->bucket);
 	list_del(&flow->age);
 	w->udp->count--;
+	w->udp->of_owner[flow->owner]--;
 	s->flows--;
 	mem_free(flow);
 	if (!s->closed || s->flows)
@@ -169,7 +201,8 @@ static struct udp_flow *begin(struct udp_socket *s, struct list *bucket, const s
 {
 	struct driver_peer peer = { .peer = d->peer, .local = d->local };
 	struct worker *w = s->worker;
-	struct udp_flow *flow = has_room(w) ? mem_zalloc(sizeof(*flow)) : NULL;
+	uint32_t owner = owner_of(w->udp, d, from);
+	struct udp_flow *flow = has_room(w, owner) ? mem_zalloc(sizeof(*flow)) : NULL;
 
 	if (flow && find_way_back(s, &peer))
 		flow->driver = driver_new_dgram(&w->world, &peer);
@@ -182,6 +215,8 @@ static struct udp_flow *begin(struct udp_socket *s, struct list *bucket, const s
 	flow->socket = s;
 	flow->peer = d->peer;
 	flow->local = d->local;
+	flow->owner = owner;
+	w->udp->of_owner[owner]++;
 	list_init(&flow->age);
 	list_add_tail(bucket, &flow->bucket);
 	touch(w, flow, w->io->now_ns);

@@ -4,7 +4,10 @@
 
 #include "worker/worker_impl.h"
 
-/* Most flows of one worker at a time; the one that was silent longest makes room. */
+/*
+ * Most flows of one worker at a time; the one that was silent longest makes room. Who has more than half of them, one
+ * process or one client, makes room himself: others do not lose theirs because of him.
+ */
 #define UDP_FLOWS_MAX 4096u
 
 /* Takes over the descriptor, also when it fails. */
