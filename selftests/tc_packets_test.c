@@ -150,8 +150,8 @@ static void result(bool passed, const char *name)
 static size_t write_ip4(const struct triple *t, uint8_t *at)
 {
 	struct iphdr ip = {
-		.version = t->version ? t->version & 15 : 4, .ihl = (t->words ? t->words : 5 + t->options) & 15, .ttl = 64,
-		.protocol = t->protocol ? t->protocol : IPPROTO_TCP,
+		.version = t->version ? t->version & 15 : 4, .ihl = (t->words ? t->words : 5 + t->options) & 15,
+		.ttl = 64, .protocol = t->protocol ? t->protocol : IPPROTO_TCP,
 		.frag_off = htons(t->fragment), .tot_len = htons(20 + t->options * 4 + sizeof(struct tcphdr)),
 	};
 

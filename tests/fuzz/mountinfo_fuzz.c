@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Any line as one of a container's list of mounts: what comes out is a path that fits, and nothing behind it is read. */
+/* Any line as one of a container's list of mounts: what comes out fits, and nothing behind it is read. */
 #include <stdlib.h>
 #include <string.h>
 

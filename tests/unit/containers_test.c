@@ -45,7 +45,8 @@ static void read_all(struct container_list *list)
 	char paths[][160] = { "", "/machine.slice/libpod-" WEB ".scope", "/docker/" BARE, "/user.slice",
 			      "/machine.slice/libpod-conmon-" POD ".scope",
 			      "/libpod_parent/libpod-" ELSEWHERE,
-			      "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" ROOTLESS ".scope", "" };
+			      "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-" ROOTLESS ".scope",
+			      "" };
 	struct cgroup_entry entries[ARRAY_SIZE(paths)];
 	struct cgroup_list cgroups = { entries, ARRAY_SIZE(paths), ARRAY_SIZE(paths) };
 	struct stat home;

@@ -69,7 +69,7 @@ static void test_kernels(void **state)
 	struct mnl_socket *nl = open_bus(NETLINK_ROUTE);
 	_Alignas(struct nlmsghdr) char buf[32768];
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-	uint32_t seen = 0;
+	uint32_t seen = 0, port = mnl_socket_get_portid(nl);
 	int ret = MNL_CB_OK;
 
 	(void)state;
@@ -79,7 +79,7 @@ static void test_kernels(void **state)
 	mnl_nlmsg_put_extra_header(nlh, sizeof(struct ifinfomsg));
 	assert_true(mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) > 0);
 	while (ret > MNL_CB_STOP)
-		ret = netlink_answer(mnl_socket_get_fd(nl), buf, sizeof(buf), 7, mnl_socket_get_portid(nl), count, &seen);
+		ret = netlink_answer(mnl_socket_get_fd(nl), buf, sizeof(buf), 7, port, count, &seen);
 	assert_int_equal(ret, MNL_CB_STOP);
 	assert_true(seen > 0);
 	/* what does not fit is no answer */

@@ -36,7 +36,10 @@ struct client_trust_cover {
 	char *onto;                  /* = from: put back. May be a /proc/self/fd path, open as long as the trust is */
 };
 
-/* Copies all strings, and borrows descriptors for as long as it lives. Returns 0; -EINVAL: pem is no certificate; -errno. The caller calls client_trust_free(). */
+/*
+ * Copies all strings, and borrows descriptors for as long as it lives. Returns 0; -EINVAL: pem is no certificate;
+ * -errno. The caller calls client_trust_free().
+ */
 int client_trust_new(struct client_trust **out, const struct client_trust_config *config, struct err *e) __must_check;
 /* The copies stay. */
 void client_trust_free(struct client_trust *t);

@@ -99,8 +99,8 @@ int container_monitors_read(const char *root, int (*each)(void *owner, const str
 		size_t len;
 
 		if (!isdigit((unsigned char)entry->d_name[0]) ||
-		    !read_file(dirfd(proc), entry->d_name, "comm", comm, sizeof(comm)) || strcmp(comm, "conmon\n") != 0 ||
-		    !is_monitor(dirfd(proc), entry->d_name))
+		    !read_file(dirfd(proc), entry->d_name, "comm", comm, sizeof(comm)) ||
+		    strcmp(comm, "conmon\n") != 0 || !is_monitor(dirfd(proc), entry->d_name))
 			continue;
 		len = read_file(dirfd(proc), entry->d_name, "cmdline", command, COMMAND_BYTES);
 		if (container_monitor_parse(&m, command, len) &&

@@ -15,8 +15,8 @@ struct container_monitor {
 };
 
 /*
- * What a command line says, which anybody can have: text has len bytes and a NUL behind them, and is pointed into. False:
- * it is no monitor's.
+ * What a command line says, which anybody can have: text has len bytes and a NUL behind them, and is pointed into.
+ * False: it is no monitor's.
  */
 bool container_monitor_parse(struct container_monitor *m, const char *text, size_t len);
 

@@ -19,7 +19,9 @@ static ssize_t receive(int fd, void *buf, size_t size)
 	ssize_t len;
 
 	do {
-		msg = (struct msghdr){ .msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1 };
+		msg = (struct msghdr){
+			.msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1,
+		};
 		len = recvmsg(fd, &msg, 0);
 	} while (len >= 0 && (msg.msg_namelen != sizeof(from) || from.nl_pid != KERNEL_PORT));
 	if (len >= 0 && (msg.msg_flags & MSG_TRUNC)) {
