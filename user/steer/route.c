@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "abi/steer.h"
 #include "base/mem.h"
 #include "steer/netlink.h"
 
@@ -226,7 +227,8 @@ int route_dump(struct route **out, uint32_t *count, struct err *e)
 	merge(&list);
 	fd4 = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	fd6 = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	for (uint32_t i = 0; i < list.count; i++)
+	/* who has a namespace of his own may have a million: no more are asked about than are ever used */
+	for (uint32_t i = 0; i < MIN(list.count, (uint32_t)STEER_ROUTE_EACH_MAX); i++)
 		probe(list.routes[i].family == AF_INET ? fd4 : fd6, &list.routes[i]);
 	if (fd4 >= 0)
 		close(fd4);

@@ -11,7 +11,7 @@ struct route {
 	uint8_t family;              /* AF_INET or AF_INET6 */
 	uint8_t prefix;              /* 0..32 or 0..128 */
 	bool local;                  /* addresses of this machine */
-	bool reachable;              /* asked of the kernel, with all its rules and tables */
+	bool reachable;              /* the first STEER_ROUTE_EACH_MAX: asked of the kernel, with all its rules and tables */
 	uint8_t ip[16];              /* network order; IPv4 in the first four */
 	uint8_t src[16];             /* the source it would choose; zero when unknown */
 };
