@@ -11,7 +11,7 @@ struct route {
 	uint8_t family;              /* AF_INET or AF_INET6 */
 	uint8_t prefix;              /* 0..32 or 0..128 */
 	bool local;                  /* addresses of this machine */
-	bool reachable;              /* the first STEER_ROUTE_EACH_MAX: asked of the kernel, with all its rules and tables */
+	bool reachable;              /* asked of the kernel, with all its rules and tables; see route_dump() */
 	uint8_t ip[16];              /* network order; IPv4 in the first four */
 	uint8_t src[16];             /* the source it would choose; zero when unknown */
 };
@@ -19,6 +19,8 @@ struct route {
 /**
  * route_dump() - all destinations of all tables, shortest prefix first, each once.
  * @out: the caller frees it with mem_free()
+ *
+ * Only the first STEER_ROUTE_EACH_MAX are asked about; whether others are reachable is what the tables say.
  *
  * Returns 0 or -errno.
  */

@@ -27,12 +27,21 @@ static bool covers(const struct tc_client *a, const struct tc_client *b)
 	return true;
 }
 
+/* Or a control character, or the end of a string within it. */
+static bool has_blank(struct str name)
+{
+	for (size_t i = 0; i < name.len; i++)
+		if ((unsigned char)name.ptr[i] <= ' ')
+			return true;
+	return false;
+}
+
 static int parse_name(struct tc_spec *s, struct str name, struct err *e)
 {
 	if (name.len == 0)
 		return err_set(e, -EINVAL, "the name of an interface is missing, for example tc:eth1 (`ip link` lists "
 			       "them)");
-	if (name.len >= sizeof(s->name) || memchr(name.ptr, '/', name.len) || memchr(name.ptr, ' ', name.len))
+	if (name.len >= sizeof(s->name) || memchr(name.ptr, '/', name.len) || has_blank(name))
 		return err_set(e, -EINVAL, "no interface can be called %.*s", (int)MIN(name.len, (size_t)80), name.ptr);
 	memcpy(s->name, name.ptr, name.len);
 	if (str_eq(name, STR("lo")))
