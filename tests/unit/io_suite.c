@@ -341,6 +341,25 @@ static void broken_while_paused(void **state __unused)
 	io_pair_close(&p);
 }
 
+/* Where there is nothing more to wait for, a turn that has told somebody something ends: what follows from it waits. */
+static void told_ends_the_turn(void **state __unused)
+{
+	struct pair p = io_pair_open();
+
+	p.end->pause_on_data = true;
+	io_peer_send(p.io, p.peer, 1000, 0);
+	RUN_UNTIL(p.io, p.end->got == 1000);
+	io_world->close(p.peer, false);
+	p.peer = NULL;
+	io_run_turns(p.io, 5);
+	p.io->ops->pause(p.end->sock, false);
+	alarm(60);
+	while (p.end->fins == 0)
+		assert_int_equal(p.io->ops->run(p.io, -1), 0);
+	alarm(0);
+	io_pair_close(&p);
+}
+
 static void close_flushes(void **state __unused)
 {
 	const size_t total = 16u << 20;
@@ -752,6 +771,7 @@ int io_suite_run(const struct io_world *which)
 		cmocka_unit_test(half_close_by_peer), cmocka_unit_test(half_close_by_us),
 		cmocka_unit_test(reset_is_a_reset), cmocka_unit_test(reset_after_fin),
 		cmocka_unit_test(last_words), cmocka_unit_test(broken_while_paused),
+		cmocka_unit_test(told_ends_the_turn),
 		cmocka_unit_test(close_flushes), cmocka_unit_test(close_with_reset),
 		cmocka_unit_test(linger_ends), cmocka_unit_test(close_in_callback),
 		cmocka_unit_test(timers_in_order), cmocka_unit_test(wakes),

@@ -143,10 +143,12 @@ static void flush_dirty(struct epoll *ep)
 		struct real_sock *r = list_entry(list_first(&todo), struct real_sock, dirty);
 
 		list_del(&r->dirty);
-		if (r->phase == REAL_CONNECTING && r->dial_err)
+		if (r->phase == REAL_CONNECTING && r->dial_err) {
+			ep->real.told = true;
 			r->base.events->connected(r->base.owner, r->dial_err);
-		else if (r->phase == REAL_OPEN || r->phase == REAL_LINGERING)
+		} else if (r->phase == REAL_OPEN || r->phase == REAL_LINGERING) {
 			esock_flush(esock_of(r));
+		}
 	}
 }
 
@@ -518,6 +520,7 @@ static int epoll_run(struct io *io, int64_t wait_ns)
 	struct epoll_event events[EVENTS_MAX];
 	int n;
 
+	ep->real.told = false;
 	flush_dirty(ep);
 	real_dgrams_flush(&ep->real);
 	n = wait_events(ep, events, real_wait_ns(&ep->real, wait_ns));

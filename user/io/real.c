@@ -106,7 +106,7 @@ int64_t real_wait_ns(struct real *r, int64_t wait_ns)
 {
 	int64_t due = timers_next(&r->io.timers);
 
-	if (wait_ns == 0 || resolve_ready(r->resolve) || !list_empty(&r->dirty) || real_dgrams_busy(r))
+	if (wait_ns == 0 || r->told || resolve_ready(r->resolve) || !list_empty(&r->dirty) || real_dgrams_busy(r))
 		return 0;
 	if (due == INT64_MAX)
 		return wait_ns;
@@ -270,8 +270,10 @@ void real_sock_after_write(struct real_sock *s)
 	}
 	if (s->over_high && s->base.queued < IO_LOW_WATER) {
 		s->over_high = false;
-		if (s->phase == REAL_OPEN && !s->told_broken)
+		if (s->phase == REAL_OPEN && !s->told_broken) {
+			real_of(s->base.io)->told = true;
 			s->base.events->writable(s->base.owner);
+		}
 	}
 }
 
@@ -305,8 +307,10 @@ void real_sock_ended(struct real_sock *s, int err)
 	s->told_broken = err != 0;
 	if (err)
 		drop_out(s);
-	if (s->phase == REAL_OPEN)
+	if (s->phase == REAL_OPEN) {
+		real_of(s->base.io)->told = true;
 		s->base.events->ended(s->base.owner, err == -EPIPE ? -ECONNRESET : err);
+	}
 }
 
 void real_sock_let_go(struct real_sock *s)

@@ -29,6 +29,7 @@ struct real {
 	struct list socks;               /* all, lingering ones too */
 	struct list dirty;               /* have something to do when the next turn starts */
 	struct list dead;                /* to be freed when nobody can hold them any more */
+	bool told;                       /* somebody was, in this turn: what follows from it must not wait */
 	struct slab *pack;               /* small receipts go one behind the other into this */
 	const struct real_dgram_ops *dgram_ops;          /* real_dgram.h */
 	struct list dgrams, dirty_dgrams, ready_dgrams;
@@ -83,7 +84,10 @@ void real_wake(struct io *io);
 void real_woken(struct real *r, bool drain);
 
 void real_clock(struct real *r);
-/* How long the turn may wait: not longer than wait_ns (< 0: no limit), the next timer, or work that is there. */
+/*
+ * How long the turn may wait: not longer than wait_ns (< 0: no limit), the next timer, or work that is there. Not at all
+ * after somebody was told something: the caller may have to pass on what follows from it, to another thread for one.
+ */
 int64_t real_wait_ns(struct real *r, int64_t wait_ns);
 /* Answers of the resolver, timers, memory of dead sockets. */
 void real_end_turn(struct real *r);

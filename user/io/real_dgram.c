@@ -306,8 +306,10 @@ static bool send_failed(struct real_dgram *s, int err, bool joined)
 	count_dropped(s);
 	out_drop(s, list_entry(list_first(&s->out), struct waiting, link));
 	/* refused: the answer to one that was sent before (ICMP), told with this one, which did not leave */
-	if (s->connected && !s->closed)
+	if (s->connected && !s->closed) {
+		real_of(s->base.io)->told = true;
 		s->base.events->failed(s->base.owner, err);
+	}
 	return true;
 }
 

@@ -422,6 +422,7 @@ static int uring_run(struct io *io, int64_t wait_ns)
 	struct uring *u = uring_of(io);
 	int ret;
 
+	u->real.told = false;
 	if (!list_empty(&u->ready)) {
 		real_clock(&u->real);
 		deliver_held(u);

@@ -271,6 +271,7 @@ void usock_flush(struct usock *s)
 	if (s->r.phase == REAL_CONNECTING) {
 		if (s->r.dial_err && !s->connect_told) {
 			s->connect_told = true;
+			usock_uring(s)->real.told = true;
 			s->r.base.events->connected(s->r.base.owner, s->r.dial_err);
 		} else if (!s->r.dial_err && !s->connect_armed && !queue_connect(s)) {
 			real_sock_dirty(&s->r);
@@ -296,6 +297,7 @@ void usock_flush_held(struct usock *s)
 		struct slice data = slice_get(*chain_at(&s->held, 0));
 
 		chain_drop(&s->held, data.len);
+		usock_uring(s)->real.told = true;
 		s->r.base.events->received(s->r.base.owner, data);
 	}
 	if (s->r.phase != REAL_OPEN || s->r.paused)
