@@ -274,6 +274,11 @@ static void do_respond_304(void *arg)
 	assert_int_equal(flow_respond(arg, 304, NULL, 0, "brewed", 6), 0);
 }
 
+static void do_respond_101(void *arg)
+{
+	assert_int_equal(flow_respond(arg, 101, NULL, 0, "", 0), 0);
+}
+
 static void test_respond_bodiless(void **state)
 {
 	struct play p;
@@ -296,6 +301,16 @@ static void test_respond_bodiless(void **state)
 		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .check = do_respond_304),
 		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 304 Not Modified\r\ncontent-length: 6\r\n\r\n"),
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
+
+	assert_true(begin(&p, hook_bit(HOOK_REQUEST)));
+	PLAYBOOK("whoever is told to switch protocols finds nobody to speak to", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .check = do_respond_101),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 101 Switching Protocols\r\ncontent-length: 0\r\n\r\n"),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE),
+		WANT(CMD_CLOSE, SIDE_CLIENT));
 	play_end(&p);
 }
 

@@ -276,6 +276,7 @@ static void test_forms(void **state)
 		{ "BREW HTTP://h HTTP/1.1\r\nX: a\r\nX: b\r\nx: c\r\n\r\n",
 		  "BREW / HTTP/1.1\r\nX: a\r\nX: b\r\nx: c\r\n\r\n" },
 		{ "M-SEARCH http://h/ HTTP/1.1\nHost:h\n\n", "M-SEARCH / HTTP/1.1\r\nHost: h\r\n\r\n" },
+		{ "GET  http://h/ \t HTTP/1.1 \r\nHost: h\r\n\r\n", "GET / HTTP/1.1\r\nHost: h\r\n\r\n" },
 		{ "\r\n\nGET /origin HTTP/1.1\r\nhOsT: h:81\r\n\r\n", "GET /origin HTTP/1.1\r\nhOsT: h:81\r\n\r\n" },
 	};
 
@@ -316,7 +317,7 @@ static void test_bad_heads(void **state)
 		"GET http://h:65536/ HTTP/1.1\r\n\r\n", "GET http://[::1/ HTTP/1.1\r\n\r\n",
 		"CONNECT h HTTP/1.1\r\n\r\n",
 		"GET http://h/ HTTP/1.1\r\n folded: first\r\n\r\n", "GET http://h/ HTTP/1.1\r\nnocolon\r\n\r\n",
-		"GET http://h/ HTTP/1.1\r\n: empty\r\n\r\n",
+		"GET http://h/ HTTP/1.1\r\n: empty\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n",
 	};
 
 	(void)state;
@@ -333,6 +334,38 @@ static void test_bad_heads(void **state)
 		assert_true(list_empty(&p.pb.flows));
 		play_end(&p);
 	}
+}
+
+/* It could have been read, so it is shown. */
+static void test_foreign_scheme(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_regular(&p));
+	PLAYBOOK("what we do not fetch", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "GET ftp://h:21/ HTTP/1.1\r\n\r\n"),
+		WANT(CMD_SEND, SIDE_CLIENT, .any = true),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	assert_non_null(strstr(playbook_trace(&p.pb), "400 Bad Request"));
+	play_end(&p);
+}
+
+static void test_connect_http10(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_regular(&p));
+	PLAYBOOK("a tunnel is confirmed in the version that it was asked for", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "CONNECT h:25 HTTP/1.0\r\n\r\n"),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.0 200 Connection established\r\n\r\n"));
+	play_end(&p);
 }
 
 #define UPGRADE "GET http://h/ HTTP/1.1\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\n"
@@ -415,7 +448,7 @@ static void test_upgrade_to_nothing(void **state)
 	(void)state;
 	assert_true(play_regular(&p));
 	p.pb.options.rawtcp = false;
-	PLAYBOOK("an upgrade to what is not relayed ends both sides", p.l,
+	PLAYBOOK("an upgrade to what is not relayed is told, and ends both sides", p.l,
 		GIVE(EV_START, NOBODY),
 		GIVE(EV_DATA, SIDE_CLIENT, .text = "GET http://h/ HTTP/1.1\r\nUpgrade: x\r\n\r\n"),
 		WANT(CMD_OPEN, SIDE_NEW),
@@ -424,7 +457,7 @@ static void test_upgrade_to_nothing(void **state)
 		GIVE(EV_DATA, SIDE_NEW, .text = "HTTP/1.1 101 Switching Protocols\r\n\r\nfirst"),
 		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 101 Switching Protocols\r\n\r\n"),
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE),
-		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
 		WANT(CMD_CLOSE, SIDE_NEW));
 	play_end(&p);
 }
@@ -538,6 +571,8 @@ int main(void)
 		cmocka_unit_test(test_http10),
 		cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_bad_heads),
+		cmocka_unit_test(test_foreign_scheme),
+		cmocka_unit_test(test_connect_http10),
 		cmocka_unit_test(test_upgrade_refused),
 		cmocka_unit_test(test_upgrade_to_h2c),
 		cmocka_unit_test(test_upgrade_waits),

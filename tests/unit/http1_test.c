@@ -76,7 +76,9 @@ static void test_request_errors(void **state)
 		{ "GET / HTTP/1.1 \r\n\r\n", NULL },             /* blanks around the line are nobody's */
 		{ "GET / HTTP/1\r\n\r\n", "Bad HTTP request line: b'GET / HTTP/1'" },
 		{ "GET / http/1.1\r\n\r\n", "Bad HTTP request line: b'GET / http/1.1'" },
-		{ "GET \t/ HTTP/1.1\r\n\r\n", "Bad HTTP request line: b'GET \\t/ HTTP/1.1'" },
+		{ "GET \t/\t  HTTP/1.1\r\n\r\n", NULL },          /* nor are more of them, or tabs, between words */
+		{ "GET / x HTTP/1.1\r\n\r\n", "Bad HTTP request line: b'GET / x HTTP/1.1'" },
+		{ "GET /\vHTTP/1.1\r\n\r\n", "Bad HTTP request line: b'GET /\\x0bHTTP/1.1'" },
 		{ "G'\\\x01\xff HTTP/1.1\r\n\r\n", "Bad HTTP request line: b'G\\'\\\\\\x01\\xff HTTP/1.1'" },
 		{ "GET ftp://h/ HTTP/1.1\r\n\r\n", "Bad HTTP request line: b'GET ftp://h/ HTTP/1.1'" },
 		{ "GET ://h/ HTTP/1.1\r\n\r\n", "Bad HTTP request line: b'GET ://h/ HTTP/1.1'" },
@@ -121,9 +123,9 @@ static void test_response_heads(void **state)
 {
 	static const struct { const char *head; uint16_t status; const char *reason; } cases[] = {
 		{ "HTTP/1.1 200 OK\r\n\r\n", 200, "OK" },
-		{ "HTTP/1.0 404 Not Found \r\n\r\n", 404, "Not Found" },
+		{ "HTTP/1.0 404 Not Found \r\n\r\n", 404, "Not Found " },
 		{ "HTTP/1.1 200\r\n\r\n", 200, "" },
-		{ "HTTP/1.1  299  two blanks\n\n", 299, " two blanks" },
+		{ "HTTP/1.1  299  two blanks\n\n", 299, "two blanks" },
 		{ "HTTP/1.1 999 \xff\r\n\r\n", 999, "\xff" },
 		{ "HTTP/1.1 99 x\r\n\r\n", 0, NULL }, { "HTTP/1.1 1000 x\r\n\r\n", 0, NULL },
 		{ "HTTP/1.1 2x0 x\r\n\r\n", 0, NULL }, { "HTTP/1.1 -200 x\r\n\r\n", 0, NULL },
@@ -446,6 +448,14 @@ static const struct body_case bodies[] = {
 	  "0123456789abcdefghij", "", HTTP1_CHUNKED, 0, 1, 0 },
 	{ "1\r\na\r\n0\r\nX-A: 1\r\nX-B:  two \r\n\r\nrest", "a", "rest", HTTP1_CHUNKED, 0, 1, 2 },
 	{ "0\r\n\r\n", "", "", HTTP1_CHUNKED, 0, 1, 0 },
+	{ "1 ;a=b; c = \"d;e\" ;f\r\nx\r\n2\t \r\nyz\r\n0;last\r\nX: y\r\n\r\nrest", "xyz", "rest", HTTP1_CHUNKED, 0, 1, 1 },
+	{ "1 1\r\n", "", NULL, HTTP1_CHUNKED, 0, -EPROTO, 0 },
+	{ " 1\r\n", "", NULL, HTTP1_CHUNKED, 0, -EPROTO, 0 },
+	{ ";a\r\n", "", NULL, HTTP1_CHUNKED, 0, -EPROTO, 0 },
+	{ "1;a\nx", "", NULL, HTTP1_CHUNKED, 0, -EPROTO, 0 },
+	{ "1;a\rx", "", NULL, HTTP1_CHUNKED, 0, -EPROTO, 0 },
+	{ "1\nx", "", NULL, HTTP1_CHUNKED, 0, -EPROTO, 0 },
+	{ "1\r\nx\n0\r\n\r\n", "x", NULL, HTTP1_CHUNKED, 0, -EPROTO, 0 },
 	{ "3\r\nab", "ab", NULL, HTTP1_CHUNKED, 0, 0, 0 },
 	{ "x\r\n", "", NULL, HTTP1_CHUNKED, 0, -EPROTO, 0 },
 	{ "-1\r\n", "", NULL, HTTP1_CHUNKED, 0, -EPROTO, 0 },
@@ -554,6 +564,35 @@ static void test_trailer_limit(void **state)
 	slab_pool_fini(&pool);
 }
 
+/* However it is cut, a line that never ends is not read for ever. */
+static void test_chunk_line_limit(void **state)
+{
+	static char large[20000];
+	struct headers trailers = { 0 };
+	struct slab_pool pool;
+	struct arena a = { 0 };
+	struct chain out = { 0 };
+	char why[HTTP1_ERROR_MAX] = "";
+
+	(void)state;
+	slab_pool_init(&pool, 0);
+	for (const char *kind = "0 x"; *kind; kind++) {
+		struct http1_body body;
+		struct chain in = { 0 };
+
+		memset(large, *kind, sizeof(large));
+		http1_body_init(&body, HTTP1_CHUNKED, 0, &trailers, &a);
+		assert_int_equal(chain_write(&in, &pool, *kind == 'x' ? "1;" : "1", *kind == 'x' ? 2 : 1), 0);
+		assert_int_equal(http1_body_read(&body, &in, &out, why), 0);
+		assert_int_equal(chain_write(&in, &pool, large, sizeof(large)), 0);
+		assert_int_equal(http1_body_read(&body, &in, &out, why), -EPROTO);
+		http1_body_fini(&body);
+		chain_clear(&in);
+	}
+	arena_fini(&a);
+	slab_pool_fini(&pool);
+}
+
 static void test_eof(void **state)
 {
 	struct headers trailers = { 0 };
@@ -603,6 +642,7 @@ int main(void)
 		cmocka_unit_test(test_bodies),
 		cmocka_unit_test(test_bodies_without_memory),
 		cmocka_unit_test(test_trailer_limit),
+		cmocka_unit_test(test_chunk_line_limit),
 		cmocka_unit_test(test_eof),
 	};
 

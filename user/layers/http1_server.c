@@ -462,7 +462,8 @@ static int write_event(struct http1_server *s, const struct http_event *ev, stru
 		if (http1_response_framing(&r->base.headers, r->status, ev->flow->http.request.method, &s->framing,
 					   &length, why) < 0)
 			s->framing = HTTP1_UNTIL_EOF;
-		s->response_keeps = s->framing != HTTP1_UNTIL_EOF &&
+		/* what follows a 101 is no HTTP, also where there is no tunnel for it */
+		s->response_keeps = s->framing != HTTP1_UNTIL_EOF && r->status != 101 &&
 				    http1_keep_alive(&r->base.headers, r->base.version);
 		return http1_write_response(out, env, r);
 	case HTTP_DATA:

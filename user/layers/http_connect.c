@@ -124,7 +124,7 @@ static void accept_connect(struct http_stream *s)
 	if (s->answered)
 		return;
 	s->flow->http.has_response = true;
-	r->base.version = STR("HTTP/1.1");
+	r->base.version = s->flow->http.request.base.version;
 	r->status = 200;
 	r->reason = STR("Connection established");
 	r->base.start = r->base.end = env_stamp(s->base.env);

@@ -161,7 +161,7 @@ static const char *set_destination(struct http_stream *s)
 	}
 	if (r->host.len == 0) {
 		header = headers_find(&r->base.headers, STR("host"));
-		if (!header.ptr || !http1_parse_authority(header, &host, &port))
+		if (headers_count(&r->base.headers, STR("host")) != 1 || !http1_parse_authority(header, &host, &port))
 			return "HTTP request has no host header, destination unknown.";
 		r->host = host;
 		r->scheme = s->http->client->record->tls ? STR("https") : STR("http");

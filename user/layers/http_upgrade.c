@@ -37,10 +37,14 @@ static void upgrade_connections(struct http_stream *s, struct http_upstream *up)
 {
 	struct http *h = s->http;
 	struct flow *f = leave(s);
+	bool wanted = f->http.messages || stream_options(s)->rawtcp;
 	struct layer *child = h->tunnel = new_child(s, &up->codec->base, h->client, up->conn, f);
 
 	if (!child) {
-		layer_reset(&h->base, h->client);
+		if (wanted)
+			layer_reset(&h->base, h->client);
+		else
+			layer_close(&h->base, h->client);
 		up->codec->ops->done(up->codec, s);
 		h->codec->ops->done(h->codec, s);
 		return;

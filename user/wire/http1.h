@@ -84,6 +84,10 @@ struct http1_body {
 	struct strbuf name, value;
 	size_t trailer_bytes;
 	bool failed_memory, in_head;
+	enum { CHUNK_SIZE, CHUNK_BLANKS, CHUNK_EXTENSION, CHUNK_LINE_END, CHUNK_DATA, CHUNK_DATA_END,
+	       CHUNK_TRAILERS } chunk;
+	uint64_t chunk_left;             /* of the size so far, or of the data */
+	uint32_t chunk_line;             /* bytes of this chunk's line, or of the line end behind its data */
 };
 
 /* length: for HTTP1_LENGTH. Trailer fields of a chunked body are stored through trailers and a. */

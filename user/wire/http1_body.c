@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a head says about its body, and reading that body. Lengths are counted; the chunked coding and its trailers are
- * llhttp's, which is given a minimal head of its own, so that it never sees (or judges) the peer's.
+ * llhttp's, which is given a minimal head of its own, so that it never sees (or judges) the peer's, and chunks without
+ * their extensions.
  */
 #include "wire/http1.h"
 
@@ -10,6 +11,7 @@
 #include <stdio.h>
 
 #define TRAILER_BYTES_MAX 65536
+#define CHUNK_LINE_MAX    16384
 
 static bool is_token(struct str s)
 {
@@ -303,16 +305,103 @@ void http1_body_fini(struct http1_body *b)
 	strbuf_fini(&b->value);
 }
 
+/* How many of the digits of a chunk's size are at s. */
+static size_t size_digits(struct http1_body *b, const struct slice *s)
+{
+	size_t n = 0;
+
+	for (; n < s->len && b->chunk_left >> 60 == 0; n++) {
+		char c = ascii_lower((char)s->ptr[n]);
+
+		if (c >= '0' && c <= '9')
+			b->chunk_left = b->chunk_left << 4 | (uint64_t)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			b->chunk_left = b->chunk_left << 4 | (uint64_t)(c - 'a' + 10);
+		else
+			break;
+	}
+	return n;
+}
+
+static size_t extension_bytes(const struct slice *s)
+{
+	size_t n = 0;
+
+	while (n < s->len && (s->ptr[n] >= ' ' || s->ptr[n] == '\t'))
+		n++;
+	return n;
+}
+
+/*
+ * The next bytes that are of one kind, of which there is at least one: *drop: they are none of llhttp's business, which
+ * refuses blanks and extensions that RFC 9112 7.1.1 allows. 0: they are not what can stand there.
+ */
+static size_t chunk_part(struct http1_body *b, const struct slice *s, bool *drop)
+{
+	size_t n = 1;
+
+	switch (b->chunk) {
+	case CHUNK_SIZE:
+		n = size_digits(b, s);
+		if (n || b->chunk_line == 0)
+			break;
+		n = 1;
+		/* fall through */
+	case CHUNK_BLANKS:
+		if (s->ptr[0] != '\r' && s->ptr[0] != ';' && s->ptr[0] != ' ' && s->ptr[0] != '\t')
+			return 0;
+		*drop = s->ptr[0] != '\r';
+		b->chunk = !*drop ? CHUNK_LINE_END : s->ptr[0] == ';' ? CHUNK_EXTENSION : CHUNK_BLANKS;
+		break;
+	case CHUNK_EXTENSION:
+		n = extension_bytes(s);
+		*drop = n != 0;
+		if (n)
+			break;
+		n = s->ptr[0] == '\r';
+		b->chunk = CHUNK_LINE_END;
+		break;
+	case CHUNK_LINE_END:
+		n = s->ptr[0] == '\n';
+		b->chunk = b->chunk_left ? CHUNK_DATA : CHUNK_TRAILERS;
+		b->chunk_line = 0;
+		return n;
+	case CHUNK_DATA:
+		n = (size_t)MIN(b->chunk_left, (uint64_t)s->len);
+		b->chunk_left -= n;
+		b->chunk = b->chunk_left ? CHUNK_DATA : CHUNK_DATA_END;
+		return n;
+	case CHUNK_DATA_END:
+		n = MIN(2 - b->chunk_line, s->len);
+		b->chunk_line += (uint32_t)n;
+		if (b->chunk_line < 2)
+			return n;
+		b->chunk = CHUNK_SIZE;
+		b->chunk_line = 0;
+		return n;
+	case CHUNK_TRAILERS:
+		return s->len;
+	}
+	b->chunk_line += (uint32_t)n;
+	return b->chunk_line > CHUNK_LINE_MAX ? 0 : n;
+}
+
 static int read_chunked(struct http1_body *b, struct chain *in, struct chain *out,
 			char why[static HTTP1_ERROR_MAX])
 {
 	b->out = out;
 	while (in->count && !b->complete) {
 		struct slice *s = chain_at(in, 0);
+		bool drop = false;
+		size_t len = chunk_part(b, s, &drop);
 		llhttp_errno_t err;
 
+		if (len == 0) {
+			snprintf(why, HTTP1_ERROR_MAX, "HTTP/1 protocol error: illegal chunk header");
+			return -EPROTO;
+		}
 		b->reading = s;
-		err = llhttp_execute(&b->parser, (const char *)s->ptr, s->len);
+		err = drop ? HPE_OK : llhttp_execute(&b->parser, (const char *)s->ptr, (size_t)len);
 		if (b->failed_memory)
 			return -ENOMEM;
 		if (err == HPE_PAUSED) {
@@ -324,7 +413,7 @@ static int read_chunked(struct http1_body *b, struct chain *in, struct chain *ou
 				 llhttp_get_error_reason(&b->parser));
 			return -EPROTO;
 		}
-		chain_drop(in, s->len);
+		chain_drop(in, (size_t)len);
 	}
 	return b->complete;
 }

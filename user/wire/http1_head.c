@@ -231,14 +231,25 @@ static int parse_absolute(struct http1_request *out, struct arena *a, struct str
 	return out->port ? 0 : -EPROTO;
 }
 
+/* RFC 9112 3: words may stand apart by more than one blank, and tabs count; only one leaves. Empty: no more. */
+static struct str take_word(struct str *rest)
+{
+	struct str word = { rest->ptr, 0 };
+
+	while (word.len < rest->len && word.ptr[word.len] != ' ' && word.ptr[word.len] != '\t')
+		word.len++;
+	*rest = str_trim((struct str){ rest->ptr + word.len, rest->len - word.len });
+	return word;
+}
+
 static int parse_request_line(struct http1_request *out, struct arena *a, struct str line)
 {
 	struct str rest = str_trim(line), target;
 
-	out->method = str_cut(&rest, ' ');
-	target = str_cut(&rest, ' ');
+	out->method = take_word(&rest);
+	target = take_word(&rest);
 	out->version = rest;
-	if (!rest.ptr || out->method.len == 0 || target.len == 0 || !is_version(out->version))
+	if (target.len == 0 || !is_version(out->version))
 		return -EPROTO;
 	if (target.ptr[0] == '/' || str_eq(target, STR("*"))) {
 		out->path = target;
@@ -268,16 +279,24 @@ int http1_parse_request(struct http1_request *out, struct arena *a, char *head, 
 	return ret < 0 ? ret : parse_fields(&out->headers, a, rest, count_max, why);
 }
 
+static void skip_blanks(struct str *s)
+{
+	for (; s->len && (s->ptr[0] == ' ' || s->ptr[0] == '\t'); s->ptr++)
+		s->len--;
+}
+
 int http1_parse_response(struct http1_response *out, struct arena *a, char *head, size_t len, uint32_t count_max,
 			 char why[static HTTP1_ERROR_MAX])
 {
-	struct str rest = { head, len }, line = take_line(&rest), parts = str_trim(line), status;
+	struct str rest = { head, len }, line = take_line(&rest), parts = line, status;
 	uint64_t code = 0;
 
 	*out = (struct http1_response){ 0 };
+	skip_blanks(&parts);
 	out->version = str_cut(&parts, ' ');
-	parts = parts.ptr ? str_trim(parts) : parts;
+	skip_blanks(&parts);
 	status = str_cut(&parts, ' ');
+	skip_blanks(&parts);
 	out->reason = parts.ptr ? parts : STR("");
 	if (!is_version(out->version) || !str_to_u64(status, 999, &code) || code < 100)
 		return bad(why, "Bad HTTP response line: ", line);
