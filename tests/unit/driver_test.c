@@ -377,6 +377,32 @@ static void test_server_connect_decides(void **state)
 	stage_fini(&st);
 }
 
+/* Whoever has heard that a connection would be made hears that it was not. */
+static void test_connect_given_up(void **state)
+{
+	struct sim_faults lost = { .connect_lost = 1000 };
+	struct stage st;
+
+	(void)state;
+	for (int asked = 0; asked < 2; asked++) {
+		stage_init(&st);
+		st.env.block_hooks = asked ? hook_bit(HOOK_SERVER_CONNECT_ERROR) : 0;
+		stage_connect(&st);
+		sim_set_faults(st.io, &lost);
+		stage_run(&st, SECOND_NS);
+		assert_int_equal(st.hooks[HOOK_SERVER_CONNECT], 1);
+		sim_peer_reset(st.client.peer);
+		st.client.peer = NULL;
+		stage_run(&st, SECOND_NS);
+		assert_int_equal(st.hooks[HOOK_SERVER_CONNECT_ERROR], 1);
+		assert_int_equal(st.finished, !asked);
+		if (asked)
+			answer(&st);
+		assert_true(st.finished);
+		stage_fini(&st);
+	}
+}
+
 /* A session is over when all that was asked is answered; the client's last hook comes once. */
 static void test_questions_at_the_end(void **state)
 {
@@ -505,7 +531,7 @@ int main(void)
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_dial_order),
 		cmocka_unit_test(test_dial_races),
-		cmocka_unit_test(test_connect_timeout),
+		cmocka_unit_test(test_connect_timeout), cmocka_unit_test(test_connect_given_up),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_question_holds_idle),

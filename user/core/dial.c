@@ -18,7 +18,7 @@ struct dial {
 	struct driver_conn *owner;
 	struct conn *conn;
 	dial_done_fn done;
-	bool asking, resolving;
+	bool told, asking, resolving;    /* told: server_connect */
 	bool narrow;                     /* one promised address; others of its name were not looked for yet */
 	bool listening;                  /* for its name; the driver counts those that do */
 	int64_t begun_ns;
@@ -63,7 +63,16 @@ static void cleanup(struct dial *dial)
 
 void dial_cancel(struct dial *dial)
 {
+	struct driver *d = dial->driver;
+	struct conn *conn = dial->conn;
+	bool tell = dial->told && d->phase != DRIVER_OVER;
+
 	cleanup(dial);
+	if (!tell)
+		return;
+	if (conn_record_edit(&conn->record) == 0)
+		(void)!conn_record_text(conn->record, &conn->record->error, STR("connection cancelled"));
+	driver_hook(d, HOOK_SERVER_CONNECT_ERROR, conn, NULL, NULL);
 }
 
 static void finish(struct dial *dial, struct sock *s, const struct addr *peer, const char *error)
@@ -456,7 +465,8 @@ struct dial *dial_start(struct driver *d, struct driver_conn *c, struct conn *co
 		mem_free(dial);
 		return NULL;
 	}
-	if (d->phase > DRIVER_LEAVING)
+	dial->told = d->phase <= DRIVER_LEAVING;
+	if (!dial->told)
 		fail_soon(dial, "the client has left");
 	else if (driver_hook(d, HOOK_SERVER_CONNECT, conn, on_asked, dial))
 		begin(dial);

@@ -23,7 +23,7 @@ typedef void (*dial_done_fn)(struct driver_conn *c, struct sock *s, const struct
 
 /* Starts; done is called later, never from inside. NULL: out of memory. The dial frees itself after done. */
 struct dial *dial_start(struct driver *d, struct driver_conn *c, struct conn *conn, dial_done_fn done) __must_check;
-/* Gives up without calling done. */
+/* Gives up without calling done. Who has heard of it by `server_connect` hears of `server_connect_error`. */
 void dial_cancel(struct dial *dial);
 /* The client has said more, and the layers have it: it may be what a dial of this session listens for. */
 void dial_heard(struct driver *d);

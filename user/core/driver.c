@@ -63,6 +63,17 @@ static struct driver_conn *find_open(struct driver *d)
 	return c;
 }
 
+static void give_up(struct driver_conn *c)
+{
+	struct dial *dial = c->dial;
+
+	if (!dial)
+		return;
+	c->dial = NULL;
+	c->opener = NULL;
+	dial_cancel(dial);
+}
+
 /* Layers may be waiting, and not know yet: an orderly end would pass for the client's. */
 static void close_servers(struct driver *d)
 {
@@ -70,6 +81,8 @@ static void close_servers(struct driver *d)
 		close_sock(d, &c->base, d->client_broken);
 		layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = &c->base });
 	}
+	for (struct driver_conn *c = d->conns; c; c = c->next)
+		give_up(c);
 }
 
 /* One step towards the end; each may ask something, and is then waited for. */
@@ -402,11 +415,7 @@ static void cmd_close(struct driver *d, struct command *cmd)
 {
 	struct conn *c = cmd->conn;
 
-	if (conn_outer(c)->dial) {
-		dial_cancel(conn_outer(c)->dial);
-		conn_outer(c)->dial = NULL;
-		conn_outer(c)->opener = NULL;
-	}
+	give_up(conn_outer(c));
 	if (conn_outer(c)->held)
 		conn_outer(c)->opener = NULL;
 	if (cmd->half && !c->dgram && (c->state & CONN_CAN_READ)) {
@@ -570,8 +579,7 @@ static struct conn *sink_conn_new(struct sink *s)
 
 static void drop_conn(struct driver *d, struct driver_conn *c)
 {
-	if (c->dial)
-		dial_cancel(c->dial);
+	give_up(c);
 	close_sock(d, &c->base, false);
 	driver_forget(d, c);
 	mem_free(c->open_error);
