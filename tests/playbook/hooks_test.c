@@ -435,6 +435,32 @@ static void test_client_leaves(void **state)
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
 	assert_str(first_flow(&p)->error, "Client disconnected.");
 	play_end(&p);
+
+	assert_true(begin(&p, HOOKS3(REQUESTHEADERS, REQUEST, ERROR)));
+	PLAYBOOK("one that leaves while the head of a whole request is looked at: the request is still seen", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUESTHEADERS, .hold = true),
+		GIVE(EV_CLOSED, SIDE_CLIENT),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	play_end(&p);
+
+	assert_true(begin(&p, HOOKS3(REQUESTHEADERS, REQUEST, ERROR)));
+	PLAYBOOK("not so when its body is not all there", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "PUT http://h/ HTTP/1.1\r\nContent-Length: 9\r\n\r\nbody"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUESTHEADERS, .hold = true),
+		WANT(CMD_PAUSE, SIDE_CLIENT, .why = PAUSE_LAYER),
+		GIVE(EV_CLOSED, SIDE_CLIENT),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	play_end(&p);
 }
 
 static void test_connect(void **state)

@@ -374,11 +374,30 @@ static void test_bypass(void **state)
 	play_end(&p);
 }
 
+/* As behind TLS that could not be agreed on: dialling once more would only tell the same again. */
+static void test_failed_before(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_begin(&p, false, false));
+	p.pb.server->failed = true;
+	p.pb.env.notify_hooks = hook_bit(HOOK_TCP_START) | hook_bit(HOOK_TCP_ERROR);
+	PLAYBOOK("a server that has failed is not opened again", p.l,
+		GIVE(EV_START, NOBODY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_START),
+		WANT(CMD_CLOSE, SIDE_CLIENT, .reset = true),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_TCP_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_TCP_ERROR));
+	play_end(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_relay),
 		cmocka_unit_test(test_lazy),
+		cmocka_unit_test(test_failed_before),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_hook),
 		cmocka_unit_test(test_changes),

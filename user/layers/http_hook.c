@@ -34,6 +34,13 @@ static bool is_leaving(enum http_error_code code)
 	return code == HTTP_ERROR_DISCONNECTED || code == HTTP_ERROR_CANCELLED || code == HTTP_ERROR_BROKEN;
 }
 
+/* What came whole is seen whole, by whoever is asked next, before it is said that its client has left. */
+static bool is_seen_first(const struct http_stream *s, const struct queued_http *q)
+{
+	return s->asked == HOOK_REQUESTHEADERS && q->request && q->ev.type == HTTP_END &&
+	       (s->base.env->block_hooks & hook_bit(HOOK_REQUEST)) && stream_wants_whole(s, HOOK_REQUEST);
+}
+
 /* A client that left meanwhile counts before what was asked (spec 17). */
 static bool has_left(struct http_stream *s, enum http_error_code *code)
 {
@@ -43,7 +50,7 @@ static bool has_left(struct http_stream *s, enum http_error_code *code)
 	if (s->asked != HOOK_REQUESTHEADERS && s->asked != HOOK_REQUEST && s->asked != HOOK_RESPONSEHEADERS)
 		return false;
 	while (q && !(q->request && q->ev.type == HTTP_ERROR && is_leaving(q->ev.code)))
-		q = q->next;
+		q = is_seen_first(s, q) ? NULL : q->next;
 	if (!q)
 		return false;
 	*code = q->ev.code;

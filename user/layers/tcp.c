@@ -310,6 +310,10 @@ static void started(struct tcp *t)
 		failed(t, "");
 		return;
 	}
+	if (t->server->failed) {         /* TLS with it, before anything could be relayed */
+		failed(t, t->server->record->error.ptr ? t->server->record->error.ptr : "connection failed");
+		return;
+	}
 	if (t->server->state == CONN_CLOSED) {
 		t->state = TCP_OPENING;
 		layer_open(&t->base, t->server);
