@@ -28,11 +28,17 @@ PLAYERS = 8      # they wait more than they work
 # What differs from the recorded program on purpose. DB: the number of the weakness that is done better.
 DIFFERENT = {
     "connect_refused_eager": "DB-6: what is of no more use is closed",
+    "connect_tcp_half_close_client": "DB-16: half-closes stay what they are inside a tunnel",
+    "h1_chunked_trailers_request": "DB-1: trailers are read and sent on",
     "h1_h2_prior_knowledge": "DB-20: HTTP/2 with prior knowledge is spoken",
+    "h1_leading_crlf": "DB-31: empty lines before a request are skipped",
+    "h1_origin_sends_103": "DB-19: interim responses are forwarded, and the final one follows",
     "h2_cl_mismatch": "the request is shown: its head was in order, and came before what was not",
     "h2_origin_rst": "DB-15: what the origin refused unseen is asked once more",
     "kill_tcp_message": "DB-28: a killed flow ends",
     "kill_websocket_start": "DB-28: a killed flow ends",
+    "respond_101": "a relay to nobody is not begun",
+    "reverse_tls_untrusted": "DB-1: a relay without a server ends at once",
     "tls_client_hello_garbage": "DB-9: alerts are sent",
     "ws_kill_message": "DB-28: a killed flow ends",
 }
