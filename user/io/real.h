@@ -85,8 +85,8 @@ void real_woken(struct real *r, bool drain);
 
 void real_clock(struct real *r);
 /*
- * How long the turn may wait: not longer than wait_ns (< 0: no limit), the next timer, or work that is there. Not at all
- * after somebody was told something: the caller may have to pass on what follows from it, to another thread for one.
+ * How long the turn may wait: not longer than wait_ns (< 0: no limit), the next timer, or work that is there. Not at
+ * all after somebody was told something: the caller may have to pass on what follows, to another thread for one.
  */
 int64_t real_wait_ns(struct real *r, int64_t wait_ns);
 /* Answers of the resolver, timers, memory of dead sockets. */
