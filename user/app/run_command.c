@@ -53,11 +53,21 @@ static void cover_stores(struct client_trust *t)
 	}
 }
 
+/* What a browser is told of the folder to use: Firefox's, and its kin's. */
+static const char *profile_of(char *const *words)
+{
+	for (; words[0] && words[1]; words++)
+		if (strcmp(words[0], "--profile") == 0 || strcmp(words[0], "-profile") == 0)
+			return words[1];
+	return NULL;
+}
+
 static void trust_ca(const struct run_command *c, struct str pem)
 {
 	bool covered = enter_mounts(c);
 	const struct client_trust_config config = { .folder = c->folder, .pem = pem, .home = c->user.home,
-						    .uid = c->user.uid, .gid = c->user.gid, .descriptors = -1 };
+						    .profile = profile_of(c->words), .uid = c->user.uid,
+						    .gid = c->user.gid, .descriptors = -1 };
 	struct client_trust *t;
 	struct err e = { 0 };
 
@@ -67,6 +77,9 @@ static void trust_ca(const struct run_command *c, struct str pem)
 	}
 	/* Variables first: copies are made of what is there before the mounts. */
 	run_env_trust(t, covered);
+	if (covered && client_trust_awaits(t, c->words[0]))
+		log_line(LOG_WARN, "run", "%s will not trust the CA: its database of authorities is made when it first "
+			 "starts. Start it once without mitm-bpf, then again.", c->words[0]);
 	if (covered)
 		cover_stores(t);
 	client_trust_free(t);

@@ -62,7 +62,7 @@ struct copy {
 };
 
 struct client_trust {
-	char *folder, *home, *alone;
+	char *folder, *home, *profile, *alone;
 	struct str pem;              /* an own copy */
 	X509 *cert;
 	uid_t uid;
@@ -520,6 +520,19 @@ static void cover_nss(void *owner, const char *copy, int fd)
 		t->fds[t->fd_count++] = fd;
 }
 
+static struct nss_store_config nss_config(const struct client_trust *t)
+{
+	return (struct nss_store_config){ .folder = t->folder, .home = t->home, .profile = t->profile,
+					  .ca_file = t->alone, .uid = t->uid, .gid = t->gid };
+}
+
+bool client_trust_awaits(const struct client_trust *t, const char *program)
+{
+	const struct nss_store_config config = nss_config(t);
+
+	return t->home && nss_store_awaits(&config, program);
+}
+
 size_t client_trust_cover(struct client_trust *t, const struct client_trust_cover **covers)
 {
 	*covers = t->covers;
@@ -532,8 +545,7 @@ size_t client_trust_cover(struct client_trust *t, const struct client_trust_cove
 		cover_file(t, bundles[i], false);
 	cover_java(t);
 	if (t->home) {
-		const struct nss_store_config config = { .folder = t->folder, .home = t->home, .ca_file = t->alone,
-							 .uid = t->uid, .gid = t->gid };
+		const struct nss_store_config config = nss_config(t);
 
 		nss_store_copy_all(&config, cover_nss, t);
 	}
@@ -561,6 +573,7 @@ int client_trust_new(struct client_trust **out, const struct client_trust_config
 		return no_memory(e);
 	t->folder = mem_strndup(config->folder, strlen(config->folder));
 	t->home = config->home ? mem_strndup(config->home, strlen(config->home)) : NULL;
+	t->profile = config->profile ? mem_strndup(config->profile, strlen(config->profile)) : NULL;
 	t->pem = (struct str){ mem_strndup(config->pem.ptr, config->pem.len), config->pem.len };
 	t->alone = join(config->folder, "ca.pem");
 	t->uid = config->uid;
@@ -568,7 +581,8 @@ int client_trust_new(struct client_trust **out, const struct client_trust_config
 	t->own_descriptors = config->descriptors < 0;
 	t->descriptors = t->own_descriptors ? open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC) :
 					      config->descriptors;
-	if (!t->folder || !t->pem.ptr || !t->alone || (config->home && !t->home))
+	if (!t->folder || !t->pem.ptr || !t->alone || (config->home && !t->home) ||
+	    (config->profile && !t->profile))
 		ret = no_memory(e);
 	if (ret == 0 && !(t->cert = parse_pem(t->pem)))
 		ret = err_set(e, -EINVAL, "the CA's certificate cannot be read");
@@ -601,6 +615,7 @@ void client_trust_free(struct client_trust *t)
 	X509_free(t->cert);
 	mem_free(t->folder);
 	mem_free(t->home);
+	mem_free(t->profile);
 	mem_free(t->alone);
 	mem_free((char *)t->pem.ptr);
 	mem_free(t);

@@ -20,6 +20,7 @@ struct client_trust_config {
 	const char *folder;          /* exists, is empty, and stays the caller's */
 	struct str pem;              /* the CA's certificate */
 	const char *home;            /* whose NSS databases; NULL: nobody's */
+	const char *profile;         /* the folder of one more, which a command line names; or NULL */
 	uid_t uid;                   /* who is to read the copies; their owner where they hold more than authorities */
 	gid_t gid;
 	/*
@@ -63,3 +64,6 @@ const char *client_trust_java(struct client_trust *t, const char *original, stru
  * and left out. Returns how many; *covers is borrowed.
  */
 size_t client_trust_cover(struct client_trust *t, const struct client_trust_cover **covers);
+
+/* Is the program a browser whose first start makes its database? It will not trust the CA until then. */
+bool client_trust_awaits(const struct client_trust *t, const char *program);

@@ -22,10 +22,21 @@
 static const char *const places[] = {
 	".pki/nssdb",                                   /* Chromium, and what is built on it */
 	".mozilla/firefox/*",
+	".config/mozilla/firefox/*",                    /* where newer ones begin */
 	".thunderbird/*",
 	"snap/chromium/current/.pki/nssdb",
 	"snap/firefox/common/.mozilla/firefox/*",
 	".var/app/org.mozilla.firefox/.mozilla/firefox/*",
+};
+
+/* Where the first start of one makes its database; by the beginning of its program's name. */
+static const struct {
+	const char *program, *places[3];
+} browsers[] = {
+	{ "firefox", { ".mozilla/firefox/*", ".config/mozilla/firefox/*" } },
+	{ "chromium", { ".pki/nssdb" } },
+	{ "google-chrome", { ".pki/nssdb" } },
+	{ "thunderbird", { ".thunderbird/*" } },
 };
 
 /* Both change when an authority is added: key4.db has the seal of what cert9.db says. */
@@ -175,7 +186,7 @@ static void take_database(const struct nss_store_config *config, const char *dat
 	}
 }
 
-/* Folders that hold a database; found with the user's rights. */
+/* Folders below one that hold a database; found with the user's rights. */
 static bool find(const struct nss_store_config *config, const char *place, glob_t *found)
 {
 	char pattern[PATH_MAX];
@@ -191,25 +202,67 @@ static bool find(const struct nss_store_config *config, const char *place, glob_
 	return some;
 }
 
+static bool find_profile(const struct nss_store_config *config, glob_t *found)
+{
+	struct nss_store_config own = *config;
+
+	own.home = config->profile;
+	return find(&own, ".", found);
+}
+
+/* In its own profile, when the command names one. */
+static bool has_database(const struct nss_store_config *config, size_t browser)
+{
+	bool some = false;
+	glob_t found;
+
+	if (config->profile) {
+		some = find_profile(config, &found);
+		if (some)
+			globfree(&found);
+		return some;
+	}
+	for (size_t i = 0; browsers[browser].places[i] && !some; i++) {
+		some = find(config, browsers[browser].places[i], &found);
+		if (some)
+			globfree(&found);
+	}
+	return some;
+}
+
+bool nss_store_awaits(const struct nss_store_config *config, const char *program)
+{
+	const char *slash = strrchr(program, '/'), *name = slash ? slash + 1 : program;
+
+	for (size_t i = 0; i < ARRAY_SIZE(browsers); i++)
+		if (strncmp(name, browsers[i].program, strlen(browsers[i].program)) == 0)
+			return !has_database(config, i);
+	return false;
+}
+
+/* Ends found. */
+static void take_all(const struct nss_store_config *config, glob_t *found, int *number, nss_store_fn each, void *owner)
+{
+	for (size_t i = 0; i < found->gl_pathc && *number < DATABASES_MAX; i++) {
+		*strrchr(found->gl_pathv[i], '/') = 0;
+		if (has_certutil())
+			take_database(config, found->gl_pathv[i], *number, each, owner);
+		else if (*number == 0)
+			log_line(LOG_WARN, "trust", "Browsers will not trust the CA: certutil, which adds it to copies "
+				 "of their databases, is missing (Debian: libnss3-tools).");
+		(*number)++;
+	}
+	globfree(found);
+}
+
 void nss_store_copy_all(const struct nss_store_config *config, nss_store_fn each, void *owner)
 {
 	int number = 0;
+	glob_t found;
 
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		glob_t found;
-
-		if (!find(config, places[i], &found))
-			continue;
-		for (size_t k = 0; k < found.gl_pathc && number < DATABASES_MAX; k++) {
-			*strrchr(found.gl_pathv[k], '/') = 0;
-			if (has_certutil()) {
-				take_database(config, found.gl_pathv[k], number, each, owner);
-			} else if (number == 0) {
-				log_line(LOG_WARN, "trust", "Browsers will not trust the CA: certutil, which adds it "
-					 "to copies of their databases, is missing (Debian: libnss3-tools).");
-			}
-			number++;
-		}
-		globfree(&found);
-	}
+	if (config->profile && find_profile(config, &found))
+		take_all(config, &found, &number, each, owner);
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (find(config, places[i], &found))
+			take_all(config, &found, &number, each, owner);
 }

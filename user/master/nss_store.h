@@ -12,6 +12,7 @@
 struct nss_store_config {
 	const char *folder;          /* where copies go */
 	const char *home;            /* whose databases */
+	const char *profile;         /* a folder besides, which a command line names; or NULL */
 	const char *ca_file;         /* the CA's certificate in PEM form */
 	uid_t uid;
 	gid_t gid;
@@ -20,5 +21,8 @@ struct nss_store_config {
 /* One file of a database: its copy, and an O_PATH descriptor of the original, which becomes the callee's. */
 typedef void (*nss_store_fn)(void *owner, const char *copy, int original_fd);
 
-/* All databases of a home. What cannot be copied is logged. Thread: of a process that has only one. */
+/* Is the program a browser that has no database yet, since its first start makes it? */
+bool nss_store_awaits(const struct nss_store_config *config, const char *program);
+
+/* All databases of a home, and that of the profile. What cannot be copied is logged. Thread: of a process that has only one. */
 void nss_store_copy_all(const struct nss_store_config *config, nss_store_fn each, void *owner);
