@@ -22,6 +22,7 @@ static int on_name(void *owner, const char *id, const char *name, uint32_t uid)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct str rest = { (const char *)data, size }, line;
+	struct container_place place = { .root = "/nowhere", .uid = UID };
 	enum container_file kind;
 	uint32_t left = 100;
 	char path[256] = "";
@@ -34,7 +35,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (line.len)
 		memcpy(path, line.ptr, MIN(line.len, sizeof(path) - 1));
 	kind = (enum container_file)(data[0] % (CONTAINER_FILE_USERDATA + 1));
-	ret = container_file_parse(kind, path, rest, UID, on_name, &left);
+	place.path = path;
+	ret = container_file_parse(kind, &place, rest, on_name, &left);
 	/* it goes on until somebody says that it is enough */
 	if (ret != (left ? 0 : -1))
 		abort();

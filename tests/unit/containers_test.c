@@ -16,6 +16,7 @@
 #include "steer/plain_file.h"
 
 #define ROOT "tests/vectors/containers"
+#define CONTAINERD_ROOT "tests/vectors/containerd"
 #define WEB "aaaa000000000000000000000000000000000000000000000000000000000001"
 #define DB "aaaa000000000000000000000000000000000000000000000000000000000002"
 #define DOCKER "bbbb000000000000000000000000000000000000000000000000000000000003"
@@ -25,6 +26,10 @@
 #define ROOTLESS "ffff000000000000000000000000000000000000000000000000000000000008"
 #define K3S "ffff000000000000000000000000000000000000000000000000000000000009"
 #define ALICES "ffff00000000000000000000000000000000000000000000000000000000000a"
+#define FAR "abcd00000000000000000000000000000000000000000000000000000000000b"
+#define SHARES "abcd00000000000000000000000000000000000000000000000000000000000c"
+#define SHIM "abcd00000000000000000000000000000000000000000000000000000000000d"
+#define STOPPED "abcd000000000000000000000000000000000000000000000000000000000010"
 #define BARE "eeee000000000000000000000000000000000000000000000000000000000006"
 
 struct found {
@@ -60,13 +65,26 @@ static void read_all(struct container_list *list)
 	assert_int_equal(containers_read(list, &cgroups, ROOT, NULL), 0);
 }
 
+struct wanted {
+	const char *wanted;
+	uint32_t count;
+	const char *id;                 /* NULL: any */
+};
+
+static void find_all(const struct container_list *list, const struct wanted *cases, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct found f = { 0 };
+		uint32_t got = containers_find(list, str_of(cases[i].wanted), on_match, &f);
+
+		if (got != cases[i].count || f.count != got || (cases[i].id && strcmp(f.last, cases[i].id) != 0))
+			fail_msg("%s: %u, %s", cases[i].wanted, got, f.last);
+	}
+}
+
 static void test_find(void **state)
 {
-	static const struct {
-		const char *wanted;
-		uint32_t count;
-		const char *id;
-	} cases[] = {
+	static const struct wanted cases[] = {
 		{ "web", 1, WEB }, { "web-alias", 1, WEB }, { "db", 1, DB }, { "shop", 1, DOCKER }, { "/shop", 0, "" },
 		{ "sidecar", 1, POD }, { "cache", 1, CRIO }, { BARE, 1, BARE }, { "eeee00", 1, BARE }, { "eee", 0, "" },
 		{ "aaaa", 2, NULL }, { WEB, 1, WEB }, { "we", 0, "" }, { "", 0, "" }, { "cccc0", 1, POD },
@@ -78,14 +96,26 @@ static void test_find(void **state)
 
 	(void)state;
 	read_all(&list);
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct found f = { 0 };
-		uint32_t count = containers_find(&list, str_of(cases[i].wanted), on_match, &f);
+	find_all(&list, cases, ARRAY_SIZE(cases));
+	containers_fini(&list);
+}
 
-		if (count != cases[i].count || f.count != count ||
-		    (cases[i].id && strcmp(f.last, cases[i].id) != 0))
-			fail_msg("%s: %u, %s", cases[i].wanted, count, f.last);
-	}
+/* Docker's data where only a bundle, daemon.json or a shim says; and what is ctr's. */
+static void test_containerd(void **state)
+{
+	static const struct wanted cases[] = {
+		{ "far", 1, FAR }, { "shares", 1, SHARES }, { "liar", 0, "" }, { "stopped", 1, STOPPED },
+		{ "by-its-shim", 1, SHIM }, { "alices-claim", 0, "" },
+		{ "plain", 1, "/default/plain" }, { "plain-2", 1, "ctr-plain-2" }, { "rooted", 0, "" },
+		{ "odd", 0, "" },
+	};
+	struct cgroup_entry unknown = { .path = (char[]){ "/docker/" SHIM } };
+	struct cgroup_list cgroups = { &unknown, 1, 1 };
+	struct container_list list;
+
+	(void)state;
+	assert_int_equal(containers_read(&list, &cgroups, CONTAINERD_ROOT, NULL), 0);
+	find_all(&list, cases, ARRAY_SIZE(cases));
 	containers_fini(&list);
 }
 
@@ -131,6 +161,11 @@ static void test_cgroups(void **state)
 		if (container_is_cgroup(WEB, cases[i].path) != cases[i].is)
 			fail_msg("%s", cases[i].path);
 	assert_false(container_is_cgroup("", "/a"));
+	assert_true(container_is_cgroup("/default/plain", "/default/plain"));
+	assert_false(container_is_cgroup("/default/plain", "/x/default/plain"));
+	assert_false(container_is_cgroup("/default/plain", "/default/plain/below"));
+	assert_true(container_is_cgroup("ctr-plain-2", "/machine.slice/ctr-plain-2.scope"));
+	assert_false(container_is_cgroup("plain-2", "/machine.slice/ctr-plain-2.scope"));
 	assert_true(container_is_id(STR(WEB)));
 	assert_false(container_is_id(STR(WEB "0")));
 	assert_false(container_is_id(STR("web")));
@@ -138,18 +173,17 @@ static void test_cgroups(void **state)
 	assert_false(container_is_id(STR("gaaa000000000000000000000000000000000000000000000000000000000001")));
 }
 
-static void test_no_memory(void **state)
+static void fail_each(const char *root, const char *unknown)
 {
-	(void)state;
 	for (uint64_t n = 1;; n++) {
-		struct cgroup_entry elsewhere = { .path = (char[]){ "/libpod_parent/libpod-" ELSEWHERE } };
+		struct cgroup_entry elsewhere = { .path = (char *)unknown };
 		struct cgroup_list cgroups = { &elsewhere, 1, 1 };
 		int64_t live = mem_live();
 		struct container_list list;
 		int ret;
 
 		mem_fail_at(n);
-		ret = containers_read(&list, &cgroups, ROOT, NULL);
+		ret = containers_read(&list, &cgroups, root, NULL);
 		mem_fail_at(0);
 		if (ret == 0) {
 			assert_true(n > 5);
@@ -160,6 +194,13 @@ static void test_no_memory(void **state)
 		assert_int_equal(ret, -ENOMEM);
 		assert_int_equal(mem_live(), live);
 	}
+}
+
+static void test_no_memory(void **state)
+{
+	(void)state;
+	fail_each(ROOT, "/libpod_parent/libpod-" ELSEWHERE);
+	fail_each(CONTAINERD_ROOT, "/docker/" SHIM);
 }
 
 /* Files that are enough are all that is read. */
@@ -322,6 +363,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_find),
+		cmocka_unit_test(test_containerd),
 		cmocka_unit_test(test_known),
 		cmocka_unit_test(test_cgroups),
 		cmocka_unit_test(test_monitors_unneeded),

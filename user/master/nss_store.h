@@ -24,5 +24,6 @@ typedef void (*nss_store_fn)(void *owner, const char *copy, int original_fd);
 /* Is the program a browser that has no database yet, since its first start makes it? */
 bool nss_store_awaits(const struct nss_store_config *config, const char *program);
 
-/* All databases of a home, and that of the profile. What cannot be copied is logged. Thread: of a process that has only one. */
+/* All databases of a home, and that of the profile. What cannot be copied is logged. Thread: of a process that has only
+ * one. */
 void nss_store_copy_all(const struct nss_store_config *config, nss_store_fn each, void *owner);

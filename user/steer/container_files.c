@@ -7,29 +7,35 @@
 
 #include <errno.h>
 #include <glob.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "steer/container_bundles.h"
 #include "steer/plain_file.h"
 
 /* What one user may make us read each time. */
 #define FILES_OF_HOME_MAX 256
 #define BYTES_OF_HOME_MAX CONTAINER_FILE_BYTES_MAX
 
+/* --- forms ------------------------------------------------------------------------------------------------------ */
+
 struct parse {
-	const char *path;
-	uint32_t uid;
+	const struct container_place *place;
 	container_file_fn each;
 	void *owner;
 };
 
-/* --- forms ------------------------------------------------------------------------------------------------------ */
+static int tell(void *owner, const char *id, const char *name)
+{
+	const struct parse *p = owner;
+
+	return p->each(p->owner, id, name, p->place->uid);
+}
 
 /* [{"id": ..., "names": [...]}, ...] */
-static int parse_storage(const struct parse *p, const json_t *file)
+static int parse_storage(struct parse *p, const json_t *file)
 {
 	const json_t *entry, *name;
 	size_t i, k;
@@ -40,31 +46,17 @@ static int parse_storage(const struct parse *p, const json_t *file)
 
 		json_array_foreach(json_object_get(entry, "names"), k, name)
 			if (id && ret == 0 && json_string_value(name))
-				ret = p->each(p->owner, id, json_string_value(name), p->uid);
+				ret = tell(p, id, json_string_value(name));
 	}
 	return ret;
 }
 
-/* {"ID": ..., "Name": "/web"} */
-static int parse_docker(const struct parse *p, const json_t *file)
+/* The folder of that name is the id's. up: how far it is above the file. */
+static int parse_bundle(struct parse *p, const json_t *file, int up)
 {
-	const char *id = json_string_value(json_object_get(file, "ID"));
-	const char *name = json_string_value(json_object_get(file, "Name"));
-
-	return id && name ? p->each(p->owner, id, name + (*name == '/'), p->uid) : 0;
-}
-
-/* Whoever started a container notes its name in its bundle. up: which folder above the file is the id. */
-static int parse_bundle(const struct parse *p, const json_t *file, int up)
-{
-	static const char *const keys[] = {
-		"io.kubernetes.cri.container-name", "io.kubernetes.container.name", "nerdctl/name",
-	};
-	const json_t *notes = json_object_get(file, "annotations");
 	char folders[PATH_MAX], *slash = NULL;
-	int ret = 0;
 
-	snprintf(folders, sizeof(folders), "%s", p->path);
+	snprintf(folders, sizeof(folders), "%s", p->place->path);
 	for (int i = 0; i <= up; i++) {
 		if (slash)
 			*slash = 0;
@@ -74,22 +66,16 @@ static int parse_bundle(const struct parse *p, const json_t *file, int up)
 	}
 	*slash = 0;
 	slash = strrchr(folders, '/');
-	for (size_t i = 0; i < ARRAY_SIZE(keys) && slash && ret == 0; i++) {
-		const char *name = json_string_value(json_object_get(notes, keys[i]));
-
-		if (name)
-			ret = p->each(p->owner, slash + 1, name, p->uid);
-	}
-	return ret;
+	return slash ? container_bundle_read(file, slash + 1, p->place->root, tell, p) : 0;
 }
 
-static int parse(enum container_file kind, const struct parse *p, const json_t *file)
+static int parse(enum container_file kind, struct parse *p, const json_t *file)
 {
 	switch (kind) {
 	case CONTAINER_FILE_STORAGE:
 		return parse_storage(p, file);
 	case CONTAINER_FILE_DOCKER:
-		return parse_docker(p, file);
+		return container_docker_read(file, NULL, tell, p);
 	case CONTAINER_FILE_TASK:
 		return parse_bundle(p, file, 0);
 	case CONTAINER_FILE_USERDATA:
@@ -98,10 +84,10 @@ static int parse(enum container_file kind, const struct parse *p, const json_t *
 	return 0;
 }
 
-int container_file_parse(enum container_file kind, const char *path, struct str bytes, uint32_t uid,
+int container_file_parse(enum container_file kind, const struct container_place *place, struct str bytes,
 			 container_file_fn each, void *owner)
 {
-	const struct parse p = { .path = path, .uid = uid, .each = each, .owner = owner };
+	struct parse p = { .place = place, .each = each, .owner = owner };
 	json_t *file = bytes.len ? json_loadb(bytes.ptr, bytes.len, 0, NULL) : NULL;
 	int ret = file ? parse(kind, &p, file) : 0;
 
@@ -122,6 +108,7 @@ static const struct {
 	{ "/run/containers/storage/*-containers/*/userdata/config.json", CONTAINER_FILE_USERDATA },
 	{ "/var/lib/docker/containers/*/config.v2.json", CONTAINER_FILE_DOCKER },
 	{ "/run/containerd/io.containerd.runtime.v2.task/*/*/config.json", CONTAINER_FILE_TASK },
+	{ "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/*/*/config.json", CONTAINER_FILE_TASK },
 	{ "/run/k3s/containerd/io.containerd.runtime.v2.task/*/*/config.json", CONTAINER_FILE_TASK },
 }, places_in_homes[] = {
 	{ "/.local/share/containers/storage/*-containers/containers.json", CONTAINER_FILE_STORAGE },
@@ -129,6 +116,7 @@ static const struct {
 };
 
 struct reading {
+	const char *root;
 	uint32_t uid;
 	size_t files_left, bytes_left;
 	container_file_fn each;
@@ -137,14 +125,14 @@ struct reading {
 
 static int read_file(struct reading *r, enum container_file kind, const char *path)
 {
+	const struct container_place place = { .root = r->root, .path = path, .uid = r->uid };
 	struct strbuf bytes = { 0 };
 	int ret = plain_file_read(path, MIN(r->bytes_left, (size_t)CONTAINER_FILE_BYTES_MAX), &bytes);
 
 	r->files_left--;
 	r->bytes_left -= MIN(r->bytes_left, bytes.len);
 	if (ret == 0)
-		ret = container_file_parse(kind, path, (struct str){ bytes.ptr, bytes.len }, r->uid, r->each,
-					   r->owner);
+		ret = container_file_parse(kind, &place, (struct str){ bytes.ptr, bytes.len }, r->each, r->owner);
 	else if (ret != -ENOMEM)
 		ret = 0;
 	strbuf_fini(&bytes);
@@ -166,10 +154,10 @@ static int read_place(struct reading *r, enum container_file kind, const char *f
 }
 
 /* What is in a home is its owner's word, whoever's the files look like. */
-static int read_home(const char *home, container_file_fn each, void *owner)
+static int read_home(const char *home, const char *root, container_file_fn each, void *owner)
 {
-	struct reading r = { .files_left = FILES_OF_HOME_MAX, .bytes_left = BYTES_OF_HOME_MAX, .each = each,
-			     .owner = owner };
+	struct reading r = { .root = root, .files_left = FILES_OF_HOME_MAX, .bytes_left = BYTES_OF_HOME_MAX,
+			     .each = each, .owner = owner };
 	struct stat st;
 	int ret = 0;
 
@@ -181,19 +169,48 @@ static int read_home(const char *home, container_file_fn each, void *owner)
 	return ret;
 }
 
+/* Docker's data can be anywhere. */
+static int read_docker_data(struct reading *r)
+{
+	char path[PATH_MAX];
+	const char *data;
+	json_t *settings;
+	int ret;
+
+	snprintf(path, sizeof(path), "%s/etc/docker/daemon.json", r->root);
+	ret = container_json_load(path, &settings);
+	data = json_string_value(json_object_get(settings, "data-root"));
+	if (ret == 0 && data &&
+	    snprintf(path, sizeof(path), "%s/containers/*/config.v2.json", data) < (int)sizeof(path))
+		ret = read_place(r, CONTAINER_FILE_DOCKER, r->root, path);
+	json_decref(settings);
+	return ret;
+}
+
 int container_files_read(const char *root, container_file_fn each, void *owner)
 {
-	struct reading r = { .files_left = SIZE_MAX, .bytes_left = SIZE_MAX, .each = each, .owner = owner };
+	struct reading r = { .root = root, .files_left = SIZE_MAX, .bytes_left = SIZE_MAX, .each = each,
+			     .owner = owner };
 	glob_t homes = { 0 };
 	char pattern[PATH_MAX];
 	int ret = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(places) && ret == 0; i++)
 		ret = read_place(&r, places[i].kind, root, places[i].pattern);
+	if (ret == 0)
+		ret = read_docker_data(&r);
 	if (ret == 0 && snprintf(pattern, sizeof(pattern), "%s/home/*", root) < (int)sizeof(pattern) &&
 	    glob(pattern, GLOB_NOSORT, NULL, &homes) == 0)
 		for (size_t i = 0; i < homes.gl_pathc && ret == 0; i++)
-			ret = read_home(homes.gl_pathv[i], each, owner);
+			ret = read_home(homes.gl_pathv[i], root, each, owner);
 	globfree(&homes);
 	return ret;
+}
+
+int container_files_in(const char *folder, const char *root, container_file_fn each, void *owner)
+{
+	struct reading r = { .root = root, .files_left = SIZE_MAX, .bytes_left = SIZE_MAX, .each = each,
+			     .owner = owner };
+
+	return read_place(&r, CONTAINER_FILE_TASK, folder, "/*/config.json");
 }

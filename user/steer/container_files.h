@@ -7,8 +7,6 @@
 
 #include "base/str.h"
 
-#define CONTAINER_FILE_BYTES_MAX (8u << 20)      /* 10,000 containers of podman's are 5 MB */
-
 enum container_file {
 	CONTAINER_FILE_STORAGE,              /* containers/storage, which podman uses */
 	CONTAINER_FILE_DOCKER,
@@ -19,13 +17,19 @@ enum container_file {
 /* uid: whose home it is from; 0: no user's. Strings are valid in the call. 0 or -errno, which ends the reading. */
 typedef int (*container_file_fn)(void *owner, const char *id, const char *name, uint32_t uid);
 
+/* Where a file is. */
+struct container_place {
+	const char *root;            /* is put before absolute paths: "", or a folder that stands in for the root */
+	const char *path;            /* of the file, with root; only its folders' names count */
+	uint32_t uid;                /* whose home it is in; 0: no user's */
+};
+
 /**
  * container_file_parse() - one call of each() for each name of each container.
- * @path: where the file is; only its folders' names count
  *
  * What cannot be understood has none. Returns 0 or what each() returned.
  */
-int container_file_parse(enum container_file kind, const char *path, struct str bytes, uint32_t uid,
+int container_file_parse(enum container_file kind, const struct container_place *place, struct str bytes,
 			 container_file_fn each, void *owner) __must_check;
 
 /**
@@ -35,3 +39,6 @@ int container_file_parse(enum container_file kind, const char *path, struct str 
  * Files that cannot be read, are none, or are too large are passed over. Returns 0, -ENOMEM or what each() returned.
  */
 int container_files_read(const char *root, container_file_fn each, void *owner) __must_check;
+
+/* All bundles in a folder of root's; the same. */
+int container_files_in(const char *folder, const char *root, container_file_fn each, void *owner) __must_check;

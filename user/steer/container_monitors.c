@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 
 #define COMMAND_BYTES 32768          /* what is looked for comes first; the rest tells it what to run at the end */
 
@@ -37,7 +38,7 @@ bool container_monitor_parse(struct container_monitor *m, const char *text, size
 {
 	const char *end = text + len;
 
-	m->id = m->name = NULL;
+	*m = (struct container_monitor){ 0 };
 	for (const char *word = text; word < end && !(m->id && m->name);) {
 		const char *value = word + strlen(word) + 1;
 
@@ -60,7 +61,7 @@ bool container_monitor_parse(struct container_monitor *m, const char *text, size
  * A name is anybody's choice, also of a program that runs with root's rights for whoever calls it (through a link that
  * is called so, as sudo or su): the file that runs is not.
  */
-static bool is_monitor(int proc, const char *pid)
+static bool runs(int proc, const char *pid, struct str program)
 {
 	char path[64], exe[PATH_MAX], *name;
 	ssize_t len;
@@ -71,7 +72,7 @@ static bool is_monitor(int proc, const char *pid)
 		return false;
 	exe[len] = 0;
 	name = strrchr(exe, '/');
-	return name && (strcmp(name, "/conmon") == 0 || strcmp(name, "/conmon (deleted)") == 0);
+	return name && str_starts(str_of(name + 1), program);
 }
 
 /* The file's owner is root's when a process is not dumpable: only the text says whose it is. */
@@ -82,33 +83,51 @@ static bool parse_owner(struct container_monitor *m, const char *status)
 	return line && sscanf(line, "\nUid: %u", &m->uid) == 1;
 }
 
+struct reader {
+	int proc;                    /* an open folder, whose path is path */
+	char path[PATH_MAX], folder[PATH_MAX + 32];
+	char *command;
+};
+
+/* Is this process one? What it is shown as is valid until the next one is read. Names are as the kernel cuts them. */
+static bool read_monitor(struct reader *r, const char *pid, struct container_monitor *m)
+{
+	char comm[32], status[4096];
+
+	*m = (struct container_monitor){ 0 };
+	if (!isdigit((unsigned char)*pid) || !read_file(r->proc, pid, "comm", comm, sizeof(comm)))
+		return false;
+	if (strcmp(comm, "containerd-shim\n") == 0 && runs(r->proc, pid, STR("containerd-shim"))) {
+		snprintf(r->folder, sizeof(r->folder), "%s/%.20s/cwd/..", r->path, pid);
+		m->folder = r->folder;
+	} else if (strcmp(comm, "conmon\n") != 0 || !runs(r->proc, pid, STR("conmon")) ||
+		   !container_monitor_parse(m, r->command,
+					    read_file(r->proc, pid, "cmdline", r->command, COMMAND_BYTES))) {
+		return false;
+	}
+	return read_file(r->proc, pid, "status", status, sizeof(status)) && parse_owner(m, status);
+}
+
 int container_monitors_read(const char *root, int (*each)(void *owner, const struct container_monitor *monitor),
 			    void *owner)
 {
-	char path[PATH_MAX], comm[32], status[4096], *command = mem_alloc(COMMAND_BYTES);
+	struct reader r = { .command = mem_alloc(COMMAND_BYTES) };
+	struct container_monitor m;
 	struct dirent *entry;
 	int ret = 0;
 	DIR *proc;
 
-	if (!command)
+	if (!r.command)
 		return -ENOMEM;
-	snprintf(path, sizeof(path), "%s/proc", root);
-	proc = opendir(path);
+	snprintf(r.path, sizeof(r.path), "%s/proc", root);
+	proc = opendir(r.path);
 	while (proc && ret == 0 && (entry = readdir(proc))) {
-		struct container_monitor m;
-		size_t len;
-
-		if (!isdigit((unsigned char)entry->d_name[0]) ||
-		    !read_file(dirfd(proc), entry->d_name, "comm", comm, sizeof(comm)) ||
-		    strcmp(comm, "conmon\n") != 0 || !is_monitor(dirfd(proc), entry->d_name))
-			continue;
-		len = read_file(dirfd(proc), entry->d_name, "cmdline", command, COMMAND_BYTES);
-		if (container_monitor_parse(&m, command, len) &&
-		    read_file(dirfd(proc), entry->d_name, "status", status, sizeof(status)) && parse_owner(&m, status))
+		r.proc = dirfd(proc);
+		if (read_monitor(&r, entry->d_name, &m))
 			ret = each(owner, &m);
 	}
 	if (proc)
 		closedir(proc);
-	mem_free(command);
+	mem_free(r.command);
 	return ret;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The conmon processes that run: podman and CRI-O start one for each container, and tell it on its command line whose
- * it is. So running containers are found by name wherever their files are. Thread: any.
+ * The processes that watch over containers: so those that run are found by name wherever their files are. Podman and
+ * CRI-O start a conmon for each, and tell it on its command line whose it is; containerd, which docker uses, too,
+ * starts a shim for each container or pod, in the folder of its OCI bundle. Thread: any.
  */
 #pragma once
 
@@ -10,8 +11,9 @@
 #include "base/err.h"
 
 struct container_monitor {
-	const char *id, *name;       /* as the command line has them */
-	uint32_t uid;                /* whose process it is: everybody may call his own one conmon */
+	const char *id, *name;       /* as conmon's command line has them; NULL of a shim */
+	const char *folder;          /* of a shim: with a folder for each bundle, its own among them; else NULL */
+	uint32_t uid;                /* whose process it is: everybody may call his own one so */
 };
 
 /*

@@ -16,7 +16,7 @@
 #include "steer/containers.h"
 
 struct found {
-	char id[2 * CONTAINER_ID_LEN];       /* of the last one */
+	char id[PATH_MAX];                   /* of the last one */
 	uint32_t count;                      /* different ids */
 };
 

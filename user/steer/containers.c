@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 #include "steer/container_files.h"
@@ -73,12 +74,15 @@ bool container_is_cgroup(const char *id, const char *path)
 	struct str last = last_component(path), wanted = str_of(id);
 	const char *from;
 
+	if (*id == '/')
+		return strcmp(path, id) == 0;
 	if (wanted.len == 0 || last.len < wanted.len)
 		return false;
 	from = last.ptr + last.len - wanted.len;
 	if (memcmp(from, wanted.ptr, wanted.len) != 0)
 		return false;
-	return from == last.ptr || from[-1] == '-' || from[-1] == ':';
+	/* Other names can end in one that a person has chosen. */
+	return from == last.ptr || (container_is_id(wanted) && (from[-1] == '-' || from[-1] == ':'));
 }
 
 /* ID, docker-ID, libpod-ID, cri-containerd-ID, crio-ID */
@@ -114,10 +118,18 @@ static bool has_unknown(const struct container_list *list, const struct cgroup_l
 
 /* --- who may name whom ------------------------------------------------------------------------------------------ */
 
+#define FOLDERS_MAX 8
+
 struct reader {
 	struct container_list *list;
 	const struct cgroup_list *cgroups;
+	const char *root;
 	uint32_t uid, of_uid;            /* who named the last ones, and how many */
+	struct {
+		dev_t dev;
+		ino_t ino;
+	} seen[FOLDERS_MAX];             /* of shims */
+	size_t seen_count;
 };
 
 /* systemd keeps what is a user's in a slice of his. */
@@ -145,14 +157,33 @@ static int add_named(void *owner, const char *id, const char *name, uint32_t uid
 	return add(r->list, id, name);
 }
 
+/* All bundles beside a shim's, once: a pod's containers share a shim, and many shims a folder. */
+static int add_folder(struct reader *r, const char *folder)
+{
+	struct stat st;
+
+	if (stat(folder, &st) < 0)
+		return 0;
+	for (size_t i = 0; i < r->seen_count; i++)
+		if (r->seen[i].dev == st.st_dev && r->seen[i].ino == st.st_ino)
+			return 0;
+	if (r->seen_count < FOLDERS_MAX) {
+		r->seen[r->seen_count].dev = st.st_dev;
+		r->seen[r->seen_count++].ino = st.st_ino;
+	}
+	return container_files_in(folder, r->root, add_named, r);
+}
+
 static int add_monitor(void *owner, const struct container_monitor *m)
 {
+	if (m->folder)
+		return m->uid == 0 ? add_folder(owner, m->folder) : 0;
 	return container_is_id(str_of(m->id)) ? add_named(owner, m->id, m->name, m->uid) : 0;
 }
 
 int containers_read(struct container_list *list, const struct cgroup_list *cgroups, const char *root, struct err *e)
 {
-	struct reader r = { .list = list, .cgroups = cgroups };
+	struct reader r = { .list = list, .cgroups = cgroups, .root = root };
 	char id[CONTAINER_ID_LEN + 1];
 	int ret;
 

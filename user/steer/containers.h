@@ -12,7 +12,7 @@
 #define CONTAINER_ID_LEN 64          /* hexadecimal digits of a full id */
 
 struct container {
-	char *id;                    /* as its runtime has it: usually CONTAINER_ID_LEN digits */
+	char *id;                    /* CONTAINER_ID_LEN digits; else what its cgroup is called, or that one's path */
 	char *name;                  /* NULL: known by its cgroup alone */
 };
 
@@ -35,7 +35,8 @@ void containers_fini(struct container_list *list);
 /* Is it a whole id, as runtimes make them? */
 bool container_is_id(struct str text);
 
-/* Is this group one that a runtime made for the container of this id? Its subgroups are not. */
+/* Is this group one that a runtime made for the container of this id? Its subgroups are not. An id that is a path is
+ * that group's alone. */
 bool container_is_cgroup(const char *id, const char *path);
 
 /**
