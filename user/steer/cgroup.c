@@ -23,6 +23,14 @@ static int preference(const char *path)
 	return 1;
 }
 
+/* mountinfo has mounts that others hide, too. */
+static bool is_seen(const char *path)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
+}
+
 int cgroup_mount(char path[PATH_MAX], struct err *e)
 {
 	char line[PATH_MAX + 512], where[PATH_MAX], type[64];
@@ -39,7 +47,7 @@ int cgroup_mount(char path[PATH_MAX], struct err *e)
 		if (sscanf(line, "%*s %*s %*s %*s %4095s", where) != 1)
 			continue;
 		mounts_unescape(where);
-		if (preference(where) > best) {
+		if (preference(where) > best && is_seen(where)) {
 			best = preference(where);
 			snprintf(path, PATH_MAX, "%s", where);
 		}
@@ -54,7 +62,7 @@ int cgroup_mount(char path[PATH_MAX], struct err *e)
 static int open_root(struct err *e)
 {
 	char path[PATH_MAX];
-	int fs, root, ret;
+	int fs, place, root, ret;
 
 	ret = cgroup_mount(path, NULL);
 	if (ret == 0) {
@@ -68,9 +76,13 @@ static int open_root(struct err *e)
 		return err_set(e, -errno, "no cgroup v2 tree is mounted, and it cannot be mounted here: %m; "
 			       "run as root: mount -t cgroup2 none /sys/fs/cgroup");
 	ret = fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
-	root = ret < 0 ? -1 : fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	place = ret < 0 ? -1 : fsmount(fs, FSMOUNT_CLOEXEC, 0);
+	/* That one only names the place. */
+	root = place < 0 ? -1 : openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		root = err_set(e, -errno, "no cgroup v2 tree is mounted, and mounting one failed: %m");
+	if (place >= 0)
+		close(place);
 	close(fs);
 	return root;
 }

@@ -11,7 +11,7 @@
  * cgroup_mount() - where the v2 tree is mounted, from /proc/self/mountinfo.
  * @path: out, "/sys/fs/cgroup" or "/sys/fs/cgroup/unified" or elsewhere
  *
- * Returns 0; -ENOENT when it is mounted nowhere.
+ * Returns 0; -ENOENT when it is mounted nowhere, or under other mounts.
  */
 int cgroup_mount(char path[PATH_MAX], struct err *e) __must_check;
 
@@ -20,7 +20,7 @@ int cgroup_mount(char path[PATH_MAX], struct err *e) __must_check;
  * @group: NULL or "" = the root of the v2 tree; an absolute path under the mount; a path relative to the mount, with or
  *         without a leading slash; or a line of /proc/PID/cgroup ("0::/user.slice/x.scope")
  *
- * Where v2 is not mounted at all, it is mounted detached, visible to nobody else. Returns the descriptor (the caller
+ * Where v2 is mounted nowhere, it is mounted detached, visible to nobody else. Returns the descriptor (the caller
  * closes it); -ENOENT and others with a sentence.
  */
 int cgroup_open(const char *group, struct err *e) __must_check;

@@ -61,10 +61,11 @@ static int path_of(int fd, char path[PATH_MAX])
 
 int cgroup_child_make(char path[PATH_MAX], const char *parent, struct err *e)
 {
-	char own[PATH_MAX], name[32];
+	char own[PATH_MAX], mount[PATH_MAX], name[32];
 	int fd, ret;
 
-	ret = parent && *parent ? 0 : cgroup_own(own, e);
+	/* A group has no path in a tree that is mounted for us alone. */
+	ret = parent && *parent ? cgroup_mount(mount, e) : cgroup_own(own, e);
 	if (ret < 0)
 		return ret;
 	fd = cgroup_open(parent && *parent ? parent : own, e);

@@ -16,7 +16,7 @@
  * @parent: as in cgroup_open(); NULL: the calling process's own
  *
  * Empty groups that killed programs left there are removed first. Returns 0 or -errno with a sentence; -EROFS and
- * -EACCES are usual in containers.
+ * -EACCES are usual in containers, -ENOENT: no v2 tree is mounted.
  */
 int cgroup_child_make(char path[PATH_MAX], const char *parent, struct err *e) __must_check;
 

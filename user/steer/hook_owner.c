@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -52,14 +53,18 @@ bool hook_owner_find(struct hook_owner *out, int cgroup_fd, enum bpf_attach_type
 	return count;
 }
 
-/* The parent directory's descriptor while it still is in the v2 tree; -1 at its root. Closes fd. */
+/* The parent directory's descriptor while it still is in the v2 tree; -1 at its root, which is its own parent where the
+ * tree is mounted for us alone. Closes fd. */
 static int parent_of(int fd)
 {
 	int parent = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat own, above;
 	struct statfs fs;
+	bool root = parent < 0 || fstat(fd, &own) < 0 || fstat(parent, &above) < 0 || fstatfs(parent, &fs) < 0 ||
+		    fs.f_type != CGROUP2_SUPER_MAGIC || (own.st_ino == above.st_ino && own.st_dev == above.st_dev);
 
 	close(fd);
-	if (parent >= 0 && fstatfs(parent, &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC)
+	if (!root)
 		return parent;
 	if (parent >= 0)
 		close(parent);

@@ -60,7 +60,8 @@ static void probe_tree(struct probe_list *list, struct probe_context *c)
 		probe_add(list, &tree, PROBE_OK, "not mounted, but could be for us alone");
 	else
 		probe_add(list, &tree, PROBE_OK, "%.100s (%s)%s%.100s", mount,
-			  strcmp(mount, "/sys/fs/cgroup") == 0 ? "unified" : "hybrid", c->cgroup ? ", group " : "",
+			  strcmp(mount, "/sys/fs/cgroup") == 0 ? "unified" :
+			  strcmp(mount, "/sys/fs/cgroup/unified") == 0 ? "hybrid" : "at an unusual place", c->cgroup ? ", group " : "",
 			  c->cgroup ? c->cgroup : "");
 	snprintf(c->child_name, sizeof(c->child_name), "mitm-bpf-probe-%d", getpid());
 	if (mkdirat(c->cgroup_fd, c->child_name, 0755) < 0) {
