@@ -302,5 +302,15 @@ def test_refusals(w):
     c.taken()
 
 
+def test_gone(w):
+    """a pid that is nobody's is told of, and leaves the rest of the spec as it is"""
+    gone = w.run("true").pid
+    proxy = w.proxy(intercept=f"curl,!{gone}")
+    proxy.said(f"!{gone} matches nothing now: there is no such process")
+    w.curl(w.origin().url("/curl")).well()
+    proxy.flow("/curl")
+    same(proxy.stop(), 0, "the exit status")
+
+
 if __name__ == "__main__":
     e2e.main(globals())

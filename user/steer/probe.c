@@ -38,6 +38,13 @@ void probe_add(struct probe_list *list, const struct probe_advice *advice, enum 
 	va_end(ap);
 }
 
+static const char *kind_of(const char *mount)
+{
+	if (strcmp(mount, "/sys/fs/cgroup") == 0)
+		return "unified";
+	return strcmp(mount, "/sys/fs/cgroup/unified") == 0 ? "hybrid" : "at an unusual place";
+}
+
 static void probe_tree(struct probe_list *list, struct probe_context *c)
 {
 	static const struct probe_advice tree = {
@@ -59,10 +66,8 @@ static void probe_tree(struct probe_list *list, struct probe_context *c)
 	if (cgroup_mount(mount, NULL) < 0)
 		probe_add(list, &tree, PROBE_OK, "not mounted, but could be for us alone");
 	else
-		probe_add(list, &tree, PROBE_OK, "%.100s (%s)%s%.100s", mount,
-			  strcmp(mount, "/sys/fs/cgroup") == 0 ? "unified" :
-			  strcmp(mount, "/sys/fs/cgroup/unified") == 0 ? "hybrid" : "at an unusual place", c->cgroup ? ", group " : "",
-			  c->cgroup ? c->cgroup : "");
+		probe_add(list, &tree, PROBE_OK, "%.100s (%s)%s%.100s", mount, kind_of(mount),
+			  c->cgroup ? ", group " : "", c->cgroup ? c->cgroup : "");
 	snprintf(c->child_name, sizeof(c->child_name), "mitm-bpf-probe-%d", getpid());
 	if (mkdirat(c->cgroup_fd, c->child_name, 0755) < 0) {
 		probe_add(list, &writable, PROBE_DEGRADED, "mkdir: %s", strerror(errno));

@@ -258,12 +258,12 @@ static int resolve_action(struct resolver *r, struct err *e)
 		return resolve_exe(r, e);
 	case INTERCEPT_NETNS:
 		return resolve_netns(r, e);
+	case INTERCEPT_PID:
 	case INTERCEPT_TREE:
 		if (kill((pid_t)r->action->number, 0) < 0 && errno == ESRCH)
 			note(r, "there is no such process");
 		return 0;
 	case INTERCEPT_NAME:
-	case INTERCEPT_PID:
 	case INTERCEPT_COMM:
 		return 0;
 	}
