@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "steer/container_bundles.h"
 #include "steer/container_files.h"
 #include "steer/containers.h"
 #include "steer/plain_file.h"
