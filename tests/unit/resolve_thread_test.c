@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "io/name_cache.h"
 #include "io/resolve.h"
 
 #define THREADS 4
@@ -62,6 +63,7 @@ static void *ask(void *arg)
 	int asked = 0;
 
 	for (int i = 0; i < ROUNDS; i++) {
+		a->io.now_ns += 2 * NAME_CACHE_NS;
 		asked += resolve_ask(a->client, STR("localhost"), 7, on_answer, a) == 0;
 		asked += resolve_ask(a->client, STR("127.0.0.1"), 7, on_answer, a) == 0;
 		asked += resolve_ask(a->client, str_of(long_label), 7, on_none, a) == 0;
@@ -103,6 +105,31 @@ static void many_threads_ask(void **state __unused)
 	}
 }
 
+/* A name is asked for once in a second; what cannot be found is asked for each time. */
+static void known_names(void **state __unused)
+{
+	static struct asker a;
+
+	a.client = resolve_client_new(&a.io, wake);
+	assert_non_null(a.client);
+	for (int i = 0; i < 3; i++) {
+		bool again = i == 1;
+
+		a.io.now_ns = i < 2 ? 5 : NAME_CACHE_NS + 5;
+		a.answers = 0;
+		assert_int_equal(resolve_ask(a.client, STR("localhost"), 7, on_answer, &a), 0);
+		if (again)
+			assert_true(resolve_ready(a.client));
+		while (!a.answers) {
+			usleep(100);
+			resolve_deliver(a.client);
+		}
+		assert_int_equal(atomic_exchange(&a.woken, 0), !again);
+	}
+	assert_int_equal(a.wrong, 0);
+	resolve_client_free(a.client);
+}
+
 static void refuses_when_too_many_wait(void **state __unused)
 {
 	static struct asker a;
@@ -127,6 +154,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(many_threads_ask),
+		cmocka_unit_test(known_names),
 		cmocka_unit_test(refuses_when_too_many_wait),
 	};
 

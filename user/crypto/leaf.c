@@ -24,6 +24,14 @@ void leaf_put(struct leaf *leaf)
 		leaf_free(leaf);
 }
 
+/* Of a certificate that was read OpenSSL keeps the encoding; one that was made is encoded for each who is shown it. */
+static X509 *read_again(struct str der)
+{
+	const unsigned char *at = (const unsigned char *)der.ptr;
+
+	return d2i_X509(NULL, &at, (long)der.len);
+}
+
 struct leaf *leaf_new(X509 *cert, EVP_PKEY *key, STACK_OF(X509) *chain)
 {
 	struct leaf *leaf = mem_zalloc(sizeof(*leaf));
@@ -32,18 +40,18 @@ struct leaf *leaf_new(X509 *cert, EVP_PKEY *key, STACK_OF(X509) *chain)
 	if (!leaf)
 		return NULL;
 	atomic_init(&leaf->refs, 1);
-	X509_up_ref(cert);
 	EVP_PKEY_up_ref(key);
-	leaf->cert = cert;
 	leaf->key = key;
 	if (chain)
 		leaf->chain = X509_chain_up_ref(chain);
 	leaf->expires_s = cert_not_after_s(cert);
-	if (cert_write_der(cert, &der) == 0 && (!chain || leaf->chain)) {
-		leaf->der = (struct str){ der.ptr, der.len };
+	if (cert_write_der(cert, &der) < 0)
+		strbuf_fini(&der);
+	leaf->der = (struct str){ der.ptr, der.len };
+	if (der.len)
+		leaf->cert = read_again(leaf->der);
+	if (leaf->cert && (!chain || leaf->chain))
 		return leaf;
-	}
-	strbuf_fini(&der);
 	leaf_free(leaf);
 	return NULL;
 }

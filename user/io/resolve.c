@@ -15,6 +15,7 @@
 
 #include "base/list.h"
 #include "base/mem.h"
+#include "io/name_cache.h"
 #include "io/offload.h"
 #include "io/socket.h"
 
@@ -41,6 +42,7 @@ struct resolve_client {
 	void (*wake)(struct io *io);
 	struct list asked, done;
 	atomic_uint done_count;
+	struct name_cache *names;
 };
 
 static struct {
@@ -60,6 +62,11 @@ struct resolve_client *resolve_client_new(struct io *io, void (*wake)(struct io 
 
 	if (!c)
 		return NULL;
+	c->names = name_cache_new();
+	if (!c->names) {
+		mem_free(c);
+		return NULL;
+	}
 	c->io = io;
 	c->wake = wake;
 	list_init(&c->asked);
@@ -195,6 +202,9 @@ int resolve_ask(struct resolve_client *c, struct str host, uint16_t port, io_res
 	} else if (host.len == 0 || host.len >= sizeof(job->host) || memchr(host.ptr, 0, host.len)) {
 		snprintf(job->text, sizeof(job->text), "%s", gai_strerror(EAI_NONAME));
 	} else {
+		job->count = name_cache_find(c->names, host, port, c->io->now_ns, job->addrs);
+	}
+	if (!job->count && !job->text[0]) {
 		memcpy(job->host, host.ptr, host.len);
 		ret = enqueue(c, job);
 		if (ret < 0)
@@ -254,6 +264,7 @@ void resolve_client_free(struct resolve_client *c)
 	if (!c)
 		return;
 	drop_matching(c, true, NULL);
+	name_cache_free(c->names);
 	mem_free(c);
 }
 
@@ -284,6 +295,8 @@ void resolve_deliver(struct resolve_client *c)
 
 		if (!job)
 			return;          /* cancelled by an earlier callback */
+		if (job->host[0] && job->count)
+			name_cache_put(c->names, str_of(job->host), c->io->now_ns, job->addrs, job->count);
 		job->fn(job->owner, job->addrs, job->count, job->count ? NULL : job->text);
 		mem_free(job);
 	}

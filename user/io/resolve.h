@@ -16,7 +16,8 @@ struct resolve_client *resolve_client_new(struct io *io, void (*wake)(struct io 
 void resolve_client_free(struct resolve_client *c);
 
 /*
- * As io_ops.resolve. An IP needs no thread; its answer comes from the next resolve_deliver() too.
+ * As io_ops.resolve. An IP needs no thread, nor does a name that was answered a moment ago (io/name_cache.h); their
+ * answers come from the next resolve_deliver() too.
  * Returns 0; -ENOMEM; -EAGAIN when too many questions wait.
  */
 int resolve_ask(struct resolve_client *c, struct str host, uint16_t port, io_resolved_fn fn, void *owner);
