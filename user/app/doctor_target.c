@@ -370,7 +370,8 @@ static int examine_all(const struct doctor_target *what, const struct crowd *cro
 		} else if (ret == 0 && i == 0) {
 			write_lines(p, out);
 		} else if (ret == 0) {
-			strbuf_addf(out, headed ? "" : "\nBeside it in %s:\n", what->name);
+			if (!headed)
+				strbuf_addf(out, "\nBeside it in %s:\n", what->name);
 			headed = true;
 			strbuf_addf(out, "%s  %u ", p->findings.taken ? "taken    " : "not taken",
 				    p->target.process.pid);
