@@ -278,6 +278,30 @@ static void test_not_promised(void **state)
 	}
 }
 
+/* A resolver that does not answer holds nobody up for more than a second, and is then not asked by each who comes. */
+static void test_slow_names(void **state)
+{
+	static const struct sim_faults slow_names = { .resolve_slow = 1000 };
+	struct stage st;
+	int64_t begun;
+
+	(void)state;
+	for (int again = 0; again < 2; again++) {
+		begin(&st);
+		stage_listen(&st, v4(1));
+		begun = st.io->now_ns;
+		st.world.no_names_until_ns = again ? begun + SECOND_NS : 0;
+		sim_set_faults(st.io, &slow_names);
+		connect_client(&st, false, GET);
+		assert_int_equal(st.world.no_names_until_ns, again ? begun + SECOND_NS : 0);
+		stage_run(&st, SECOND_NS);
+		if (!again)
+			assert_in_range(st.world.no_names_until_ns - begun, 11 * SECOND_NS, 12 * SECOND_NS);
+		assert_false(st.accepted);
+		expect_reset(&st, begun + (again ? 0 : SECOND_NS), ECONNREFUSED);
+	}
+}
+
 /* In the usual case nobody is asked for names, and nobody else is tried. */
 static void test_answers(void **state)
 {
@@ -510,6 +534,7 @@ int main(void)
 		cmocka_unit_test(test_name_in_pieces),
 		cmocka_unit_test(test_all_fail),
 		cmocka_unit_test(test_no_name),
+		cmocka_unit_test(test_slow_names),
 		cmocka_unit_test(test_silent),
 		cmocka_unit_test(test_not_promised),
 		cmocka_unit_test(test_answers),

@@ -12,6 +12,9 @@
 #define STAGGER_NS (250 * INT64_C(1000000))
 /* How long a client that believes to be connected may take for its first words when nobody else is tried meanwhile. */
 #define LISTEN_NS  INT64_C(1000000000)
+/* How long the resolver may take for the other addresses of a name, and how long nobody asks it when it took longer. */
+#define LOOK_UP_NS  INT64_C(1000000000)
+#define NO_NAMES_NS (10 * INT64_C(1000000000))
 
 struct dial {
 	struct driver *driver;
@@ -274,6 +277,18 @@ static void on_stagger(struct timer *t)
 	try_next(container_of(t, struct dial, stagger));
 }
 
+/* A resolver that does not answer must not become what everybody waits for. */
+static void stop_looking(struct dial *dial)
+{
+	struct driver_world *w = dial->driver->world;
+
+	w->io->ops->resolve_cancel(w->io, dial);
+	dial->resolving = false;
+	w->no_names_until_ns = w->io->now_ns + NO_NAMES_NS;
+	expire_at(dial, deadline_ns(dial));
+	try_next(dial);
+}
+
 static void on_timeout(struct timer *t)
 {
 	struct dial *dial = container_of(t, struct dial, timeout);
@@ -293,6 +308,10 @@ static void on_timeout(struct timer *t)
 	}
 	if (dial->narrow && !dial->error && io->now_ns < deadline_ns(dial)) {
 		look_for_others(dial);
+		return;
+	}
+	if (dial->resolving && dial->count && io->now_ns < deadline_ns(dial)) {
+		stop_looking(dial);
 		return;
 	}
 	if (!dial->error)
@@ -338,6 +357,7 @@ static void widen(struct dial *dial, const struct addr *addrs, uint32_t count)
 		interleave(dial->addrs, all, n);
 		dial->count = n;
 	}
+	expire_at(dial, deadline_ns(dial));
 	try_next(dial);
 }
 
@@ -385,9 +405,10 @@ static void look_for_others(struct dial *dial)
 	}
 	listen_on(dial, false);
 	dial->narrow = false;
-	expire_at(dial, deadline_ns(dial));
-	dial->resolving = len > 0 && io->ops->resolve(io, (struct str){ host, (size_t)len },
-						      dial->conn->origin.port, on_resolved, dial) == 0;
+	dial->resolving = len > 0 && io->now_ns >= dial->driver->world->no_names_until_ns &&
+			  io->ops->resolve(io, (struct str){ host, (size_t)len }, dial->conn->origin.port, on_resolved,
+					   dial) == 0;
+	expire_at(dial, dial->resolving ? MIN(deadline_ns(dial), io->now_ns + LOOK_UP_NS) : deadline_ns(dial));
 	if (!dial->resolving)
 		try_next(dial);
 }

@@ -18,6 +18,7 @@ struct driver_world {
 	struct io *io;
 	struct env *env;
 	uint32_t mark;                   /* SO_MARK of upstream sockets: how steering knows our own; 0 = none */
+	int64_t no_names_until_ns;       /* until then the resolver is not asked for other addresses: it is slow */
 	/* Somebody wants to know; arg as in layer_hook(), valid during the call. */
 	void (*notify)(struct driver_world *w, struct driver *d, enum hook_id hook, void *arg);
 	/* Somebody must answer; driver_answer(d, token) follows, from outside of events. False: cannot be asked, go
