@@ -47,7 +47,8 @@ static bool has_left(struct http_stream *s, enum http_error_code *code)
 	char why[sizeof(((struct queued_http *)0)->message)];
 	struct queued_http *q = s->queue;
 
-	if (s->asked != HOOK_REQUESTHEADERS && s->asked != HOOK_REQUEST && s->asked != HOOK_RESPONSEHEADERS)
+	if ((s->asked != HOOK_REQUESTHEADERS && s->asked != HOOK_REQUEST && s->asked != HOOK_RESPONSEHEADERS) ||
+	    s->response == MESSAGE_DONE)
 		return false;
 	while (q && !(q->request && q->ev.type == HTTP_ERROR && is_leaving(q->ev.code)))
 		q = is_seen_first(s, q) ? NULL : q->next;
@@ -133,16 +134,20 @@ static bool apply(struct http_stream *s)
 static void decide(struct http_stream *s, void (*then)(struct http_stream *))
 {
 	enum http_error_code code = HTTP_ERROR_KILLED;
-	bool error_hook = s->asked != HOOK_RESPONSE && s->asked != HOOK_HTTP_CONNECT && s->asked != HOOK_HTTP_CONNECTED;
 
 	if (s->stop && may_stop(s->asked))
 		flow_kill(s->flow, env_stamp(s->base.env));
-	if ((s->flow->killed && may_stop(s->asked)) || (s->queue && has_left(s, &code)))
-		stop(s, code, error_hook);
-	else if (apply(s))
+	if ((s->flow->killed && may_stop(s->asked)) || (s->queue && has_left(s, &code))) {
+		/* as for stream_fail(): seen as complete by `response`, there is no `error` after that (spec 8.9) */
+		if (s->response == MESSAGE_DONE)
+			s->asked = HOOK_RESPONSE;
+		stop(s, code, s->asked != HOOK_RESPONSE && s->asked != HOOK_HTTP_CONNECT &&
+		     s->asked != HOOK_HTTP_CONNECTED);
+	} else if (apply(s)) {
 		then(s);
-	else
+	} else {
 		stream_fail(s, HTTP_ERROR_SERVER, "out of memory");
+	}
 }
 
 static void answered(struct http_stream *s)
