@@ -345,6 +345,36 @@ static void test_response_meets_request(void **state)
 	play_end(&p);
 }
 
+/* What becomes of a request whose response was complete, and seen, changes nothing any more. */
+static void test_leaves_after_response(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_regular(&p));
+	p.pb.env.block_hooks = hook_bit(HOOK_REQUEST);
+	PLAYBOOK("a client leaves in the request's hook, which came after the response", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = POST "ab"),
+		WANT(CMD_OPEN, SIDE_NEW),
+		WANT(CMD_PAUSE, SIDE_CLIENT, .why = PAUSE_LAYER),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = POST_UP "ab"),
+		WANT(CMD_RESUME, SIDE_CLIENT, .why = PAUSE_LAYER),
+		GIVE(EV_DATA, SIDE_NEW, .text = OK_5),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = OK_5),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "cd"),
+		WANT(CMD_SEND, SIDE_NEW, .text = "cd"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .hold = true, .check = hold),
+		WANT(CMD_PAUSE, SIDE_NEW, .why = PAUSE_PEER),
+		GIVE(EV_CLOSED, SIDE_CLIENT),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_RESUME, SIDE_NEW, .why = PAUSE_PEER),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+	play_end(&p);
+}
+
 /* The rest of the request is read when the client is let go on: by the time its server is, the flow is lent. */
 static void test_response_meets_rest(void **state)
 {
@@ -497,6 +527,7 @@ int main(void)
 		cmocka_unit_test(test_respond),
 		cmocka_unit_test(test_respond_bodiless),
 		cmocka_unit_test(test_response_meets_request),
+		cmocka_unit_test(test_leaves_after_response),
 		cmocka_unit_test(test_response_meets_rest),
 		cmocka_unit_test(test_replaced_head),
 		cmocka_unit_test(test_trailers_with_streaming),
