@@ -166,6 +166,28 @@ static void test_small_window_setting(void **state)
 	h2_end(&w);
 }
 
+/* What came of a response before it broke, the client gets. */
+static void test_part_before_reset(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(h2_begin(&w, H2_TO_H2));
+	h2_setting(&w, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 3);
+	GET(&w, 1);
+	h2_give(&w, SIDE_CLIENT);
+	h2_forget(&w);
+	OK(&w, 1, 0);
+	h2_data(&w, 1, 0, "hello");
+	h2_number(&w, NGHTTP2_RST_STREAM, 1, NGHTTP2_INTERNAL_ERROR);
+	h2_give(&w, SIDE_SERVER);
+	H2_WANT(&w, "flow error\nclient HEADERS 1 :status=200\nclient DATA 1 \"hel\"\n");
+	h2_number(&w, NGHTTP2_WINDOW_UPDATE, 1, 10);
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, "client DATA 1 \"lo\"\nclient RST 1 INTERNAL_ERROR\n");
+	h2_end(&w);
+}
+
 static void test_reset_drops_queue(void **state)
 {
 	struct h2_world w;
@@ -586,7 +608,8 @@ int main(void)
 		cmocka_unit_test(test_sweep_mixed), cmocka_unit_test(test_stalled_stream),
 		cmocka_unit_test(test_window_follows), cmocka_unit_test(test_upload_stalls),
 		cmocka_unit_test(test_full_connection), cmocka_unit_test(test_small_window_setting),
-		cmocka_unit_test(test_reset_drops_queue), cmocka_unit_test(test_concurrent_limit),
+		cmocka_unit_test(test_part_before_reset), cmocka_unit_test(test_reset_drops_queue),
+		cmocka_unit_test(test_concurrent_limit),
 		cmocka_unit_test(test_cancel_before_sent), cmocka_unit_test(test_h2_to_h1),
 		cmocka_unit_test(test_h2_to_h1_folded),
 		cmocka_unit_test(test_h2_to_h1_chunked), cmocka_unit_test(test_h2_to_h1_two),

@@ -626,29 +626,55 @@ static void test_connect_stalls(void **state)
 	h2_end(&w);
 }
 
+/* More comes than the client's window takes. */
+static void fill_tunnel(struct h2_world *w)
+{
+	assert_true(begin(w, H2_TO_PROXY, false));
+	connect_to(w, 1, "a:22");
+	h2_give(w, SIDE_CLIENT);
+	h2_text(w, "SSH-2.0-x\r\n");
+	h2_give(w, SIDE_NEW);
+	for (int i = 0; i < 100000; i += 10)
+		h2_text(w, "0123456789");
+	h2_give(w, SIDE_NEW);
+	h2_forget(w);
+}
+
+static void open_windows(struct h2_world *w)
+{
+	h2_number(w, NGHTTP2_WINDOW_UPDATE, 0, 1000000);
+	h2_number(w, NGHTTP2_WINDOW_UPDATE, 1, 1000000);
+	h2_give(w, SIDE_CLIENT);
+}
+
 /* What was sent before the end arrives, however slow the client is. */
 static void test_connect_rest_arrives(void **state)
 {
 	struct h2_world w;
 
 	(void)state;
-	assert_true(begin(&w, H2_TO_PROXY, false));
-	connect_to(&w, 1, "a:22");
-	h2_give(&w, SIDE_CLIENT);
-	h2_text(&w, "SSH-2.0-x\r\n");
-	h2_give(&w, SIDE_NEW);
+	fill_tunnel(&w);
 	h2_data(&w, 1, END, "bye");
 	h2_give(&w, SIDE_CLIENT);
-	for (int i = 0; i < 100000; i += 10)
-		h2_text(&w, "0123456789");
-	h2_give(&w, SIDE_NEW);
 	h2_forget(&w);
 	h2_close(&w, SIDE_NEW, false);
 	H2_WANT(&w, "close new3\nclose new3\nflow tcp_end\n");
-	h2_number(&w, NGHTTP2_WINDOW_UPDATE, 0, 1000000);
-	h2_number(&w, NGHTTP2_WINDOW_UPDATE, 1, 1000000);
-	h2_give(&w, SIDE_CLIENT);
+	open_windows(&w);
 	H2_WANT(&w, "client DATA 1 (16384 bytes)\nclient DATA 1 (16384 bytes)\nclient DATA 1 end (1708 bytes)\n");
+	h2_end(&w);
+}
+
+static void test_connect_rest_before_reset(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	fill_tunnel(&w);
+	h2_close(&w, SIDE_NEW, true);
+	H2_WANT(&w, "flow tcp_end\n");
+	open_windows(&w);
+	H2_WANT(&w, "client DATA 1 (16384 bytes)\nclient DATA 1 (16384 bytes)\nclient DATA 1 (1708 bytes)\n"
+		    "client RST 1 CANCEL\n");
 	h2_end(&w);
 }
 
@@ -708,6 +734,7 @@ int main(void)
 		cmocka_unit_test(test_connect_refused), cmocka_unit_test(test_connect_client_leaves),
 		cmocka_unit_test(test_connect_server_resets), cmocka_unit_test(test_connect_stalls),
 		cmocka_unit_test(test_connect_rest_arrives),
+		cmocka_unit_test(test_connect_rest_before_reset),
 		cmocka_unit_test(test_connect_nested), cmocka_unit_test(test_drain),
 	};
 

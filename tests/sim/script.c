@@ -384,10 +384,6 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 	for (uint32_t i = 0; i < n; i++)
 		if (!lets_go_on(&x[i], &x[i + 1]))
 			return false;
-	/* The reset that says of a later answer that it is cut may overtake this one. */
-	for (uint32_t i = n + 1; i < t->count && t->pipeline > 1; i++)
-		if (x[i].down_framing == READER_EOF && x[i].fate >= FATE_FIN)
-			return false;
 	/* Nor does one that reads slowly, and asks on, have more than five seconds once we have closed. */
 	for (uint32_t i = n; i + 1 < t->count && t->pipeline > 1; i++)
 		if (t->slow_permille && x[i].down_framing == READER_EOF)

@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "io_suite_dgram.h"
+#include "io_suite_end.h"
 #include "io_suite_relay.h"
 
 static void starts_and_stops(void **state __unused)
@@ -233,187 +234,6 @@ static void pause_stops_a_sender(void **state __unused)
 	assert_int_equal(p.end->got, 0);
 	p.io->ops->pause(p.end->sock, false);
 	RUN_UNTIL(p.io, p.end->got == fed);
-	io_pair_close(&p);
-}
-
-static void half_close_by_peer(void **state __unused)
-{
-	struct pair p = io_pair_open();
-	size_t got = 0;
-
-	io_peer_send(p.io, p.peer, 5000, 0);
-	io_world->shutdown(p.peer);
-	RUN_UNTIL(p.io, p.end->fins == 1);
-	assert_int_equal(p.end->got, 5000);
-	io_end_send(p.end, 300000, 0);
-	io_peer_read(p.io, p.peer, 300000, &got);
-	io_end_close(p.end, false);
-	assert_int_equal(io_peer_end(p.io, p.peer, &got), 0);
-	io_pair_close(&p);
-}
-
-static void half_close_by_us(void **state __unused)
-{
-	struct pair p = io_pair_open();
-	size_t got = 0;
-
-	io_end_send(p.end, 300000, 0);
-	p.io->ops->shutdown(p.end->sock);
-	io_end_send(p.end, 10, 0);          /* dropped */
-	assert_int_equal(io_peer_end(p.io, p.peer, &got), 0);
-	assert_int_equal(got, 300000);
-	io_peer_send(p.io, p.peer, 5000, 0);
-	RUN_UNTIL(p.io, p.end->got == 5000);
-	assert_int_equal(p.end->fins, 0);
-	io_world->shutdown(p.peer);
-	RUN_UNTIL(p.io, p.end->fins == 1);
-	assert_int_equal(p.end->errors, 0);
-	io_pair_close(&p);
-}
-
-static void reset_is_a_reset(void **state __unused)
-{
-	struct pair p = io_pair_open();
-
-	io_peer_send(p.io, p.peer, 100, 0);
-	RUN_UNTIL(p.io, p.end->got == 100);
-	io_world->close(p.peer, true);
-	p.peer = NULL;
-	RUN_UNTIL(p.io, p.end->errors == 1);
-	assert_int_equal(p.end->end_err, -ECONNRESET);
-	assert_int_equal(p.end->fins, 0);
-	io_end_send(p.end, 100, 0);         /* dropped */
-	assert_int_equal(p.end->sock->queued, 0);
-	io_run_turns(p.io, 2);
-	io_pair_close(&p);
-}
-
-static void reset_after_fin(void **state __unused)
-{
-	struct pair p = io_pair_open();
-
-	io_world->shutdown(p.peer);
-	RUN_UNTIL(p.io, p.end->fins == 1);
-	io_end_send(p.end, 16u << 20, 0);
-	io_run_turns(p.io, 3);
-	io_world->close(p.peer, true);
-	p.peer = NULL;
-	RUN_UNTIL(p.io, p.end->errors == 1);
-	assert_int_equal(p.end->end_err, -ECONNRESET);
-	assert_int_equal(p.end->sock->queued, 0);
-	io_pair_close(&p);
-}
-
-/* A server that answers early and goes away while it is still being sent to: the answer must arrive. */
-static void last_words(void **state __unused)
-{
-	struct pair p = io_pair_open();
-
-	p.io->ops->pause(p.end->sock, true);
-	io_peer_send(p.io, p.peer, 3000, 0);
-	io_run_turns(p.io, 3);
-	p.io->ops->pause(p.end->sock, false);
-	io_end_send(p.end, 8u << 20, 0);
-	io_world->close(p.peer, true);
-	p.peer = NULL;
-	RUN_UNTIL(p.io, p.end->errors == 1);
-	assert_int_equal(p.end->end_err, -ECONNRESET);
-	assert_int_equal(p.end->got, 3000);
-	io_pair_close(&p);
-}
-
-/* Nobody reads, so only sending can tell that the peer is gone; else a source would be read for ever. */
-static void broken_while_paused(void **state __unused)
-{
-	struct pair p = io_pair_open();
-
-	p.io->ops->pause(p.end->sock, true);
-	io_run_turns(p.io, 2);
-	io_world->close(p.peer, true);
-	p.peer = NULL;
-	io_run_turns(p.io, 2);
-	io_end_send(p.end, 1000, 0);
-	io_run_turns(p.io, 2);
-	if (p.end->errors == 0)
-		io_end_send(p.end, 1000, 1000);
-	RUN_UNTIL(p.io, p.end->errors == 1);
-	assert_int_equal(p.end->end_err, -ECONNRESET);
-	io_pair_close(&p);
-}
-
-/* Where there is nothing more to wait for, a turn that has told somebody something ends: what follows from it waits. */
-static void told_ends_the_turn(void **state __unused)
-{
-	struct pair p = io_pair_open();
-
-	p.end->pause_on_data = true;
-	io_peer_send(p.io, p.peer, 1000, 0);
-	RUN_UNTIL(p.io, p.end->got == 1000);
-	io_world->close(p.peer, false);
-	p.peer = NULL;
-	io_run_turns(p.io, 5);
-	p.io->ops->pause(p.end->sock, false);
-	alarm(60);
-	while (p.end->fins == 0)
-		assert_int_equal(p.io->ops->run(p.io, -1), 0);
-	alarm(0);
-	io_pair_close(&p);
-}
-
-static void close_flushes(void **state __unused)
-{
-	const size_t total = 16u << 20;
-	struct pair p = io_pair_open();
-	size_t got = 0;
-
-	io_peer_send(p.io, p.peer, 1000, 0);        /* unread bytes must not turn the end into a reset */
-	io_end_send(p.end, total, 0);
-	io_end_close(p.end, false);
-	io_run_turns(p.io, 5);
-	assert_int_equal(p.io->stats.socks, 1);
-	assert_int_equal(io_peer_end(p.io, p.peer, &got), 0);
-	assert_int_equal(got, total);
-	io_pair_close(&p);
-}
-
-static void close_with_reset(void **state __unused)
-{
-	struct pair p = io_pair_open();
-	size_t got = 0;
-
-	io_run_turns(p.io, 2);
-	io_end_close(p.end, true);
-	assert_int_equal(io_peer_end(p.io, p.peer, &got), -ECONNRESET);
-	RUN_UNTIL(p.io, p.io->stats.socks == 0);
-	io_pair_close(&p);
-}
-
-/* The peer neither reads nor closes: after five seconds it is cut off, visibly. */
-static void linger_ends(void **state __unused)
-{
-	struct pair p = io_pair_open();
-	size_t got = 0;
-	int64_t since;
-
-	io_end_send(p.end, 32u << 20, 0);
-	io_run_turns(p.io, 2);
-	since = p.io->now_ns;
-	io_end_close(p.end, false);
-	RUN_UNTIL(p.io, p.io->stats.socks == 0);
-	assert_in_range((uint64_t)(p.io->now_ns - since), 4900000000, 6000000000);
-	assert_int_equal(io_peer_end(p.io, p.peer, &got), -ECONNRESET);
-	io_pair_close(&p);
-}
-
-static void close_in_callback(void **state __unused)
-{
-	struct pair p = io_pair_open();
-	size_t got = 0;
-
-	p.end->close_on_data = true;
-	io_peer_send(p.io, p.peer, 100000, 0);
-	RUN_UNTIL(p.io, !p.end->sock);
-	assert_int_equal(io_peer_end(p.io, p.peer, &got), 0);
 	io_pair_close(&p);
 }
 
@@ -773,6 +593,7 @@ int io_suite_run(const struct io_world *which)
 		cmocka_unit_test(last_words), cmocka_unit_test(broken_while_paused),
 		cmocka_unit_test(told_ends_the_turn),
 		cmocka_unit_test(close_flushes), cmocka_unit_test(close_with_reset),
+		cmocka_unit_test(reset_comes_last), cmocka_unit_test(reset_waits_no_longer),
 		cmocka_unit_test(linger_ends), cmocka_unit_test(close_in_callback),
 		cmocka_unit_test(timers_in_order), cmocka_unit_test(wakes),
 		cmocka_unit_test(resolves), cmocka_unit_test(starves_and_recovers),

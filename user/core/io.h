@@ -117,8 +117,8 @@ struct io_ops {
 	void (*send)(struct sock *s, struct chain *data);
 	/* FIN once everything queued is out. */
 	void (*shutdown)(struct sock *s);
-	/* No events any more. reset: RST now; else what is queued still goes out, and it is reset when the peer takes
-	 * none of that for 5 s. s is gone for the caller. */
+	/* No events any more. What is queued still goes out, and it is reset when the peer takes none of that for 5 s.
+	 * reset: RST follows instead of FIN, and behind what this machine can send. s is gone for the caller. */
 	void (*close)(struct sock *s, bool reset);
 	/* While paused nothing is received and no FIN is told; what the kernel already gave is held. Idempotent. */
 	void (*pause)(struct sock *s, bool paused);

@@ -157,6 +157,7 @@ void layer_flow(struct layer *l, enum hook_id last, struct flow *flow);
 /* Closes after everything that was sent is out. Closing the client ends the session. */
 void layer_close(struct layer *l, struct conn *conn);
 void layer_close_half(struct layer *l, struct conn *conn);
+/* As layer_close(), but the peer is told by RST: what it got is not all. */
 void layer_reset(struct layer *l, struct conn *conn);
 /* One wakeup per layer; a later call replaces it, 0 cancels it. */
 void layer_wakeup(struct layer *l, int64_t delay_ns);

@@ -70,13 +70,12 @@ static void esock_kill(struct esock *s, bool reset)
 	real_sock_kill(&s->r, reset);
 }
 
-/* The reason stays visible to the peer: bytes that could not be sent in time must not look like a clean end. */
 static void linger_expired(struct timer *t)
 {
 	struct esock *s = esock_of(container_of(t, struct real_sock, linger));
 
 	if (!real_sock_linger_on(&s->r))
-		esock_kill(s, s->r.out.len != 0);
+		esock_kill(s, real_sock_by_reset(&s->r));
 }
 
 static void ready_add(struct esock *s)
@@ -118,8 +117,8 @@ static void esock_flush(struct esock *s)
 			real_sock_break(&s->r, ret);
 		real_sock_after_write(&s->r);
 	}
-	if (s->r.phase == REAL_LINGERING && s->r.out.len == 0 && (s->r.in_ended || s->r.broken)) {
-		esock_kill(s, s->r.broken != 0);
+	if (s->r.phase == REAL_LINGERING && real_sock_lingered(&s->r)) {
+		esock_kill(s, real_sock_by_reset(&s->r));
 		return;
 	}
 	if (!s->r.broken || s->r.told_broken || s->r.phase != REAL_OPEN)
@@ -453,20 +452,13 @@ static void epoll_close(struct sock *base, bool reset)
 	struct esock *s = esock_of_sock(base);
 
 	real_sock_let_go(&s->r);
-	if (reset || s->r.phase != REAL_OPEN || s->r.broken || s->r.told_broken) {
+	if (s->r.phase != REAL_OPEN || s->r.broken || s->r.told_broken) {
 		/* Also when broken: bytes that were lost must not look like a clean end. */
 		esock_kill(s, s->r.phase == REAL_OPEN);
 		return;
 	}
-	if (s->r.out.len == 0 && s->r.in_ended) {
-		esock_kill(s, false);
-		return;
-	}
-	s->r.phase = REAL_LINGERING;
-	s->r.fin_wanted = true;
-	s->r.paused = false;
-	if (!real_sock_linger(&s->r)) {
-		esock_kill(s, true);
+	if (!real_sock_linger(&s->r, reset)) {
+		esock_kill(s, real_sock_by_reset(&s->r));
 		return;
 	}
 	real_sock_dirty(&s->r);

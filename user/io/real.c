@@ -173,23 +173,41 @@ void real_sock_init(struct real_sock *s, struct real *r, const struct sock_event
 	r->io.stats.socks++;
 }
 
-bool real_sock_linger(struct real_sock *s)
+/* A reset takes back what the kernel has not sent: before one, that counts, too. */
+static size_t unsent(const struct real_sock *s)
 {
-	struct io *io = s->base.io;
+	return s->out.len + (s->rst_wanted ? socket_unsent(s->fd) : 0);
+}
 
-	s->linger_left = s->out.len;
-	s->linger_moved_ns = io->now_ns;
-	return timer_arm(&io->timers, &s->linger, io->now_ns + REAL_LINGER_LOOK_NS) == 0;
+bool real_sock_linger(struct real_sock *s, bool reset)
+{
+	s->phase = REAL_LINGERING;
+	s->rst_wanted = reset;
+	s->fin_wanted |= !reset;
+	s->paused = false;
+	s->linger_left = SIZE_MAX;
+	return !real_sock_lingered(s) && real_sock_linger_on(s);
+}
+
+bool real_sock_lingered(const struct real_sock *s)
+{
+	return s->out.len == 0 && (s->broken || (s->rst_wanted ? unsent(s) == 0 : s->in_ended));
 }
 
 bool real_sock_linger_on(struct real_sock *s)
 {
 	struct io *io = s->base.io;
+	size_t left = unsent(s);
 
-	if (s->out.len < s->linger_left)
-		return real_sock_linger(s);
+	if (real_sock_lingered(s))
+		return false;
+	if (left < s->linger_left) {
+		s->linger_left = left;
+		s->linger_moved_ns = io->now_ns;
+	}
 	return io->now_ns - s->linger_moved_ns < REAL_LINGER_NS &&
-	       timer_arm(&io->timers, &s->linger, io->now_ns + REAL_LINGER_LOOK_NS) == 0;
+	       timer_arm(&io->timers, &s->linger,
+			 io->now_ns + (s->rst_wanted ? REAL_RESET_LOOK_NS : REAL_LINGER_LOOK_NS)) == 0;
 }
 
 void real_sock_dirty(struct real_sock *s)

@@ -14,6 +14,7 @@
 #define REAL_IOV_MAX    64           /* pieces per send: 1 MiB of full slabs */
 #define REAL_LINGER_NS  5000000000LL
 #define REAL_LINGER_LOOK_NS 500000000LL
+#define REAL_RESET_LOOK_NS 5000000LL
 #define REAL_SLABS_KEEP 128          /* freed slabs kept per thread: 2 MiB */
 #define REAL_PACK_MIN   4096         /* a shared receive slab with less room than this is left */
 
@@ -41,7 +42,7 @@ struct real {
 enum real_phase {
 	REAL_CONNECTING,
 	REAL_OPEN,
-	REAL_LINGERING,                  /* io_close()d: sends what is left, then FIN, reads on to the peer's FIN */
+	REAL_LINGERING,                  /* close()d: sends what is left, then RST, or FIN and reads to the peer's */
 	REAL_CLOSING,                    /* only waits for the kernel to let go of it (io_uring) */
 	REAL_DEAD,
 };
@@ -57,13 +58,14 @@ struct real_sock {
 	bool over_high;
 	bool let_go;                     /* close() was called */
 	bool fin_wanted, fin_sent;
+	bool rst_wanted;                 /* REAL_LINGERING: how it ends */
 	bool paused;
 	bool in_ended;                   /* ended(0) is due or was told; nothing more to receive */
 	bool told_broken;                /* ended(err) was told: the last event */
 	bool out_busy;                   /* the kernel reads from out's slabs (io_uring): they must stay */
 	struct chain out;
 	struct timer linger;
-	size_t linger_left;              /* of out, when it was last seen to shrink */
+	size_t linger_left;              /* to be sent, when that was last seen to shrink */
 	int64_t linger_moved_ns;         /* and when that was */
 };
 
@@ -103,10 +105,20 @@ struct slab *real_pack_slab(struct real *r);
 /* expire: fires when lingering made no progress. */
 void real_sock_init(struct real_sock *s, struct real *r, const struct sock_events *ev, void *owner, int fd,
 		    void (*expire)(struct timer *t));
-/* After an orderly close: false: out of memory. */
-bool real_sock_linger(struct real_sock *s) __must_check;
+/*
+ * close() of one that is open. False: nothing is left to wait for, or memory is out, and it is to be killed, as it is
+ * when real_sock_lingered() says so or real_sock_linger_on() is false.
+ */
+bool real_sock_linger(struct real_sock *s, bool reset) __must_check;
+/* Everything is out, and was answered if it is to be. */
+bool real_sock_lingered(const struct real_sock *s);
 /* When the timer fires: a peer that takes what is left gets the time that it needs. False: it does not. */
 bool real_sock_linger_on(struct real_sock *s) __must_check;
+/* How it is to be killed: bytes that could not be sent in time must not look like a clean end. */
+static inline bool real_sock_by_reset(const struct real_sock *s)
+{
+	return s->rst_wanted || s->broken || s->out.len;
+}
 void real_sock_dirty(struct real_sock *s);
 int real_sock_local(struct sock *s, struct addr *local);
 void real_sock_send(struct sock *s, struct chain *data);

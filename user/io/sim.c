@@ -30,7 +30,7 @@ struct sim_sock {
 	int side;
 	enum phase phase;
 	int broken;
-	bool told_connected, let_go, over_high, fin_wanted, fin_sent, paused, in_ended, told_broken;
+	bool told_connected, let_go, over_high, fin_wanted, fin_sent, rst_wanted, paused, in_ended, told_broken;
 	struct chain out;
 	struct timer linger;
 	size_t linger_left;              /* of out, when it was last seen to shrink */
@@ -112,7 +112,7 @@ static void linger_expired(struct timer *t)
 	struct sim_sock *s = container_of(t, struct sim_sock, linger);
 
 	if (!sock_wait(s))
-		sock_kill(s, s->out.len != 0);
+		sock_kill(s, s->out.len || s->rst_wanted);
 }
 
 static void sock_break(struct sim_sock *s, int err)
@@ -175,8 +175,8 @@ static void sock_flush(struct sim_sock *s)
 		if (s->phase == OPEN && !s->told_broken)
 			s->base.events->writable(s->base.owner);
 	}
-	if (s->phase == LINGERING && s->out.len == 0 && (s->in_ended || s->broken))
-		sock_kill(s, s->broken != 0);
+	if (s->phase == LINGERING && s->out.len == 0 && (s->in_ended || s->broken || s->rst_wanted))
+		sock_kill(s, s->broken || s->rst_wanted);
 	if (s->phase != OPEN || !s->broken || s->told_broken)
 		return;
 	if (s->in_ended || s->paused || s->broken != -ECONNRESET)
@@ -354,13 +354,14 @@ static void op_close(struct sock *base, bool reset)
 
 	s->let_go = true;
 	base->io->stats.closing++;
-	if (reset || s->phase != OPEN || s->broken || s->told_broken) {
+	if ((reset && s->out.len == 0) || s->phase != OPEN || s->broken || s->told_broken) {
 		/* Also when broken: bytes that were lost must not look like a clean end. */
 		sock_kill(s, true);
 		return;
 	}
 	s->phase = LINGERING;
-	s->fin_wanted = true;
+	s->rst_wanted = reset;
+	s->fin_wanted |= !reset;
 	s->paused = false;
 	if (!sock_wait(s)) {
 		sock_kill(s, true);

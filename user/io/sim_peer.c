@@ -266,6 +266,7 @@ void sim_peer_close(struct sim_peer *p)
 
 void sim_peer_reset(struct sim_peer *p)
 {
+	peer_flush(p);
 	peer_over(p, true);
 }
 

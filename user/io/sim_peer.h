@@ -45,5 +45,5 @@ void sim_peer_pause(struct sim_peer *p, bool paused);
 void sim_peer_shutdown(struct sim_peer *p);
 /* What is queued still goes out, then FIN; what arrives afterwards is answered by a reset. p is gone. */
 void sim_peer_close(struct sim_peer *p);
-/* RST now. p is gone. */
+/* What there is room for on the way goes out, as send() would have sent it; the rest is lost. p is gone. */
 void sim_peer_reset(struct sim_peer *p);

@@ -58,8 +58,10 @@ int socket_for_dgram_dial(const struct io_dial *dial, const struct io_netns *net
 /* Whether a listening socket's queue has no room: the kernel then drops further connections until they try again. */
 bool socket_queue_full(int fd);
 
-/* Closes so that the peer sees a reset. */
+/* Closes so that the peer sees a reset. What was not sent yet is lost. */
 void socket_reset(int fd);
+/* Bytes of a TCP socket that the kernel has, and has never sent yet; 0 when that cannot be told. */
+size_t socket_unsent(int fd);
 
 /* True for errors that say "no more for now": descriptors or memory are out. */
 bool socket_is_starved(int err);

@@ -58,9 +58,8 @@ static void linger_expired(struct timer *t)
 {
 	struct usock *s = container_of(container_of(t, struct real_sock, linger), struct usock, r);
 
-	/* Bytes that could not be sent in time must not look like a clean end. */
 	if (!real_sock_linger_on(&s->r))
-		usock_end(s, s->r.out.len != 0);
+		usock_end(s, real_sock_by_reset(&s->r));
 }
 
 static struct usock *usock_new(struct uring *u, int fd, const struct sock_events *ev, void *owner)
@@ -121,22 +120,16 @@ void usock_close(struct sock *base, bool reset)
 	struct real_sock *r = &s->r;
 
 	real_sock_let_go(r);
-	if (reset || r->phase != REAL_OPEN || r->broken || r->told_broken) {
+	if (r->phase != REAL_OPEN || r->broken || r->told_broken) {
 		/* Also when broken: bytes that were lost must not look like a clean end. */
 		usock_end(s, r->phase == REAL_OPEN);
 		return;
 	}
-	if (r->out.len == 0 && (r->in_ended || s->held_end)) {
-		usock_end(s, false);
-		return;
-	}
-	r->phase = REAL_LINGERING;
-	r->fin_wanted = true;
 	r->in_ended |= s->held_end;
 	list_del(&s->ready);
 	chain_clear(&s->held);
-	if (!real_sock_linger(r))
-		usock_end(s, true);
+	if (!real_sock_linger(r, reset))
+		usock_end(s, real_sock_by_reset(r));
 	else
 		real_sock_dirty(r);
 }
@@ -280,8 +273,8 @@ void usock_flush(struct usock *s)
 	}
 	if (s->r.phase == REAL_OPEN || s->r.phase == REAL_LINGERING)
 		flush_send(s);
-	if (s->r.phase == REAL_LINGERING && s->r.out.len == 0 && (s->r.in_ended || s->r.broken))
-		usock_end(s, s->r.broken != 0);
+	if (s->r.phase == REAL_LINGERING && real_sock_lingered(&s->r))
+		usock_end(s, real_sock_by_reset(&s->r));
 	if (s->r.phase == REAL_OPEN || s->r.phase == REAL_LINGERING) {
 		flush_break(s);
 		if (s->r.phase <= REAL_LINGERING && !s->r.told_broken)

@@ -55,7 +55,8 @@ static void shut(struct http1_server *s)
 	layer_close(layer_of(s), s->codec.conn);
 }
 
-static void out_of_memory(struct http1_server *s)
+/* So that the client cannot take what it has for a whole. */
+static void break_off(struct http1_server *s)
 {
 	s->state = CLOSED;
 	layer_reset(layer_of(s), s->codec.conn);
@@ -212,7 +213,7 @@ static void begin(struct http1_server *s, struct flow *f)
 		flow_free(f);
 		s->flow = NULL;
 		body_end(s);
-		out_of_memory(s);
+		break_off(s);
 		return;
 	}
 	http_stream_start(s->stream, end_stream);
@@ -252,7 +253,7 @@ static bool want_head(struct http1_server *s)
 		return false;
 	}
 	if (ret < 0) {
-		out_of_memory(s);
+		break_off(s);
 		return false;
 	}
 	begin(s, f);
@@ -270,7 +271,7 @@ static bool want_body(struct http1_server *s)
 	ret = http1_body_read(&s->body, &s->in, &data, why);
 	if (ret == -ENOMEM) {
 		chain_clear(&data);
-		out_of_memory(s);
+		break_off(s);
 		return false;
 	}
 	if (data.len)
@@ -362,7 +363,7 @@ static void server_handle(struct layer *l, const struct event *ev)
 		if (s->state == CLOSED)
 			return;
 		if (chain_join(&s->in, ev->data) < 0) {
-			out_of_memory(s);
+			break_off(s);
 			return;
 		}
 		pump(s);
@@ -426,7 +427,7 @@ static uint16_t page_status(enum http_error_code code)
 
 /*
  * A page when nothing was sent yet. Else the message stays as it is, and its framing says that it is not whole; without
- * framing only a reset says so, at the price of what is still on its way.
+ * framing only a reset says so.
  */
 static void send_error(struct http1_server *s, const struct http_stream *stream, const struct http_event *ev)
 {
@@ -437,7 +438,7 @@ static void send_error(struct http1_server *s, const struct http_stream *stream,
 	if (status && !stream->response_headers_sent)
 		answer_page(s, status, ev->message);
 	else if (stream->response_headers_sent && s->framing == HTTP1_UNTIL_EOF)
-		out_of_memory(s);
+		break_off(s);
 	else
 		shut(s);
 }
@@ -490,7 +491,7 @@ static bool server_send(struct http_codec *c, struct http_stream *stream, const 
 		return false;
 	if (write_event(s, ev, &out) < 0) {
 		chain_clear(&out);
-		out_of_memory(s);
+		break_off(s);
 		return false;
 	}
 	return out.len && layer_send(layer_of(s), c->conn, &out);

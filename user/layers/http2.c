@@ -462,6 +462,9 @@ static int send_body(nghttp2_session *session __unused, nghttp2_frame *frame, co
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	if (st->over && st->out.len <= HTTP2_STREAM_LOW && list_empty(&st->drained))
 		list_add_tail(&h2->drained, &st->drained);
+	if (st->cut && st->out.len == 0 &&
+	    nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, st->id, st->cut_code) != 0)
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	return 0;
 }
 
@@ -595,6 +598,27 @@ void http2_pause(struct http2_stream *st, bool paused)
 		http2_die(h2, "out of memory", true);
 }
 
+void http2_reset(struct http2_stream *st, uint32_t code)
+{
+	struct http2 *h2 = st->h2;
+
+	chain_clear(&st->out);
+	if (nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, st->id, code) != 0)
+		http2_die(h2, "out of memory", true);
+	else
+		http_mark(&h2->codec);
+}
+
+void http2_cut(struct http2_stream *st, uint32_t code)
+{
+	if (st->out.len == 0) {
+		http2_reset(st, code);
+		return;
+	}
+	st->cut = true;
+	st->cut_code = code;
+}
+
 static void leave(struct http2_stream *st, bool reset)
 {
 	struct http2 *h2 = st->h2;
@@ -610,11 +634,7 @@ static void leave(struct http2_stream *st, bool reset)
 		http2_write(st, NULL, true);
 		return;
 	}
-	chain_clear(&st->out);
-	if (nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, st->id, code) != 0)
-		http2_die(h2, "out of memory", true);
-	else
-		http_mark(&h2->codec);
+	http2_cut(st, code);
 }
 
 void http2_leave(struct http2_stream *st, bool reset)

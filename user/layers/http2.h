@@ -45,6 +45,8 @@ struct http2_stream {
 	bool authority_seen;
 	bool tunnel;                     /* its DATA is no message's body: of a CONNECT */
 	bool unwanted;                   /* once we have ended it: nobody reads the rest */
+	bool cut;                        /* a reset follows what is in out */
+	uint32_t cut_code;
 	struct str protocol;             /* of an extended CONNECT (RFC 8441); its message's text; none: no such */
 	struct http2_pipe *pipe;         /* the end of a tunnel that it is; NULL: none, or not yet */
 	struct chain early;              /* what came before there was one */
@@ -136,6 +138,10 @@ void http2_writable(struct http2 *h2);
 /* As in struct http_codec_ops. */
 void http2_flush(struct http_codec *c);
 void http2_pause(struct http2_stream *st, bool paused);
+/* RST_STREAM, before anything else of it. */
+void http2_reset(struct http2_stream *st, uint32_t code);
+/* RST_STREAM, once what waits for the peer's window is out: what came before a break is worth having. */
+void http2_cut(struct http2_stream *st, uint32_t code);
 /* Nobody is at our end of the stream any more: it is ended, or cut. */
 void http2_leave(struct http2_stream *st, bool reset);
 /* A piece of the body, and whether it is the last. True: the stream is over its high-water mark. */

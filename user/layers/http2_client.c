@@ -20,12 +20,9 @@ static void drop_stream(struct http2_stream *st, uint32_t code)
 	st->stream = NULL;
 	if (h2->closed)
 		return;
-	chain_clear(&st->out);
 	http2_pause(st, false);
-	if (!h2->closed && nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, st->id, code) != 0)
-		http2_die(h2, "out of memory", true);
-	else
-		http_mark(&h2->codec);
+	if (!h2->closed)
+		http2_reset(st, code);
 }
 
 /* An origin hears that nobody wants its answer any more, or that something broke (spec/layers 8.1, 10.5). */
@@ -453,7 +450,7 @@ static bool client_unsent(const struct http_codec *c)
 	list_for_each(&h2->streams, at) {
 		const struct http2_stream *st = list_entry(at, struct http2_stream, link);
 
-		if (!h2->closed && st->unwanted && !st->ended_out)
+		if (!h2->closed && (st->unwanted || st->cut) && !st->ended_out)
 			return true;
 	}
 	return false;

@@ -288,17 +288,6 @@ static const struct http2_role server_role = {
 
 /* --- responses --------------------------------------------------------------------------------------------------- */
 
-static void reset(struct http2_stream *st, uint32_t code)
-{
-	struct http2 *h2 = st->h2;
-
-	chain_clear(&st->out);
-	if (nghttp2_submit_rst_stream(h2->session, NGHTTP2_FLAG_NONE, st->id, code) != 0)
-		http2_die(h2, "out of memory", true);
-	else
-		http_mark(&h2->codec);
-}
-
 /* interim: a 1xx; body: something follows. */
 static void submit(struct http2_stream *st, struct http2_fields *f, bool interim, bool body)
 {
@@ -307,7 +296,7 @@ static void submit(struct http2_stream *st, struct http2_fields *f, bool interim
 
 	if (!http2_fields_good(f, h2->codec.base.env->options)) {
 		layer_log(&h2->codec.base, LOG_WARN, "a response has fields that HTTP/2 cannot carry");
-		reset(st, NGHTTP2_INTERNAL_ERROR);
+		http2_reset(st, NGHTTP2_INTERNAL_ERROR);
 		return;
 	}
 	if (f->failed)
@@ -398,8 +387,10 @@ static void send_error(struct http2_stream *st, const struct http_stream *s, con
 	}
 	if (status && !s->response_headers_sent)
 		write_page(st, status, ev->message);
+	else if (ev->code == HTTP_ERROR_KILLED)
+		http2_reset(st, code);
 	else
-		reset(st, code);
+		http2_cut(st, code);
 }
 
 /* The response opens a tunnel. */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -105,6 +106,8 @@ static int allow_restricted(scmp_filter_ctx filter)
 	const struct restricted calls[] = {
 		{ SCMP_SYS(socket), SCMP_A0_64(SCMP_CMP_EQ, AF_INET, 0) },
 		{ SCMP_SYS(socket), SCMP_A0_64(SCMP_CMP_EQ, AF_INET6, 0) },
+		/* what a socket has not sent yet */
+		{ SCMP_SYS(ioctl), SCMP_A1_64(SCMP_CMP_EQ, SIOCOUTQNSD, 0) },
 		/* nothing that could be run */
 		{ SCMP_SYS(mmap), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0) },
 		{ SCMP_SYS(mprotect), SCMP_A2_64(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0) },
