@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """Servers and clients that misbehave: what the other side sees, what the flow says, and that nobody else suffers."""
+import fcntl
 import functools
 import html
 import itertools
@@ -10,7 +11,9 @@ import shutil
 import socket
 import ssl
 import stat
+import struct
 import subprocess
+import termios
 import time
 
 import e2e
@@ -255,6 +258,51 @@ def test_half_closing_client(w):
             answers.append(s.makefile("rb").read())
     same(answers, [b"all of: \x00\x01question", b""], "the answers")
     contains(proxy.flow("/slow/1/2")["error"]["msg"], "Client disconnected", "the flow's error")
+
+
+# ---- clients that are slow
+
+WHOLE = 400000
+
+
+def last_words(sock, _):
+    """What leaves this machine, then RST."""
+    begin = sock.recv(65536)
+    sock.sendall((HEAD + b"\r\n" if begin.startswith(b"GET") else b"") + b"x" * WHOLE)
+    wait_for(30, "all is taken by the other side",
+             lambda: struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0] == 0)
+    e2e.reset(sock)
+
+
+def slow_read(to, question):
+    """What a client gets whose own buffer is small, and who reads when it all is over: bytes, and the end."""
+    got = 0
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.settimeout(30)
+        s.connect(to)
+        s.sendall(question)
+        time.sleep(1)
+        try:
+            while part := s.recv(65536):
+                got += len(part.partition(b"\r\n\r\n")[2] if part.startswith(b"HTTP/1.1 ") else part)
+        except ConnectionResetError:
+            return got, "reset"
+    return got, "end"
+
+
+def test_last_words(w):
+    """an origin that resets when all it sent is taken: a client that reads late gets all, then the reset, relayed as
+    TCP, passed through, or as HTTP"""
+    for options, question in (((), b"\x00\x01binary"), (("--ignore-hosts", "."), b"\x00\x01binary"),
+                              ((), b"GET /last-words HTTP/1.1\r\nHost: x\r\n\r\n")):
+        origin = w.origin(tls=None, behave=last_words)
+        for engine in ("uring", "epoll"):
+            proxy = w.proxy("--io", engine, *options, intercept=str(os.getpid()))
+            w.enter()
+            same(slow_read((origin.host4, origin.port), question), (WHOLE, "reset"),
+                 f"what came with {options}, {engine}")
+            same(proxy.stop(), 0, "the exit status")
 
 
 # ---- clients that vanish
