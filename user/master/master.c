@@ -481,10 +481,10 @@ int master_read(struct master *m, struct flow_input *in)
 		flow_free(f);
 	pause_addons(m);
 	if (ret < 0) {
-		if (count)
+		if (ret == -EBADMSG && count)
 			log_line(LOG_WARN, "master", "Flow file corrupted - loaded %llu flows.",
 				 (unsigned long long)count);
-		else
+		else if (ret == -EBADMSG)
 			log_line(LOG_ERROR, "master", "Flow file corrupted.");
 		log_line(LOG_ERROR, "master", "%s", e.text);
 		m->status = 1;
