@@ -19,6 +19,7 @@ defer stop_pid $!
 wait_port 127.0.0.1 "$origin"
 
 start() { # ARGS…: sets mitm_pid
+	: >"$TMP/err"   # what the former one said is not taken for this one's
 	"$MITM_BPF" -p "$proxy" --workers 2 "$@" >"$TMP/out" 2>"$TMP/err" &
 	mitm_pid=$!
 	defer stop_pid "$mitm_pid"
@@ -30,7 +31,7 @@ end() { # sets status
 	wait "$mitm_pid"
 	status=$?
 }
-fetch() { curl --silent --proxy "http://127.0.0.1:$proxy" --output "$1" "http://127.0.0.1:$origin/$2"; }
+fetch() { rm -f "$TMP/got" && curl --silent --proxy "http://127.0.0.1:$proxy" --output "$1" "http://127.0.0.1:$origin/$2"; }
 flows() { "$MITM_BPF" -nr "$1" --set showhost=false 2>"$TMP/err" | grep -c ': [A-Z]* http'; }
 
 # ---- ours, read by both
@@ -101,6 +102,7 @@ like "and a sentence" "$(cat "$TMP/out")" "Cannot make a temporary file in /proc
 
 # A file system of its own that is full after a mebibyte.
 mkdir "$TMP/small"
+: >"$TMP/err"
 if unshare --mount true 2>/dev/null; then
 	unshare --mount sh -c 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"' "$TMP/small" \
 		"$MITM_BPF" -p "$proxy" -w "$TMP/full.mitm" --set body_memory_max=64k \
