@@ -112,9 +112,6 @@ struct http_upstream {
 	struct list waiting;             /* for it to open, oldest first */
 };
 
-/* Of who opens it, as layer_ops.host. */
-int http_upstream_host(const struct layer *l, char host[static LAYER_HOST_MAX]);
-
 struct http {
 	struct layer base;
 	enum http_mode mode;
@@ -149,7 +146,27 @@ void http_enter(struct http *h);
 void http_leave(struct http *h);
 /* The codec has something to flush. */
 void http_mark(struct http_codec *c);
-/* The upstream connection is of no more use; its streams know it no more, and are told by the codec. */
+/* Of the layer: what is to be done to connections. After each event: whether what was waited for is done. */
+bool http_linger_command(struct layer *l, struct command *cmd);
+void http_linger(struct http *h);
+/* What was over the high-water mark has drained. */
+void http_client_writable(struct http *h);
+
+/* From streams. */
+void http_stream_retire(struct http *h, struct http_stream *s);
+
+/* --- http_upstream.c --- */
+enum upstream_answer { UPSTREAM_NOW, UPSTREAM_LATER, UPSTREAM_NEVER };
+/* NOW: s->upstream is ready; LATER: http_stream_upstream() follows; NEVER: *why says it. */
+enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bool fresh, const char **why);
+/* An unopened connection for a CONNECT; the caller's to free, through the sink. NULL: out of memory. */
+struct conn *http_upstream_conn_new(struct http *h, struct str host, uint16_t port);
+/* Its stream is over, and it may have the next one. */
+void http_upstream_release(struct http_upstream *up);
+/* The stream has no upstream any more; one that nobody else waits for is not opened any further. */
+void http_upstream_leave(struct http_stream *s);
+
+/* From codecs. The connection is of no more use; its streams know it no more, and are told by the codec. */
 void http_upstream_dead(struct http_upstream *up);
 /* It takes no new streams (GOAWAY); those that it has go on. */
 void http_upstream_draining(struct http_upstream *up);
@@ -157,24 +174,11 @@ void http_upstream_draining(struct http_upstream *up);
 void http_upstream_settled(struct http_upstream *up);
 /* So does who waits for something that will not come any more. */
 void http_upstream_gone(struct http_upstream *up, const char *why);
-/* Of the layer: what is to be done to connections. After each event: whether what was waited for is done. */
-bool http_linger_command(struct layer *l, struct command *cmd);
-void http_linger(struct http *h);
-/* What was over the high-water mark has drained. */
-void http_client_writable(struct http *h);
+/* What was over its high-water mark has drained. */
 void http_upstream_writable(struct http_upstream *up);
 
-/* From streams. */
-enum upstream_answer { UPSTREAM_NOW, UPSTREAM_LATER, UPSTREAM_NEVER };
-/* NOW: s->upstream is ready; LATER: http_stream_upstream() follows; NEVER: *why says it. */
-enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bool fresh, const char **why);
-struct conn *http_server_for_connect(struct http *h, struct str host, uint16_t port);
-void http_upstream_release(struct http_upstream *up);
-/* The stream has no upstream any more; one that nobody else waits for is not opened any further. */
-void http_upstream_leave(struct http_stream *s);
-void http_stream_retire(struct http *h, struct http_stream *s);
-/* For what comes through the tunnel of a CONNECT. NULL: out of memory. */
-struct layer *http_tunnel_new(struct layer *parent, struct conn *client, struct conn *server) __must_check;
+/* From http.c. With its layers and what was opened for it alone; it is in no list any more, and has no streams. */
+void http_upstream_free(struct http_upstream *up);
 
 /* --- http_stream.c --- */
 struct http_stream {

@@ -4,6 +4,8 @@
 
 #include "layers/http2_tunnel.h"
 #include "layers/http_stream_impl.h"
+#include "layers/next.h"
+#include "layers/upstream_proxy.h"
 
 static void connect_refused(struct http_stream *s)
 {
@@ -59,6 +61,31 @@ static void give_up(struct http_stream *s)
 	http_stream_retire(h, s);
 }
 
+/* Itself through the proxy behind us. */
+static struct layer *tunnel_via(struct layer *parent, struct conn *client, struct conn *server)
+{
+	struct upstream_proxy_stack via;
+	struct layer *child;
+
+	if (upstream_proxy_new(&via, parent, client, server, true) < 0)
+		return NULL;
+	child = next_new(via.bottom, NEXT_TUNNEL, client, server);
+	if (!child) {
+		layer_free(via.top);
+		return NULL;
+	}
+	upstream_proxy_set_child(via.bottom, child);
+	return via.top;
+}
+
+/* For what comes through the tunnel. NULL: out of memory. */
+static struct layer *tunnel_layer(struct layer *parent, struct conn *client, struct conn *server)
+{
+	if (server->record->via_scheme.ptr)
+		return tunnel_via(parent, client, server);
+	return next_new(parent, NEXT_TUNNEL, client, server);
+}
+
 /* On a stream of HTTP/2, whose connection goes on with others. */
 static void connect_stream(struct http_stream *s)
 {
@@ -81,7 +108,7 @@ static void connect_stream(struct http_stream *s)
 	if (http2_tunnel_adopt(t, s->connect) < 0)
 		h->base.sink->conn_free(h->base.sink, s->connect);
 	else
-		t->child = http_tunnel_new(&t->base, http2_tunnel_client(t), s->connect);
+		t->child = tunnel_layer(&t->base, http2_tunnel_client(t), s->connect);
 	give_up(s);
 	if (!t->child) {
 		layer_free(&t->base);
@@ -104,7 +131,7 @@ static void connect_tunnel(struct http_stream *s)
 		return;
 	}
 	if (http1_write_response(&answer, s->base.env, &s->flow->http.response) == 0)
-		child = h->tunnel = http_tunnel_new(&h->base, h->client, s->connect);
+		child = h->tunnel = tunnel_layer(&h->base, h->client, s->connect);
 	give_up(s);
 	if (!child) {
 		chain_clear(&answer);
@@ -177,7 +204,7 @@ static void connect_asked(struct http_stream *s)
 		connect_forbidden(s);
 		return;
 	}
-	s->connect = http_server_for_connect(s->http, r->host, r->port);
+	s->connect = http_upstream_conn_new(s->http, r->host, r->port);
 	if (!s->connect) {
 		connect_failed(s, "out of memory.");
 		return;

@@ -7,7 +7,6 @@
 #include "layers/http_auth.h"
 #include "layers/http_reverse.h"
 #include "layers/http_stream_impl.h"
-#include "layers/next_hosts.h"
 #include "wire/http1.h"
 
 static void request_headers_up(struct http_stream *s)
@@ -126,21 +125,6 @@ static void after_requestheaders(struct http_stream *s)
 	}
 	s->request = MESSAGE_STREAMING;
 	get_upstream(s);
-}
-
-/* Who waits for it has named it; over TLS the whole session has. */
-int http_upstream_host(const struct layer *l, char host[static LAYER_HOST_MAX])
-{
-	const struct http_upstream *up = container_of(l, const struct http_upstream, base);
-	const struct list *first = list_first(&up->waiting);
-	const struct http_request *r;
-	struct str name;
-
-	if (!first)
-		return -ENOENT;
-	r = &list_entry(first, const struct http_stream, upstream_link)->flow->http.request;
-	name = headers_find(&r->base.headers, STR("host"));
-	return next_hosts_authority(name.len ? name : r->authority, host);
 }
 
 static const char *set_destination(struct http_stream *s)
