@@ -9,6 +9,9 @@
 #include "flow/flow.h"
 #include "wire/message_deflate.h"
 
+/* Each frame's payload when the sender's own frames are of no use any more (mitmproxy's Fragmentizer). */
+#define FRAGMENT_BYTES 4000
+
 static int write_masked(struct chain *out, struct slab_pool *pool, const struct chain *payload, const uint8_t key[4])
 {
 	uint64_t offset = 0;
@@ -121,6 +124,29 @@ int websocket_send_data(struct websocket_sender *s, bool text, bool fin, struct 
 		ret = write_frame(s, head, &deflated);
 	chain_clear(&deflated);
 	return ret;
+}
+
+int websocket_send_part(struct websocket_sender *s, bool text, struct chain *content, size_t len, bool fin)
+{
+	struct chain part = { 0 };
+
+	if (chain_move(&part, content, len) < 0) {
+		chain_clear(&part);
+		return -ENOMEM;
+	}
+	return websocket_send_data(s, text, fin, &part);
+}
+
+int websocket_send_message(struct websocket_sender *s, bool text, struct chain *content, const uint32_t *frames,
+			   uint32_t count)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; i < count && ret == 0; i++)
+		ret = websocket_send_part(s, text, content, frames[i], false);
+	while (!frames && content->len > FRAGMENT_BYTES && ret == 0)
+		ret = websocket_send_part(s, text, content, FRAGMENT_BYTES, false);
+	return ret < 0 ? ret : websocket_send_part(s, text, content, content->len, true);
 }
 
 int websocket_send_control(struct websocket_sender *s, enum websocket_opcode opcode, const void *bytes, size_t len)

@@ -29,6 +29,15 @@ int websocket_take_content(struct chain *content, const struct websocket_message
 			   struct slab_pool *slabs) __must_check;
 /* One data frame; payload is used up. fin: the message's last. Returns 0 or -ENOMEM. */
 int websocket_send_data(struct websocket_sender *s, bool text, bool fin, struct chain *payload) __must_check;
+/* As one data frame: the first len bytes of content, which are used up. */
+int websocket_send_part(struct websocket_sender *s, bool text, struct chain *content, size_t len,
+			bool fin) __must_check;
+/*
+ * The rest of a message. frames: the sizes of the sender's own but the last, where the length is still theirs; NULL:
+ * content is cut anew.
+ */
+int websocket_send_message(struct websocket_sender *s, bool text, struct chain *content, const uint32_t *frames,
+			   uint32_t count) __must_check;
 int websocket_send_control(struct websocket_sender *s, enum websocket_opcode opcode, const void *bytes,
 			   size_t len) __must_check;
 /* A close of that code; one that stands for a lack of code becomes an empty close or 1000 (spec/layers 12). */
