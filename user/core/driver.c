@@ -15,18 +15,6 @@ struct wakeup {
 	struct driver *driver;
 };
 
-static struct io *io_of(struct driver *d)
-{
-	return d->world->io;
-}
-
-static void stamp_end(struct driver *d, struct conn *c)
-{
-	/* A record that flows already hold stays as they saw it. */
-	if (c->record->refs == 1 && c->record->end.kind == STAMP_NONE && conn_record_edit(&c->record) == 0)
-		c->record->end = env_stamp(d->world->env);
-}
-
 void driver_log(struct driver *d, enum log_level level, const char *text)
 {
 	char line[700];
@@ -37,23 +25,6 @@ void driver_log(struct driver *d, enum log_level level, const char *text)
 
 /* --- events ---------------------------------------------------------------------------------------------------- */
 
-static void close_sock(struct driver *d, struct conn *c, bool reset)
-{
-	struct driver_conn *outer = conn_outer(c);
-
-	c->state = CONN_CLOSED;
-	d->client_broken |= reset && c->is_client;
-	if (c->sock)
-		io_of(d)->ops->close(c->sock, reset);
-	c->sock = NULL;
-	driver_dgram_close(outer);
-	stamp_end(d, c);
-	if (!outer->told)
-		return;
-	outer->told = false;
-	driver_hook(d, HOOK_SERVER_DISCONNECTED, c, NULL, NULL);
-}
-
 static struct driver_conn *find_open(struct driver *d)
 {
 	struct driver_conn *c = d->conns;
@@ -63,26 +34,15 @@ static struct driver_conn *find_open(struct driver *d)
 	return c;
 }
 
-static void give_up(struct driver_conn *c)
-{
-	struct dial *dial = c->dial;
-
-	if (!dial)
-		return;
-	c->dial = NULL;
-	c->opener = NULL;
-	dial_cancel(dial);
-}
-
 /* Layers may be waiting, and not know yet: an orderly end would pass for the client's. */
 static void close_servers(struct driver *d)
 {
 	for (struct driver_conn *c = find_open(d); c; c = find_open(d)) {
-		close_sock(d, &c->base, d->client_broken);
+		driver_conn_close(&c->base, d->client_broken);
 		layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = &c->base });
 	}
 	for (struct driver_conn *c = d->conns; c; c = c->next)
-		give_up(c);
+		driver_conn_give_up(c);
 }
 
 /* One step towards the end; each may ask something, and is then waited for. */
@@ -108,12 +68,12 @@ static void finish(struct driver *d)
  * Everything that ends sessions comes through here, after an event was handled. A layer that waits for an answer may
  * hold bytes that came before the client's end, and a flow that somebody is looking at: it is waited for.
  */
-static void settle(struct driver *d)
+void driver_settle(struct driver *d)
 {
 	if (d->sink.lost && d->client->state != CONN_CLOSED) {
 		driver_log(d, LOG_WARN, "out of memory: closing this connection");
 		for (struct driver_conn *c = d->conns; c; c = c->next)
-			close_sock(d, &c->base, true);
+			driver_conn_close(&c->base, true);
 	}
 	if (d->phase != DRIVER_OVER && d->client->state == CONN_CLOSED && list_empty(&d->asks))
 		finish(d);
@@ -123,7 +83,7 @@ void driver_deliver(struct driver *d, const struct event *ev)
 {
 	d->active_ns = io_of(d)->now_ns;
 	layer_event(d->top, ev);
-	settle(d);
+	driver_settle(d);
 }
 
 static void on_received(void *owner, struct slice data)
@@ -151,7 +111,7 @@ void driver_ended(struct conn *c, int err)
 	}
 	c->state &= (uint8_t)~CONN_CAN_READ;
 	if (err || c->state == CONN_CLOSED)
-		close_sock(d, c, err != 0);
+		driver_conn_close(c, err != 0);
 	driver_deliver(d, &(struct event){ .type = EV_CLOSED, .conn = c, .reset = err != 0,
 					   .error = err ? strerror(-err) : NULL });
 }
@@ -168,7 +128,7 @@ static void on_writable(void *owner)
 	driver_deliver(conn_outer(c)->driver, &(struct event){ .type = EV_WRITABLE, .conn = c });
 }
 
-static const struct sock_events conn_events = {
+const struct sock_events driver_sock_events = {
 	.received = on_received,
 	.ended = on_ended,
 	.writable = on_writable,
@@ -235,7 +195,7 @@ void driver_answer(struct driver *d, uint64_t token)
 		flow_return(answered.flow);
 	if (answered.done)
 		answered.done(answered.owner);
-	settle(d);
+	driver_settle(d);
 }
 
 void driver_forget(struct driver *d, const void *owner)
@@ -251,146 +211,6 @@ void driver_forget(struct driver *d, const void *owner)
 static void layer_answered(void *owner)
 {
 	layer_event(owner, &(struct event){ .type = EV_HOOK_DONE });
-}
-
-/* While a hook about it is asked nothing is heard of a connection; what it says waits in the kernel. */
-static void cmd_pause(struct driver *d, struct conn *c, uint32_t why, bool pause);
-
-static void hold(struct driver_conn *c)
-{
-	c->held = true;
-	cmd_pause(c->driver, &c->base, PAUSE_BLOCKED, true);
-}
-
-static void release(struct driver_conn *c)
-{
-	if (!c->held)
-		return;
-	c->held = false;
-	cmd_pause(c->driver, &c->base, PAUSE_BLOCKED, false);
-}
-
-/* Its end, which nobody could be told of. Who was told something else meanwhile may have done away with it. */
-static void tell_ended(struct driver *d, struct driver_conn *which)
-{
-	struct driver_conn *c = d->conns;
-
-	while (c && c != which)
-		c = c->next;
-	if (!c || !c->ended || (!c->base.sock && !c->base.dgram))
-		return;
-	c->ended = false;
-	driver_ended(&c->base, c->ended_err);
-}
-
-/* --- opening --------------------------------------------------------------------------------------------------- */
-
-static void opened(struct driver_conn *c, const char *error)
-{
-	struct driver *d = c->driver;
-	struct layer *opener = c->opener;
-
-	c->opener = NULL;
-	if (opener)
-		layer_event(opener, &(struct event){ .type = EV_OPENED, .conn = &c->base, .error = error });
-	settle(d);
-}
-
-/* The answer to server_connected or server_connect_error. */
-static void on_opened_asked(void *owner)
-{
-	struct driver_conn *c = owner;
-	struct driver *d = c->driver;
-	char *error = c->open_error;
-
-	c->open_error = NULL;
-	release(c);
-	opened(c, error);
-	mem_free(error);
-	tell_ended(d, c);
-}
-
-static void failed(struct driver_conn *c, const char *error)
-{
-	struct driver *d = c->driver;
-
-	c->base.failed = true;
-	if (!c->base.refused && (conn_record_edit(&c->base.record) < 0 ||
-				 conn_record_text(c->base.record, &c->base.record->error, str_of(error)) < 0)) {
-		opened(c, error);
-		return;
-	}
-	c->open_error = mem_strndup(error, strlen(error));
-	if (!c->open_error || driver_hook(d, HOOK_SERVER_CONNECT_ERROR, &c->base, on_opened_asked, c)) {
-		mem_free(c->open_error);
-		c->open_error = NULL;
-		opened(c, error);
-	}
-}
-
-static void dialled(struct driver_conn *c, struct sock *s, const struct addr *peer, const char *error)
-{
-	struct driver *d = c->driver;
-	struct addr local;
-
-	c->dial = NULL;
-	d->active_ns = io_of(d)->now_ns;
-	if (error) {
-		failed(c, error);
-		return;
-	}
-	if (s) {
-		s->events = &conn_events;
-		s->owner = &c->base;
-		c->base.sock = s;
-	}
-	c->base.state = CONN_OPEN;
-	c->base.peer = *peer;
-	if (conn_record_edit(&c->base.record) < 0 ||
-	    conn_record_endpoint(c->base.record, &c->base.record->peername, peer) < 0 ||
-	    ((s ? io_of(d)->ops->local(s, &local) : io_of(d)->ops->dgram_local(c->base.dgram, &local)) == 0 &&
-	     conn_record_endpoint(c->base.record, &c->base.record->sockname, &local) < 0)) {
-		close_sock(d, &c->base, true);
-		opened(c, "out of memory");
-		return;
-	}
-	c->base.record->tcp_setup = env_stamp(d->world->env);
-	if (c->base.paused && s)
-		io_of(d)->ops->pause(s, true);
-	else if (c->base.paused)
-		driver_dgram_pause(c, true);
-	c->told = true;
-	if (driver_hook(d, HOOK_SERVER_CONNECTED, &c->base, on_opened_asked, c))
-		opened(c, NULL);
-	else
-		hold(c);
-}
-
-/* Opened once more it is another connection, whoever keeps a record of the last one. */
-static void begin_record(struct driver *d, struct conn_record *r)
-{
-	r->start = env_stamp(d->world->env);
-	if (r->tcp_setup.kind == STAMP_NONE)
-		return;
-	env_uuid(d->world->env, r->id);
-	r->tcp_setup = r->tls_setup = r->end = (struct stamp){ 0 };
-}
-
-static void cmd_open(struct driver *d, struct command *cmd)
-{
-	struct driver_conn *c = conn_outer(cmd->conn);
-
-	BUG_ON(c->dial || c->opener);
-	c->opener = cmd->from;
-	c->ended = false;
-	if (conn_record_edit(&c->base.record) == 0)
-		begin_record(d, c->base.record);
-	c->dial = dial_start(d, c, &c->base, dialled);
-	if (!c->dial) {
-		c->opener = NULL;
-		layer_event(cmd->from, &(struct event){
-			.type = EV_OPENED, .conn = cmd->conn, .error = "out of memory" });
-	}
 }
 
 /* --- commands -------------------------------------------------------------------------------------------------- */
@@ -415,7 +235,7 @@ static void cmd_close(struct driver *d, struct command *cmd)
 {
 	struct conn *c = cmd->conn;
 
-	give_up(conn_outer(c));
+	driver_conn_give_up(conn_outer(c));
 	if (conn_outer(c)->held)
 		conn_outer(c)->opener = NULL;
 	if (cmd->half && !c->dgram && (c->state & CONN_CAN_READ)) {
@@ -424,23 +244,7 @@ static void cmd_close(struct driver *d, struct command *cmd)
 		c->state &= (uint8_t)~CONN_CAN_WRITE;
 		return;
 	}
-	close_sock(d, c, cmd->reset);
-}
-
-static void cmd_pause(struct driver *d, struct conn *c, uint32_t why, bool pause)
-{
-	struct driver_conn *outer = conn_outer(c);
-	uint32_t before = c->paused;
-
-	if (why & PAUSE_BLOCKED) {
-		outer->blocked += pause ? 1 : (uint32_t)-1;
-		pause = outer->blocked != 0;
-	}
-	c->paused = pause ? before | why : before & ~why;
-	if (c->sock && !before != !c->paused)
-		io_of(d)->ops->pause(c->sock, c->paused != 0);
-	else if (c->dgram && !before != !c->paused)
-		driver_dgram_pause(outer, c->paused != 0);
+	driver_conn_close(c, cmd->reset);
 }
 
 static void on_wakeup(struct timer *t)
@@ -452,7 +256,7 @@ static void on_wakeup(struct timer *t)
 	list_del(&w->link);
 	mem_free(w);
 	layer_event(l, &(struct event){ .type = EV_WAKEUP });
-	settle(d);
+	driver_settle(d);
 }
 
 static struct wakeup *wakeup_find(struct driver *d, const struct layer *l)
@@ -507,7 +311,7 @@ static bool sink_command(struct sink *s, struct command *cmd)
 	case CMD_SEND:
 		return cmd_send(d, cmd);
 	case CMD_OPEN:
-		cmd_open(d, cmd);
+		driver_conn_open(conn_outer(cmd->conn), cmd->from);
 		return false;
 	case CMD_CLOSE:
 		cmd_close(d, cmd);
@@ -525,10 +329,10 @@ static bool sink_command(struct sink *s, struct command *cmd)
 		cmd_wakeup(d, cmd->from, cmd->delay_ns);
 		return false;
 	case CMD_PAUSE:
-		cmd_pause(d, cmd->conn, cmd->why, true);
+		driver_conn_pause(cmd->conn, cmd->why, true);
 		return false;
 	case CMD_RESUME:
-		cmd_pause(d, cmd->conn, cmd->why, false);
+		driver_conn_pause(cmd->conn, cmd->why, false);
 		return false;
 	}
 	abort();
@@ -547,44 +351,11 @@ static void sink_forget(struct sink *s, struct layer *l)
 			c->opener = NULL;
 }
 
-/* --- connections ----------------------------------------------------------------------------------------------- */
-
-static struct driver_conn *add_conn(struct driver *d, bool is_client)
-{
-	struct driver_conn *c = mem_zalloc(sizeof(*c));
-	uint8_t id[16];
-
-	if (!c)
-		return NULL;
-	env_uuid(d->world->env, id);
-	c->base.record = conn_record_new(is_client, id);
-	if (!c->base.record) {
-		mem_free(c);
-		return NULL;
-	}
-	c->base.is_client = is_client;
-	c->driver = d;
-	driver_dgram_init(c);
-	c->next = d->conns;
-	d->conns = c;
-	return c;
-}
-
 static struct conn *sink_conn_new(struct sink *s)
 {
-	struct driver_conn *c = add_conn(container_of(s, struct driver, sink), false);
+	struct driver_conn *c = driver_conn_new(container_of(s, struct driver, sink), false);
 
 	return c ? &c->base : NULL;
-}
-
-static void drop_conn(struct driver *d, struct driver_conn *c)
-{
-	give_up(c);
-	close_sock(d, &c->base, false);
-	driver_forget(d, c);
-	mem_free(c->open_error);
-	conn_record_put(c->base.record);
-	mem_free(c);
 }
 
 static void sink_conn_free(struct sink *s, struct conn *conn)
@@ -597,7 +368,7 @@ static void sink_conn_free(struct sink *s, struct conn *conn)
 		if (&c->base != conn)
 			continue;
 		*at = c->next;
-		drop_conn(d, c);
+		driver_conn_free(c);
 		return;
 	}
 }
@@ -618,8 +389,8 @@ void driver_expire(struct driver *d)
 	d->client->state = CONN_CLOSED;
 	if (d->phase == DRIVER_RUNNING)
 		layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = d->client });
-	close_sock(d, d->client, false);
-	settle(d);
+	driver_conn_close(d->client, false);
+	driver_settle(d);
 }
 
 /* A UDP flow has no other end than this, so nothing is said about it. */
@@ -640,7 +411,7 @@ static void on_idle(struct timer *t)
 
 void driver_undo(struct driver *d)
 {
-	drop_conn(d, d->conns);
+	driver_conn_free(d->conns);
 	timer_cancel(&io_of(d)->timers, &d->idle);
 	mem_free(d);
 }
@@ -660,7 +431,7 @@ struct driver *driver_alloc(struct driver_world *w, const struct addr *peer, con
 	d->idle.fire = on_idle;
 	d->active_ns = w->io->now_ns;
 	addr_text(peer, d->prefix);
-	client = add_conn(d, true);
+	client = driver_conn_new(d, true);
 	if (!client) {
 		mem_free(d);
 		return NULL;
@@ -689,7 +460,7 @@ struct driver *driver_new(struct driver_world *w, int handle)
 		w->io->ops->refuse(w->io, handle);
 		return NULL;
 	}
-	d->client->sock = w->io->ops->adopt(w->io, handle, &conn_events, d->client);
+	d->client->sock = w->io->ops->adopt(w->io, handle, &driver_sock_events, d->client);
 	if (!d->client->sock) {
 		driver_undo(d);
 		return NULL;
@@ -704,24 +475,24 @@ static void begin(void *owner)
 	struct driver *d = owner;
 	struct driver_conn *client = conn_outer(d->client);
 
-	release(client);
+	driver_conn_release(client);
 	if (d->client->state == CONN_CLOSED || d->client->refused) {
-		close_sock(d, d->client, false);
-		settle(d);
+		driver_conn_close(d->client, false);
+		driver_settle(d);
 		return;
 	}
 	d->phase = DRIVER_RUNNING;
 	driver_deliver(d, &(struct event){ .type = EV_START });
 	if (d->draining && d->phase == DRIVER_RUNNING)
 		driver_deliver(d, &(struct event){ .type = EV_DRAIN });
-	tell_ended(d, client);
+	driver_conn_tell_ended(d, client);
 }
 
 void driver_start(struct driver *d, driver_top_fn top, void *arg)
 {
 	d->top = top(d, arg);
 	if (!d->top) {
-		close_sock(d, d->client, true);
+		driver_conn_close(d->client, true);
 		d->phase = DRIVER_OVER;
 		d->world->finished(d->world, d);
 		return;
@@ -729,14 +500,14 @@ void driver_start(struct driver *d, driver_top_fn top, void *arg)
 	if (driver_hook(d, HOOK_CLIENT_CONNECTED, d->client, begin, d))
 		begin(d);
 	else
-		hold(conn_outer(d->client));
+		driver_conn_hold(conn_outer(d->client));
 }
 
 static void break_client(struct driver *d, bool started)
 {
 	if (d->client->state == CONN_CLOSED)
 		return;
-	close_sock(d, d->client, true);
+	driver_conn_close(d->client, true);
 	if (d->top && started)
 		layer_event(d->top, &(struct event){ .type = EV_CLOSED, .conn = d->client, .reset = true });
 }
@@ -744,7 +515,7 @@ static void break_client(struct driver *d, bool started)
 void driver_stop(struct driver *d)
 {
 	break_client(d, d->phase != DRIVER_STARTING);
-	settle(d);
+	driver_settle(d);
 }
 
 void driver_free(struct driver *d)
@@ -771,7 +542,7 @@ void driver_free(struct driver *d)
 		struct driver_conn *c = d->conns;
 
 		d->conns = c->next;
-		drop_conn(d, c);
+		driver_conn_free(c);
 	}
 	timer_cancel(&io_of(d)->timers, &d->idle);
 	list_del(&d->link);
@@ -790,11 +561,11 @@ void driver_order(struct driver *d, const struct order *order)
 	if (d->phase != DRIVER_RUNNING)
 		return;
 	layer_event(d->top, &(struct event){ .type = EV_ORDER, .order = order });
-	settle(d);
+	driver_settle(d);
 }
 
 void driver_hold(struct driver *d, bool hold)
 {
 	for (struct driver_conn *c = d->conns; c; c = c->next)
-		cmd_pause(d, &c->base, PAUSE_MASTER, hold);
+		driver_conn_pause(&c->base, PAUSE_MASTER, hold);
 }

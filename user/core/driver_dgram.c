@@ -39,7 +39,7 @@ static void wait_for_turn(struct driver_conn *c, struct chain *data)
 	if (c->waiting_count < WAITING_COUNT && c->waiting_bytes + data->len <= WAITING_BYTES)
 		w = mem_zalloc(sizeof(*w));
 	if (!w) {
-		c->driver->world->io->stats.dgrams_dropped++;
+		io_of(c->driver)->stats.dgrams_dropped++;
 		chain_clear(data);
 		return;
 	}
@@ -53,7 +53,7 @@ static void on_wake(struct timer *t)
 {
 	struct driver_conn *c = container_of(t, struct driver_conn, wake);
 
-	struct timers *timers = &c->driver->world->io->timers;
+	struct timers *timers = &io_of(c->driver)->timers;
 	struct waiting *w;
 	struct chain data;
 
@@ -80,15 +80,6 @@ static void one_came(struct driver_conn *c, struct chain *data)
 }
 
 /* Whoever got something may have done away with the connection. */
-static bool is_there(const struct driver *d, const struct driver_conn *which)
-{
-	const struct driver_conn *c = d->conns;
-
-	while (c && c != which)
-		c = c->next;
-	return c;
-}
-
 static void came(struct driver_conn *c, struct chain *data, uint16_t segment)
 {
 	struct driver *d = c->driver;
@@ -101,7 +92,7 @@ static void came(struct driver_conn *c, struct chain *data, uint16_t segment)
 			break;
 		}
 		one_came(c, &piece);
-		if (!is_there(d, c)) {
+		if (!driver_conn_is_there(d, c)) {
 			chain_clear(data);
 			return;
 		}
@@ -142,12 +133,12 @@ void driver_dgram_send(struct driver_conn *c, struct chain *data)
 {
 	struct datagram d = { .peer = c->base.peer, .local = c->base.local, .data = chain_take(data) };
 
-	c->driver->world->io->ops->dgram_send(c->base.dgram, &d);
+	io_of(c->driver)->ops->dgram_send(c->base.dgram, &d);
 }
 
 void driver_dgram_pause(struct driver_conn *c, bool paused)
 {
-	struct io *io = c->driver->world->io;
+	struct io *io = io_of(c->driver);
 
 	if (!c->lent)
 		io->ops->dgram_pause(c->base.dgram, paused);
@@ -159,7 +150,7 @@ void driver_dgram_pause(struct driver_conn *c, bool paused)
 
 void driver_dgram_close(struct driver_conn *c)
 {
-	struct io *io = c->driver->world->io;
+	struct io *io = io_of(c->driver);
 
 	if (c->base.dgram && !c->lent)
 		io->ops->dgram_close(c->base.dgram);
