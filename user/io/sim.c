@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The backend's face of the simulated network: sockets, listeners, names and the turn. It keeps the same promises as
- * the real backends and is passed by the same suite.
+ * The backend's face of the simulated network: sockets, listeners and the turn. It keeps the same promises as the real
+ * backends and passes the same suite.
  */
 #include "io/sim.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "io/sim_dgram.h"
+#include "io/sim_resolve.h"
 
 #define START_NS      1000000000LL
 #define START_WALL_NS 1700000000000000000LL      /* a fixed day, so that files written by tests are equal */
@@ -18,7 +18,6 @@
 #define LINGER_NS     5000000000LL
 #define LINGER_LOOK_NS 500000000LL
 #define READS_MAX     16             /* pieces of one sock per turn */
-#define SLOW_NAME_NS  20000000000ull
 
 enum phase { CONNECTING, OPEN, LINGERING, DEAD };
 
@@ -43,23 +42,6 @@ struct sim_listener {
 	struct list node, dead;
 	struct sim_bound *bound;         /* NULL: closed */
 	bool paused;
-};
-
-struct sim_name {
-	struct sim_name *next;
-	char *name;
-	uint32_t count;
-	struct addr addrs[IO_RESOLVE_MAX];
-};
-
-struct sim_question {
-	struct list node;                /* sim.questions, then sim.answers */
-	int64_t due_ns;
-	io_resolved_fn fn;
-	void *owner;
-	uint32_t count;
-	struct addr addrs[IO_RESOLVE_MAX];
-	const char *text;
 };
 
 static inline struct sim_sock *sim_sock_of(struct sock *s)
@@ -463,98 +445,6 @@ int sim_listen(struct io *io, struct addr *at)
 	return b ? b->handle : -EADDRINUSE;
 }
 
-/* --- names --- */
-
-void sim_name(struct io *io, const char *name, const struct addr *addrs, uint32_t count)
-{
-	struct sim *sim = sim_of(io);
-	struct sim_name *n = sim_alloc(sizeof(*n));
-
-	n->name = strdup(name);
-	BUG_ON(!n->name || count > IO_RESOLVE_MAX);
-	n->count = count;
-	memcpy(n->addrs, addrs, count * sizeof(*addrs));
-	n->next = sim->names;
-	sim->names = n;
-}
-
-static void look_up(struct sim *sim, struct sim_question *q, struct str host)
-{
-	q->due_ns = sim->io.now_ns + sim_latency(sim);
-	if (sim_chance(sim, sim->faults.resolve_slow))
-		q->due_ns += (int64_t)sim_below(sim, SLOW_NAME_NS);
-	if (sim_chance(sim, sim->faults.resolve_fail)) {
-		q->text = "Temporary failure in name resolution";
-		return;
-	}
-	for (struct sim_name *n = sim->names; n; n = n->next) {
-		if (!str_eq_nocase(host, str_of(n->name)))
-			continue;
-		q->count = n->count;
-		memcpy(q->addrs, n->addrs, n->count * sizeof(*n->addrs));
-		return;
-	}
-	q->text = "Name or service not known";
-}
-
-static int op_resolve(struct io *io, struct str host, uint16_t port, io_resolved_fn fn, void *owner)
-{
-	struct sim *sim = sim_of(io);
-	struct sim_question *q = mem_zalloc(sizeof(*q));
-
-	if (!q)
-		return -ENOMEM;
-	q->fn = fn;
-	q->owner = owner;
-	q->due_ns = io->now_ns;
-	if (addr_parse(&q->addrs[0], host))
-		q->count = 1;
-	else
-		look_up(sim, q, host);
-	for (uint32_t i = 0; i < q->count; i++)
-		q->addrs[i].port = port;
-	list_add_tail(&sim->questions, &q->node);
-	/* So that time goes on to it. */
-	sim_schedule(sim, (struct sim_event){ .at_ns = q->due_ns, .kind = SIM_ANSWER, .n = q->count });
-	return 0;
-}
-
-static void op_resolve_cancel(struct io *io, void *owner)
-{
-	struct sim *sim = sim_of(io);
-	struct list *lists[] = { &sim->questions, &sim->answers };
-
-	for (size_t i = 0; i < ARRAY_SIZE(lists); i++) {
-		list_for_each(lists[i], at) {
-			struct sim_question *q = list_entry(at, struct sim_question, node);
-
-			if (owner && q->owner != owner)
-				continue;
-			list_del(&q->node);
-			mem_free(q);
-		}
-	}
-}
-
-static void answer(struct sim *sim)
-{
-	list_for_each(&sim->questions, at) {
-		struct sim_question *q = list_entry(at, struct sim_question, node);
-
-		if (q->due_ns > sim->io.now_ns)
-			continue;
-		list_del(&q->node);
-		list_add_tail(&sim->answers, &q->node);
-	}
-	while (!list_empty(&sim->answers)) {
-		struct sim_question *q = list_entry(list_first(&sim->answers), struct sim_question, node);
-
-		list_del(&q->node);
-		q->fn(q->owner, q->addrs, q->count, q->count ? NULL : q->text);
-		mem_free(q);
-	}
-}
-
 /* --- the turn --- */
 
 static void set_now(struct sim *sim, int64_t now_ns)
@@ -639,7 +529,7 @@ static int op_run(struct io *io, int64_t wait_ns)
 		sim_handle(sim, &ev);
 	process_ready(sim);
 	sim_dgrams_run(sim);
-	answer(sim);
+	sim_answers_run(sim);
 	timers_run(&io->timers, io->now_ns);
 	reap(sim);
 	return 0;
@@ -674,18 +564,11 @@ static void op_free(struct io *io)
 			op_listen_close(&l->base);
 	}
 	reap(sim);
-	op_resolve_cancel(io, NULL);
+	sim_names_free(sim);
 	sim_peers_free(sim);
 	sim_dgrams_free(sim);
 	while (!list_empty(&sim->bound))
 		sim_unbind(sim, list_entry(list_first(&sim->bound), struct sim_bound, node));
-	while (sim->names) {
-		struct sim_name *next = sim->names->next;
-
-		free(sim->names->name);
-		free(sim->names);
-		sim->names = next;
-	}
 	free(sim->conns);
 	free(sim->heap);
 	timers_fini(&io->timers);
@@ -716,8 +599,8 @@ static const struct io_ops sim_ops = {
 	.dgram_pause = sim_dgram_pause,
 	.dgram_local = sim_dgram_local,
 	.dgram_close = sim_dgram_close,
-	.resolve = op_resolve,
-	.resolve_cancel = op_resolve_cancel,
+	.resolve = sim_resolve,
+	.resolve_cancel = sim_resolve_cancel,
 };
 
 int sim_new(struct io **out, uint64_t seed, const struct sim_faults *faults, struct err *e)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Inside the simulator: connections as two pipes, events in virtual time. Used by sim.c and sim_peer.c only. */
+/* Inside the simulator: connections as two pipes, events in virtual time. For the sim*.c alone. */
 #pragma once
 
 #include "base/list.h"
@@ -83,7 +83,7 @@ struct sim {
 	uint32_t conn_count, conn_cap;
 	struct list bound, ready, dead;
 	struct list socks, dirty, listeners, peers, peer_listeners;
-	struct list questions, answers;
+	struct list questions, answers;  /* sim_resolve.c */
 	struct list ports, packets;      /* sim_dgram.c */
 	size_t packet_id;
 	uint16_t next_dgram_port;
