@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The sans-io contract: events in, commands out (DESIGN 3; vocabulary of mitmproxy's proxy core). A layer handles one
- * event at a time, emits commands and returns; it never blocks, does no I/O, reads no clock but env_now().
+ * The sans-io contract: events in, commands out (docs/ARCHITECTURE.md 3; vocabulary of mitmproxy's proxy core). A layer
+ * handles one event at a time, emits commands and returns; it never blocks, does no I/O, reads no clock but env_now().
  *
  * Events go down from parent to child; commands go up: each parent may transform a child's command (TLS encrypts what
  * its child sends), the last one reaches the sink, which is the driver, or a playbook in tests. No event is ever
