@@ -471,20 +471,11 @@ static int pass_time(struct sim *sim, int64_t wait_ns)
 	return 0;
 }
 
-static void move_all(struct list *from, struct list *to)
-{
-	list_init(to);
-	list_for_each(from, at) {
-		list_del(at);
-		list_add_tail(to, at);
-	}
-}
-
 static void process_ready(struct sim *sim)
 {
 	struct list todo;
 
-	move_all(&sim->ready, &todo);
+	list_take(&todo, &sim->ready);
 	while (!list_empty(&todo)) {
 		struct sim_ready *r = list_entry(list_first(&todo), struct sim_ready, node);
 
@@ -497,7 +488,7 @@ static void flush_dirty(struct sim *sim)
 {
 	struct list todo;
 
-	move_all(&sim->dirty, &todo);
+	list_take(&todo, &sim->dirty);
 	while (!list_empty(&todo)) {
 		struct sim_sock *s = list_entry(list_first(&todo), struct sim_sock, dirty);
 
