@@ -9,15 +9,20 @@
 /* What a server of HTTP/2 may say before it is asked anything. */
 #define EARLY_MAX 4096
 
+static void free_streams(struct http_stream **list)
+{
+	while (*list) {
+		struct http_stream *s = *list;
+
+		*list = s->next;
+		layer_free(&s->base);
+	}
+}
+
 /* Frees what ended during earlier events; called when no layer below is being handled. */
 static void reap(struct http *h)
 {
-	while (h->dead) {
-		struct http_stream *s = h->dead;
-
-		h->dead = s->next;
-		layer_free(&s->base);
-	}
+	free_streams(&h->dead);
 	for (struct http2_tunnel *t = h->tunnels, *next; t; t = next) {
 		next = t->next;
 		if (!http2_tunnel_over(t))
@@ -228,18 +233,8 @@ static void http_free(struct layer *l)
 	struct http *h = container_of(l, struct http, base);
 	struct layer *tunnel;
 
-	while (h->streams) {
-		struct http_stream *s = h->streams;
-
-		h->streams = s->next;
-		layer_free(&s->base);
-	}
-	while (h->dead) {
-		struct http_stream *s = h->dead;
-
-		h->dead = s->next;
-		layer_free(&s->base);
-	}
+	free_streams(&h->streams);
+	free_streams(&h->dead);
 	for (struct http2_tunnel *t = h->tunnels, *next; t; t = next) {
 		next = t->next;
 		if (t->base.parent == l)
