@@ -336,20 +336,6 @@ static void test_relay_sweep(void **state)
 	playbook_sweep(sweep_relay, NULL);
 }
 
-static int set_up(void **state)
-{
-	(void)state;
-	tls_world_setup();
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	tls_world_teardown();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -364,5 +350,5 @@ int main(void)
 		cmocka_unit_test(test_relay_sweep),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, tls_world_setup, tls_world_teardown);
 }

@@ -292,20 +292,6 @@ static void key_log(void **state)
 	tls_env_free(env);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	tls_world_setup();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tls_world_teardown();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -326,5 +312,5 @@ int main(void)
 		cmocka_unit_test(key_log),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, tls_world_setup, tls_world_teardown);
 }

@@ -240,20 +240,6 @@ static void fingerprints_of_failures(void **state)
 	tls_world_fini(&w);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	tls_world_setup();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tls_world_teardown();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -271,5 +257,5 @@ int main(void)
 		cmocka_unit_test(fingerprints_of_failures),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, tls_world_setup, tls_world_teardown);
 }

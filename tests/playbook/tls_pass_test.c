@@ -462,20 +462,6 @@ static void sweep(void **state)
 		playbook_sweep(one_dialogue, &cases[i]);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	tls_world_setup();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	tls_world_teardown();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -501,5 +487,5 @@ int main(void)
 		cmocka_unit_test(sweep),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, tls_world_setup, tls_world_teardown);
 }

@@ -40,16 +40,17 @@ static void make_ca(struct ca **ca, struct leaf_mint *mint)
 	assert_int_equal(leaf_mint_need_rsa(mint), 0);
 }
 
-void tls_world_setup(void)
+int tls_world_setup(void **state __unused)
 {
 	make_ca(&shared.ours, &shared.mint_ours);
 	make_ca(&shared.servers, &shared.mint_servers);
 	make_ca(&shared.strangers, &shared.mint_strangers);
 	shared.trust = X509_STORE_new();
 	X509_STORE_add_cert(shared.trust, shared.servers->cert);
+	return 0;
 }
 
-void tls_world_teardown(void)
+int tls_world_teardown(void **state __unused)
 {
 	X509_STORE_free(shared.trust);
 	leaf_mint_fini(&shared.mint_ours);
@@ -58,6 +59,7 @@ void tls_world_teardown(void)
 	ca_free(shared.ours);
 	ca_free(shared.servers);
 	ca_free(shared.strangers);
+	return 0;
 }
 
 static int mint(struct leaf **out, struct leaf_mint *by, const struct leaf_request *request, int64_t at_s)

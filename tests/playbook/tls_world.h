@@ -73,9 +73,9 @@ struct tls_world {
 	struct app *app;
 };
 
-/* Once per program; makes the authorities. */
-void tls_world_setup(void);
-void tls_world_teardown(void);
+/* Fixtures of a program's group of tests: the authorities, made once. */
+int tls_world_setup(void **state);
+int tls_world_teardown(void **state);
 
 /* env: NULL, or that of an earlier world (then it outlives this one): sessions stay. Returns 0 or -ENOMEM. */
 int tls_world_init(struct tls_world *w, const struct tls_case *c, struct tls_env *env) __must_check;
