@@ -118,16 +118,14 @@ static inline struct http2 *http2_of(struct http_codec *c)
 int http2_init(struct http2 *h2, const struct http2_role *role) __must_check;
 void http2_fini(struct http2 *h2);
 
+static inline struct http2_stream *http2_stream_of(const struct http2 *h2, int32_t id)
+{
+	return id ? nghttp2_session_get_stream_user_data(h2->session, id) : NULL;
+}
+
 struct http2_stream *http2_stream_new(struct http2 *h2) __must_check;
 void http2_stream_free(struct http2_stream *st);
 
-/*
- * A head that something follows has been read: what follows has the length that it says, or else the connection ends,
- * as it does by nghttp2 alone when that validates. bodiless: the length is of what is not sent, as for HEAD.
- */
-void http2_measure(struct http2_stream *st, const struct headers *h, bool bodiless);
-/* Bytes from the peer. */
-void http2_receive(struct http2 *h2, struct chain *data);
 /* The connection is of no use any more; reset: memory is out. */
 void http2_die(struct http2 *h2, const char *why, bool reset);
 /* Says GOAWAY and ends the connection. */
@@ -150,12 +148,27 @@ bool http2_write(struct http2_stream *st, struct chain *data, bool end);
 void http2_write_end(struct http2_stream *st, const struct http_message *m);
 extern const nghttp2_data_provider http2_body;
 
+/* "CANCEL" and so on. */
+const char *http2_error_name(uint32_t code);
+
 /* Whether there is anything that a client could change its protocol to. */
 static inline bool http2_upgrades(const struct options *o)
 {
 	return o->websocket || o->rawtcp;
 }
 
+/* --- http2_receive.c --- */
+/* For http2_init(): the callbacks of what comes. */
+void http2_receive_init(struct http2 *h2, nghttp2_session_callbacks *callbacks);
+/* Bytes from the peer; taken. */
+void http2_receive(struct http2 *h2, struct chain *data);
+/*
+ * A head that something follows has been read: what follows has the length that it says, or else the connection ends,
+ * as it does by nghttp2 alone when that validates. bodiless: the length is of what is not sent, as for HEAD.
+ */
+void http2_measure(struct http2_stream *st, const struct headers *h, bool bodiless);
+
+/* --- http2_fields.c --- */
 /* Fields to be written: pseudo fields first, then those of a message that HTTP/2 knows, in order. */
 struct http2_fields {
 	nghttp2_nv few[48];
@@ -181,6 +194,3 @@ static inline bool http2_fields_good(const struct http2_fields *f, const struct 
 {
 	return !f->bad && !(f->odd && o->validate_inbound_headers);
 }
-
-/* "CANCEL" and so on. */
-const char *http2_error_name(uint32_t code);
