@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What workers need of the options, as an immutable snapshot that the master swaps. Names and defaults are mitmproxy's
+ * What workers need of the options, as an immutable snapshot that the master makes. Names and defaults are mitmproxy's
  * where it has them. Texts live as long as the snapshot.
  */
 #pragma once

@@ -2,7 +2,7 @@
 /*
  * What workers tell the master and get back: the only place where the two meet. A report is made by a worker, read by
  * the master, and comes back through the other ring to be freed by the worker that made it. Between the two it and all
- * it refers to are the master's, read only.
+ * it refers to are the master's: read only, but for what a question asks about (struct hook_question).
  */
 #pragma once
 
