@@ -49,7 +49,9 @@ is "four flows are in the file" "$(flows "$TMP/a.mitm")" 4
 is "nobody else may read the file" "$(stat -c %a "$TMP/a.mitm")" 600
 ok "reading and writing gives the same bytes" \
 	sh -c '"$1" -qnr "$2" -w "$3" && cmp "$2" "$3"' - "$MITM_BPF" "$TMP/a.mitm" "$TMP/b.mitm"
-complains() { "$MITM_BPF" -nr "$1" 2>&1 >/dev/null | grep -oE "corrupted|Is a directory|Invalid data" | tr '\n' ' '; }
+complains() {
+	"$MITM_BPF" -nr "$1" 2>&1 >/dev/null | grep -oE "corrupted|Is a directory|Invalid data" | tr "\n" " "
+}
 is "a folder is not called corrupted" "$(complains "$TMP/www")" "Is a directory "
 is "what is no flow file is" "$(complains "$TMP/www/noise.bin")" "corrupted Invalid data "
 

@@ -593,7 +593,7 @@ int io_suite_run(const struct io_world *which)
 		cmocka_unit_test(last_words), cmocka_unit_test(broken_while_paused),
 		cmocka_unit_test(told_ends_the_turn),
 		cmocka_unit_test(close_flushes), cmocka_unit_test(close_with_reset),
-		cmocka_unit_test(reset_comes_last), cmocka_unit_test(reset_waits_no_longer),
+		cmocka_unit_test(reset_comes_last),
 		cmocka_unit_test(linger_ends), cmocka_unit_test(close_in_callback),
 		cmocka_unit_test(timers_in_order), cmocka_unit_test(wakes),
 		cmocka_unit_test(resolves), cmocka_unit_test(starves_and_recovers),

@@ -174,31 +174,29 @@ void reset_comes_last(void **state __unused)
 	io_pair_close(&p);
 }
 
-/* The peer neither reads nor closes: after five seconds it is cut off, visibly. */
-static void linger_for(bool reset)
+/* Peers that neither read nor close: after five seconds they are cut off, visibly, be it by a close or a reset. */
+void linger_ends(void **state __unused)
 {
 	struct pair p = io_pair_open();
-	size_t got = 0;
+	struct peer *other = io_world->connect(p.io, &p.server->at);
+	size_t got = 0, got_other = 0;
 	int64_t since;
 
-	io_end_send(p.end, 32u << 20, 0);
+	RUN_UNTIL(p.io, p.server->count == 2);
+	io_end_send(&p.server->ends[0], 32u << 20, 0);
+	io_end_send(&p.server->ends[1], 32u << 20, 0);
 	io_run_turns(p.io, 2);
 	since = p.io->now_ns;
-	io_end_close(p.end, reset);
+	io_end_close(&p.server->ends[0], false);
+	io_end_close(&p.server->ends[1], true);
+	RUN_UNTIL(p.io, p.io->stats.socks <= 1);
+	assert_in_range((uint64_t)(p.io->now_ns - since), 4900000000, 6000000000);
 	RUN_UNTIL(p.io, p.io->stats.socks == 0);
 	assert_in_range((uint64_t)(p.io->now_ns - since), 4900000000, 6000000000);
 	assert_int_equal(io_peer_end(p.io, p.peer, &got), -ECONNRESET);
+	assert_int_equal(io_peer_end(p.io, other, &got_other), -ECONNRESET);
+	io_world->close(other, false);
 	io_pair_close(&p);
-}
-
-void linger_ends(void **state __unused)
-{
-	linger_for(false);
-}
-
-void reset_waits_no_longer(void **state __unused)
-{
-	linger_for(true);
 }
 
 void close_in_callback(void **state __unused)

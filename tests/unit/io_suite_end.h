@@ -13,5 +13,4 @@ void close_flushes(void **state);
 void close_with_reset(void **state);
 void reset_comes_last(void **state);
 void linger_ends(void **state);
-void reset_waits_no_longer(void **state);
 void close_in_callback(void **state);
