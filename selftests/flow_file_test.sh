@@ -31,7 +31,10 @@ end() { # sets status
 	wait "$mitm_pid"
 	status=$?
 }
-fetch() { rm -f "$TMP/got" && curl --silent --proxy "http://127.0.0.1:$proxy" --output "$1" "http://127.0.0.1:$origin/$2"; }
+fetch() { # FILE PATH
+	rm -f "$TMP/got"
+	curl --silent --proxy "http://127.0.0.1:$proxy" --output "$1" "http://127.0.0.1:$origin/$2"
+}
 flows() { "$MITM_BPF" -nr "$1" --set showhost=false 2>"$TMP/err" | grep -c ': [A-Z]* http'; }
 
 # ---- ours, read by both
