@@ -112,12 +112,13 @@ static void drain(struct http *h, const struct event *ev)
 }
 
 /*
- * A client may speak HTTP/2 without having said so (RFC 9113 3.4). False: what it has said so far may become that; it
- * waits in h->preface.
+ * What was agreed on in TLS may come later than the layer. A client may also speak HTTP/2 without having said so (RFC
+ * 9113 3.4). False: what it has said so far may become that; it waits in h->preface.
  */
 static bool know_version(struct http *h, const struct event *ev)
 {
 	static const char magic[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+	bool agreed = str_eq(h->client->record->alpn, STR("h2"));
 	char begin[sizeof(magic) - 1];
 	struct http_codec *codec;
 	size_t len;
@@ -130,8 +131,8 @@ static bool know_version(struct http *h, const struct event *ev)
 		return false;
 	}
 	len = chain_peek(&h->preface, 0, begin, sizeof(begin));
-	if (memcmp(begin, magic, len) == 0) {
-		h->begun = len == sizeof(begin);
+	if (agreed || memcmp(begin, magic, len) == 0) {
+		h->begun = agreed || len == sizeof(begin);
 		if (!h->begun)
 			return false;
 		codec = http2_server_new(h, h->client);

@@ -217,8 +217,12 @@ static int before_send(nghttp2_session *session __unused, const nghttp2_frame *f
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *owner)
 {
 	struct http2 *h2 = owner;
-	struct http2_stream *st = http2_stream_of(h2, frame->hd.stream_id);
+	struct http2_stream *st;
 
+	if (frame->hd.type == NGHTTP2_RST_STREAM)
+		http2_past_reset(h2, frame->hd.stream_id, true);
+	h2->past.goodbye |= frame->hd.type == NGHTTP2_GOAWAY;
+	st = http2_stream_of(h2, frame->hd.stream_id);
 	if (!st || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM) ||
 	    (frame->hd.type != NGHTTP2_DATA && frame->hd.type != NGHTTP2_HEADERS))
 		return 0;

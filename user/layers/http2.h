@@ -81,6 +81,19 @@ struct http2_role {
 	void (*dead)(struct http2 *h2, const char *why);
 };
 
+/* How many streams that were reset are remembered. */
+#define HTTP2_RESETS_MAX 32u
+
+/* What is known of streams that are over, for what still comes for them (RFC 9113 5.1). */
+struct http2_past {
+	int32_t last;                    /* server: the highest that the client has begun */
+	int32_t gap_from, gap_to;        /* server: below that, and never begun; the latest of such gaps */
+	int32_t reset[HTTP2_RESETS_MAX]; /* the latest ones, by us; negative: by the peer. 0: none yet */
+	uint32_t next;                   /* in reset */
+	int32_t forgotten;               /* of those up to here it is not known any more */
+	bool goodbye;                    /* we have said GOAWAY: what is begun after it is not even looked at */
+};
+
 struct http2 {
 	struct http_codec codec;
 	const struct http2_role *role;
@@ -107,6 +120,7 @@ struct http2 {
 		char value[HTTP_PRIORITY_MAX];
 	} early;
 	int64_t calm;                    /* what a peer may still ask for nothing (floods), in thousandths */
+	struct http2_past past;
 };
 
 static inline struct http2 *http2_of(struct http_codec *c)
@@ -160,6 +174,8 @@ static inline bool http2_upgrades(const struct options *o)
 /* --- http2_receive.c --- */
 /* For http2_init(): the callbacks of what comes. */
 void http2_receive_init(struct http2 *h2, nghttp2_session_callbacks *callbacks);
+/* A stream was reset, by us or by the peer. */
+void http2_past_reset(struct http2 *h2, int32_t id, bool by_us);
 /* Bytes from the peer; taken. */
 void http2_receive(struct http2 *h2, struct chain *data);
 /*
