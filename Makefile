@@ -28,8 +28,8 @@ B := build$(if $(SAN),/$(subst $(comma),-,$(SAN)))
 VERSION := 0.1.0
 # Debian ships llhttp as C sources, other distributions as a library.
 LLHTTP_SRCS := $(wildcard /usr/share/llhttp/*.c)
-PKGS    := libbpf openssl libcrypt liburing libnghttp2 libmnl libsodium libelf zlib libcap libpcre2-8 jansson \
-	libseccomp $(if $(LLHTTP_SRCS),,libllhttp)
+PKGS    := libbpf openssl libcrypt liburing libnghttp2 libmnl libsodium libelf zlib libbrotlienc libbrotlidec libzstd \
+	libcap libpcre2-8 jansson libseccomp $(if $(LLHTTP_SRCS),,libllhttp)
 MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
 MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
 

@@ -10,7 +10,6 @@
 #include "flow/flow_file.h"
 #include "flow/http_url.h"
 #include "vectors.h"
-#include "views/body_decode.h"
 #include "views/body_text.h"
 #include "views/flow_text.h"
 
@@ -123,34 +122,6 @@ static void hex_dumps_and_binary(void **state)
 	assert_true(body_is_binary(STR("\xff\xfe\xfd\xfc")));
 }
 
-static void bodies_are_decoded_with_a_limit(void **state)
-{
-	/* 40 times "0123456789" */
-	static const char zlib[] =
-		"\x78\xda\x33\x30\x34\x32\x36\x31\x35\x33\xb7"
-		"\xb0\x34\x18\x65\x0d\x02\x16\x00\x37\xb0\x52\x09";
-	struct strbuf out = { 0 };
-	bool cut;
-
-	(void)state;
-	assert_true(body_decode(&out, (struct str){ zlib, sizeof(zlib) - 1 }, STR("Deflate"), 1000, &cut));
-	assert_int_equal(out.len, 400);
-	assert_false(cut);
-	strbuf_fini(&out);
-	assert_true(body_decode(&out, (struct str){ zlib + 2, sizeof(zlib) - 7 }, STR("deflate"), 399, &cut));
-	assert_true(cut && out.len == 399);
-	strbuf_fini(&out);
-	assert_true(body_decode(&out, (struct str){ zlib, 12 }, STR("gzip"), 1000, &cut));
-	assert_true(out.len >= 1 && out.len < 400);             /* cut short on its way: what there is */
-	assert_memory_equal(out.ptr, "0123456789", MIN(out.len, (size_t)10));
-	strbuf_fini(&out);
-	assert_false(body_decode(&out, STR("plain text"), STR("gzip"), 1000, &cut));
-	assert_false(body_decode(&out, STR("plain text"), STR("br"), 1000, &cut));
-	assert_false(body_decode(&out, STR(""), STR("gzip"), 1000, &cut));
-	assert_int_equal(out.len, 0);
-	strbuf_fini(&out);
-}
-
 static void sizes_and_addresses(void **state)
 {
 	static const struct { uint64_t bytes; const char *text; } sizes[] = {
@@ -215,7 +186,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(texts_are_those_of_mitmdump),
 		cmocka_unit_test(hex_dumps_and_binary),
-		cmocka_unit_test(bodies_are_decoded_with_a_limit),
 		cmocka_unit_test(sizes_and_addresses),
 		cmocka_unit_test(the_process_comes_first),
 	};

@@ -121,13 +121,11 @@ static int do_set_request_header(struct hook_control *c __unused, const struct a
 			       text_of(a->said, "value"));
 }
 
-/* The text stands for the content as it is: what coded the old one does not describe it. */
 static int set_body(const struct action *a, struct flow *f, struct http_message *m)
 {
 	struct str value = text_of(a->said, "value");
 
-	headers_remove(&m->headers, STR("content-encoding"));
-	return flow_set_body(f, m, value.ptr, value.len);
+	return flow_set_content(f, m, value.ptr, value.len);
 }
 
 static int do_set_request_body(struct hook_control *c __unused, const struct action *a, struct hook_event *ev)

@@ -134,6 +134,20 @@ void strbuf_addf(struct strbuf *b, const char *fmt, ...)
 	va_end(again);
 }
 
+char *strbuf_room(struct strbuf *b, size_t min, size_t *room)
+{
+	if (!reserve(b, min))
+		return NULL;
+	*room = b->cap - b->len - 1;
+	return b->ptr + b->len;
+}
+
+void strbuf_fill(struct strbuf *b, size_t len)
+{
+	b->len += len;
+	b->ptr[b->len] = 0;
+}
+
 void strbuf_fini(struct strbuf *b)
 {
 	mem_free(b->ptr);

@@ -56,4 +56,10 @@ struct strbuf {
 void strbuf_add(struct strbuf *b, const void *bytes, size_t len);
 void strbuf_add_str(struct strbuf *b, struct str s);
 void strbuf_addf(struct strbuf *b, const char *fmt, ...) __printf(2, 3);
+/*
+ * Room of at least min bytes behind what is there, for who can write in place; *room becomes how much it is. NULL: as
+ * after a failed strbuf_add(). strbuf_fill() then adds the len bytes that were written.
+ */
+char *strbuf_room(struct strbuf *b, size_t min, size_t *room) __must_check;
+void strbuf_fill(struct strbuf *b, size_t len);
 void strbuf_fini(struct strbuf *b);

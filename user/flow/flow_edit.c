@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "wire/content_coding.h"
 #include "wire/http1.h"
 
 static int set_text(struct flow *f, struct str *field, struct str value)
@@ -90,24 +91,31 @@ int flow_set_status(struct flow *f, uint16_t status, struct str reason)
 	return ret;
 }
 
+/* Moves what *data holds aside. */
+static int discard(struct flow *f, struct chain *data, struct rest *rest)
+{
+	struct flow_discarded *old;
+
+	if (!data->count && !data->heap && !(rest && rest_used(rest)))
+		return 0;
+	old = arena_zalloc(&f->arena, sizeof(*old));
+	if (!old)
+		return -ENOMEM;
+	old->data = chain_take(data);
+	if (rest)
+		old->rest = rest_take(rest);
+	old->next = f->discarded;
+	f->discarded = old;
+	return 0;
+}
+
 /* Puts bytes in the place of what *data holds. */
 static int replace(struct flow *f, struct chain *data, struct rest *rest, const void *bytes, size_t len)
 {
-	struct flow_discarded *old = NULL;
 	struct str copy = arena_copy(&f->arena, (struct str){ len ? bytes : "", len });
 
-	if (len > UINT32_MAX || arena_copy_failed(copy))
+	if (len > UINT32_MAX || arena_copy_failed(copy) || discard(f, data, rest) < 0)
 		return -ENOMEM;
-	if (data->count || data->heap || (rest && rest_used(rest))) {
-		old = arena_zalloc(&f->arena, sizeof(*old));
-		if (!old)
-			return -ENOMEM;
-		old->data = chain_take(data);
-		if (rest)
-			old->rest = rest_take(rest);
-		old->next = f->discarded;
-		f->discarded = old;
-	}
 	return chain_append(data, (struct slice){ NULL, (const uint8_t *)copy.ptr, (uint32_t)len });
 }
 
@@ -121,19 +129,54 @@ static int set_length(struct flow *f, struct http_message *m, size_t len)
 			       (struct str){ text, (size_t)snprintf(text, sizeof(text), "%zu", len) });
 }
 
+static void body_changed(struct body *b, uint64_t len)
+{
+	b->total = len;
+	b->spare = 0;
+	b->missing = false;
+	b->changed = true;
+}
+
 int flow_set_body(struct flow *f, struct http_message *m, const void *bytes, size_t len)
 {
 	int ret = set_length(f, m, len);
 
 	if (ret == 0)
 		ret = replace(f, &m->body.data, &m->body.rest, bytes, len);
-	if (ret < 0)
+	if (ret == 0)
+		body_changed(&m->body, len);
+	return ret;
+}
+
+static int set_coded(struct flow *f, struct http_message *m, enum content_coding coding, struct str content)
+{
+	struct chain coded = { 0 };
+	int ret = content_encode(&coded, &f->arena, coding, content);
+
+	if (ret == 0)
+		ret = set_length(f, m, coded.len);
+	if (ret == 0)
+		ret = discard(f, &m->body.data, &m->body.rest);
+	if (ret < 0) {
+		chain_clear(&coded);
 		return ret;
-	m->body.total = len;
-	m->body.spare = 0;
-	m->body.missing = false;
-	m->body.changed = true;
+	}
+	m->body.data = coded;
+	body_changed(&m->body, coded.len);
 	return 0;
+}
+
+int flow_set_content(struct flow *f, struct http_message *m, const void *bytes, size_t len)
+{
+	enum content_coding coding = content_coding_of(&m->headers);
+	int ret;
+
+	if (coding != CODING_IDENTITY && coding != CODING_UNKNOWN)
+		return set_coded(f, m, coding, (struct str){ bytes, len });
+	ret = flow_set_body(f, m, bytes, len);
+	if (ret == 0 && coding == CODING_UNKNOWN)
+		headers_remove(&m->headers, STR("content-encoding"));
+	return ret;
 }
 
 int flow_respond(struct flow *f, uint16_t status, const struct header *headers, uint32_t count, const void *body,
@@ -148,7 +191,7 @@ int flow_respond(struct flow *f, uint16_t status, const struct header *headers, 
 	for (uint32_t i = 0; i < count && ret == 0; i++)
 		ret = flow_header_add(f, &m->headers, headers[i].name, headers[i].value);
 	if (ret == 0)
-		ret = flow_set_body(f, m, body, len);
+		ret = flow_set_content(f, m, body, len);
 	if (ret < 0) {
 		m->headers = before;
 		return ret;

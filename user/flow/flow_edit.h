@@ -22,12 +22,18 @@ int flow_set_path(struct flow *f, struct str path) __must_check;
 int flow_set_status(struct flow *f, uint16_t status, struct str reason) __must_check;
 
 /*
- * The whole content, as it goes over the wire. Content-Length follows, unless there is a Transfer-Encoding. Without
+ * The whole body, as it goes over the wire. Content-Length follows, unless there is a Transfer-Encoding. Without
  * effect on what was streamed already.
  */
 int flow_set_body(struct flow *f, struct http_message *m, const void *bytes, size_t len) __must_check;
 
-/* The response is this one, whoever would have answered. Its Content-Length is added. */
+/*
+ * The same for what the body says: it is coded as the message's Content-Encoding tells. A coding that is not known is
+ * not said any more: the field goes, and the body is the content.
+ */
+int flow_set_content(struct flow *f, struct http_message *m, const void *bytes, size_t len) __must_check;
+
+/* The response is this one, whoever would have answered. body is its content; Content-Length is added. */
 int flow_respond(struct flow *f, uint16_t status, const struct header *headers, uint32_t count, const void *body,
 		 size_t len) __must_check;
 

@@ -2,13 +2,14 @@
 /* The lines of the terminal. Styled pieces are colour, bold, dim, blink, text, reset, in this order. */
 #include "views/flow_text.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "flow/http_url.h"
-#include "views/body_decode.h"
 #include "views/body_text.h"
+#include "wire/content_coding.h"
 #include "wire/http1.h"
 #include "wire/tnetstring.h"
 
@@ -337,29 +338,23 @@ static void body_lines(struct strbuf *out, struct str text, const struct text_lo
 #define BYTES_SHOWN_MAX (256u * 1024)
 #define BYTES_DECODED_MAX (64u << 20)
 
-/* encoding: none, or what a Content-Encoding field says. */
-static void bytes_lines(struct strbuf *out, struct str bytes, struct str encoding, const struct text_look *look)
+/* stopped: there would have been more. */
+static void bytes_lines(struct strbuf *out, struct str bytes, bool stopped, const struct text_look *look)
 {
-	size_t most = look->detail > 3 ? BYTES_DECODED_MAX : BYTES_SHOWN_MAX;
-	struct strbuf text = { 0 }, decoded = { 0 };
-	bool cut = false;
+	size_t shown = look->detail > 3 ? bytes.len : MIN(bytes.len, (size_t)BYTES_SHOWN_MAX);
+	struct strbuf text = { 0 };
 
-	if (body_decode(&decoded, bytes, encoding, most, &cut))
-		body_text(&text, (struct str){ decoded.ptr, decoded.len });
-	else
-		body_text(&text, (struct str){ bytes.ptr, look->detail > 3 ? bytes.len : MIN(bytes.len, most) });
+	body_text(&text, (struct str){ bytes.ptr, shown });
 	out->failed |= text.failed;
 	if (text.len)
 		body_lines(out, (struct str){ text.ptr, text.len }, look);
-	if (cut && look->detail > 3)
+	if (stopped && look->detail > 3)
 		strbuf_addf(out, "    (decoding stopped after %u MiB)\n", BYTES_DECODED_MAX >> 20);
 	strbuf_add_str(out, STR("\n"));
 	strbuf_fini(&text);
-	strbuf_fini(&decoded);
 }
 
-static void content_lines(struct strbuf *out, const struct chain *data, struct str encoding,
-			  const struct text_look *look)
+static void raw_lines(struct strbuf *out, const struct chain *data, const struct text_look *look)
 {
 	struct arena a = { 0 };
 	const uint8_t *bytes = data->len ? chain_flat(data, data->len, &a) : NULL;
@@ -367,8 +362,27 @@ static void content_lines(struct strbuf *out, const struct chain *data, struct s
 	if (data->len && !bytes)
 		out->failed = true;
 	else
-		bytes_lines(out, (struct str){ (const char *)bytes, data->len }, encoding, look);
+		bytes_lines(out, (struct str){ (const char *)bytes, data->len }, false, look);
 	arena_fini(&a);
+}
+
+/* What cannot be decoded is shown as it is. The end may be missing where it was us who did not keep it. */
+static void content_lines(struct strbuf *out, const struct http_message *m, const struct text_look *look)
+{
+	bool ours = rest_used(&m->body.rest) || body_truncated(&m->body);
+	enum content_coding coding = content_coding_of(&m->headers);
+	struct strbuf decoded = { 0 };
+	int ret = -ENOTSUP;
+
+	if (coding != CODING_IDENTITY)
+		ret = content_decode(&decoded, coding, &m->body.data,
+				     look->detail > 3 ? BYTES_DECODED_MAX : BYTES_SHOWN_MAX);
+	out->failed |= ret == -ENOMEM;
+	if (ret == 0 || ret == -EFBIG || (ret == -ENODATA && ours))
+		bytes_lines(out, (struct str){ decoded.ptr, decoded.len }, ret == -EFBIG, look);
+	else
+		raw_lines(out, &m->body.data, look);
+	strbuf_fini(&decoded);
 }
 
 /* What is not in memory is not read back for a terminal. */
@@ -398,7 +412,7 @@ static void message_lines(struct strbuf *out, const struct http_message *m, cons
 	if (look->detail >= 3 && m->body.missing)
 		missing_lines(out, look);
 	else if (look->detail >= 3)
-		content_lines(out, &m->body.data, headers_find(&m->headers, STR("content-encoding")), look);
+		content_lines(out, m, look);
 	if (look->detail >= 3)
 		rest_line(out, &m->body, look);
 	if (look->detail >= 2)
@@ -464,7 +478,7 @@ static void websocket_message(struct strbuf *out, const struct flow *f, struct s
 		return;
 	websocket_line(out, f->client, f->server, f->http.request.path, tnet_bool(&from_client), opcode == 1);
 	if (look->detail >= 3)
-		bytes_lines(out, content.payload, (struct str){ 0 }, look);
+		bytes_lines(out, content.payload, false, look);
 }
 
 static void websocket_error(struct strbuf *out, const struct flow *f, int64_t code, struct str reason,
@@ -526,7 +540,7 @@ void flow_text_websocket_message(struct strbuf *out, const struct conn_record *c
 {
 	websocket_line(out, client, server, str_of(path), m->from_client, text);
 	if (look->detail >= 3)
-		content_lines(out, &m->data, (struct str){ 0 }, look);
+		raw_lines(out, &m->data, look);
 }
 
 void flow_text_websocket_end(struct strbuf *out, const struct flow *f, const struct text_look *look)
@@ -549,7 +563,7 @@ void flow_text_message(struct strbuf *out, enum flow_type type, const struct con
 	add_server(out, server);
 	strbuf_add_str(out, STR("\n"));
 	if (look->detail >= 3)
-		content_lines(out, &m->data, (struct str){ 0 }, look);
+		raw_lines(out, &m->data, look);
 }
 
 void flow_text_error(struct strbuf *out, const struct flow *f, const struct text_look *look)

@@ -4,9 +4,8 @@
 #include "wire/message_deflate.h"
 
 #include <errno.h>
-#include <zlib.h>
 
-#include "base/mem.h"
+#include "wire/zlib_mem.h"
 
 static const uint8_t tail[4] = { 0x00, 0x00, 0xff, 0xff };
 
@@ -20,16 +19,6 @@ struct message_deflater {
 	z_stream z;
 	bool no_takeover;
 };
-
-static voidpf z_alloc(voidpf owner __unused, uInt items, uInt size)
-{
-	return mem_zalloc((size_t)items * size);
-}
-
-static void z_free(voidpf owner __unused, voidpf ptr)
-{
-	mem_free(ptr);
-}
 
 /* --- parameters ------------------------------------------------------------------------------------------------ */
 
@@ -95,8 +84,8 @@ struct message_inflater *message_inflater_new(bool no_takeover)
 
 	if (!z)
 		return NULL;
-	z->z.zalloc = z_alloc;
-	z->z.zfree = z_free;
+	z->z.zalloc = zlib_alloc;
+	z->z.zfree = zlib_free;
 	z->no_takeover = no_takeover;
 	/* The largest window reads what was made with any. */
 	if (inflateInit2(&z->z, -15) == Z_OK)
@@ -192,8 +181,8 @@ struct message_deflater *message_deflater_new(uint8_t bits, bool no_takeover, bo
 	z = *unable ? NULL : mem_zalloc(sizeof(*z));
 	if (!z)
 		return NULL;
-	z->z.zalloc = z_alloc;
-	z->z.zfree = z_free;
+	z->z.zalloc = zlib_alloc;
+	z->z.zfree = zlib_free;
 	z->no_takeover = no_takeover;
 	if (deflateInit2(&z->z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -bits, 8, Z_DEFAULT_STRATEGY) == Z_OK)
 		return z;
