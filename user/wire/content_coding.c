@@ -39,7 +39,7 @@ struct content_coder {
 	step_fn step;
 	void (*close)(struct content_coder *c);
 	bool decodes, began, ended;
-	uint8_t head[2], head_len, head_given;   /* of deflate: whether it has a header is seen in the first two bytes */
+	uint8_t head[2], head_len, head_given;   /* of deflate: its first two bytes tell whether it has a header */
 	union {
 		z_stream z;
 		BrotliDecoderState *br_decoder;
@@ -101,7 +101,8 @@ static void zlib_took(z_stream *z, struct str *in, struct content_room *out)
 
 static int gzip_decode(struct content_coder *c, struct str *in, bool last, struct content_room *out)
 {
-	while (!c->ended && in->len && out->len) {
+	/* once also with nothing in: there may be something to come out */
+	for (bool more = !c->ended; more; more = !c->ended && in->len && out->len) {
 		int ret;
 
 		zlib_offer(&c->z, *in, *out);
