@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes decode.json and set.json beside itself, by mitmproxy's own functions. Run it with a Python that has them."""
+"""Writes the other files beside itself, by mitmproxy's own functions. Run it with a Python that has them."""
 import base64
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import zlib
 
 import brotli
 import zstandard
-from mitmproxy import http
+from mitmproxy import http, io
 from mitmproxy.net import encoding
+from mitmproxy.test import tflow
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TEXT = b"hello, hello, hello"
@@ -112,6 +115,30 @@ def set_content(headers, value):
             "raw": b64(m.raw_content)}
 
 
+def shown():
+    lines = b"first line\nsecond line: caf\xc3\xa9\nthird\n"
+    for name in ("gzip", "deflate", "br", "zstd", "BR", "none", "x-odd"):
+        coded = encoding.encode(lines, name) if name != "x-odd" else lines
+        for raw in (coded, coded[:-3], coded[:len(coded) // 2], b"not coded at all", b"", coded + b"behind"):
+            yield [name], raw
+    yield ["gzip", "gzip"], encoding.encode(lines, "gzip")
+    yield ["br", "gzip"], lines
+
+
+def write_shown():
+    flows = os.path.join(HERE, "terminal.mitm")
+    with open(flows, "wb") as f:
+        writer = io.FlowWriter(f)
+        for names, raw in shown():
+            flow = tflow.tflow(resp=True)
+            flow.response.headers = http.Headers([(b"content-encoding", name.encode()) for name in names])
+            flow.response.raw_content = raw
+            writer.add(flow)
+    with open(os.path.join(HERE, "terminal.txt"), "wb") as f:
+        subprocess.run([os.path.join(os.path.dirname(sys.executable), "mitmdump"), "-n", "-r", flows,
+                        "--set", "flow_detail=3"], stdout=f, check=True)
+
+
 def write(name, cases):
     with open(os.path.join(HERE, name), "w") as f:
         f.write("[\n" + ",\n".join(json.dumps(c) for c in cases) + "\n]\n")
@@ -120,3 +147,4 @@ def write(name, cases):
 write("decode.json", [{"coding": field, "what": what, "raw": b64(raw), "decoded": decoded(field, raw)}
                       for field, what, raw in bodies()])
 write("set.json", [set_content(headers, value) for headers, value in messages()])
+write_shown()
