@@ -407,6 +407,28 @@ static void build_text(struct strbuf *b)
 	}
 }
 
+static void test_strbuf_in_place(void **state)
+{
+	struct strbuf b = { 0 }, none = { 0 };
+	size_t room = 0;
+	char *at;
+
+	(void)state;
+	strbuf_add_str(&b, STR("kept "));
+	at = strbuf_room(&b, 1000, &room);
+	assert_true(at && room >= 1000);
+	memset(at, 'x', room);
+	strbuf_fill(&b, room);
+	assert_int_equal(b.len, 5 + room);
+	assert_int_equal(strlen(b.ptr), b.len);
+	strbuf_fini(&b);
+	mem_fail_at(1);
+	assert_null(strbuf_room(&none, 1, &room));
+	assert_true(none.failed);
+	mem_fail_at(0);
+	assert_int_equal(mem_live(), 0);
+}
+
 static void test_strbuf(void **state)
 {
 	struct strbuf whole = { 0 };
@@ -610,6 +632,7 @@ int main(void)
 		cmocka_unit_test(test_arena_without_memory),
 		cmocka_unit_test(test_str),
 		cmocka_unit_test(test_strbuf),
+		cmocka_unit_test(test_strbuf_in_place),
 		cmocka_unit_test(test_addr),
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_timers),
