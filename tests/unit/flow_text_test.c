@@ -128,8 +128,8 @@ static void coded_bodies_are_those_of_mitmdump(void **state)
 	}
 	for (size_t i = 0; i < want.len; i++)
 		if (i >= text.len || text.ptr[i] != want.ptr[i])
-			fail_msg("byte %zu\nwant:\n%.*s\ngot:\n%s", i, (int)MIN(want.len - i, (size_t)200), want.ptr + i,
-				 i < text.len ? text.ptr + i : "");
+			fail_msg("byte %zu\nwant:\n%.*s\ngot:\n%s", i, (int)MIN(want.len - i, (size_t)200),
+				 want.ptr + i, i < text.len ? text.ptr + i : "");
 	assert_int_equal(text.len, want.len);
 	strbuf_fini(&text);
 	arena_fini(&a);
