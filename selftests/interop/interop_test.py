@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+import xml.etree.ElementTree
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
@@ -17,6 +18,7 @@ from e2e import Skipped, check, same, wait_for                         # noqa: E
 MADE = os.path.join(e2e.ROOT, "build", "interop")
 PYTHON = os.path.join(MADE, "venv", "bin", "python3")
 GO = os.path.join(MADE, "interop-go")
+H2SPEC = os.path.join(MADE, "h2spec")
 BODY = bytes(range(256)) * 1024
 
 SERVERS = {"python": [PYTHON, os.path.join(HERE, "python_server.py")], "go": [GO, "serve"],
@@ -76,7 +78,8 @@ def needs(*languages):
         if os.path.exists(missing):
             with open(missing, encoding="utf-8", errors="replace") as f:
                 raise Skipped(f.read().strip())
-        if not os.path.exists({"python": PYTHON, "go": GO, "node": os.path.join(MADE, "node", "made")}[language]):
+        if not os.path.exists({"python": PYTHON, "go": GO, "h2spec": H2SPEC,
+                               "node": os.path.join(MADE, "node", "made")}[language]):
             raise Skipped("not prepared; run make interop")
 
 
@@ -283,6 +286,26 @@ def test_nghttp(w):
         url = f"https://{e2e.ORIGIN4}:{at.ports(w, server)['h2']}/echo"
         same(w.run("nghttp", "-H", f"x-case: {at.count}", url).well(), "/echo", "what nghttp got")
         versions(at.flow(str(at.count).encode()), HTTP2)
+
+
+# By RFC 7540, which it checks. RFC 9113 5.1 lets DATA for a closed stream be ignored, and has no priorities.
+H2SPEC_OLD = ["Sends PRIORITY frame that depend on itself", "closed: Sends a DATA frame",
+              "closed: Sends a DATA frame after sending RST_STREAM frame"]
+
+
+def test_h2spec(w):
+    """h2spec: 145 cases of frames from a client, to go: what RFC 9113 asks for"""
+    needs("h2spec", "go")
+    at = lane(w)
+    report = os.path.join(w.tmp, "h2spec.xml")
+    proxy = w.proxy(intercept="h2spec")
+    done = w.run(H2SPEC, "--tls", "--insecure", "--timeout", "5", "--host", e2e.ORIGIN4, "--port",
+                 at.ports(w, "go")["h2"], "--path", "/echo", "--junit-report", report, timeout=300)
+    check(os.path.exists(report), f"h2spec did not run: {done.err}")
+    cases = xml.etree.ElementTree.parse(report).findall(".//testcase")
+    failed = sorted(c.get("classname") for c in cases if c.find("failure") is not None or c.find("error") is not None)
+    same((len(cases), failed), (145, H2SPEC_OLD), "the cases, and those that failed")
+    check(len(proxy.flows(50)) >= 50, "they did not pass through us")
 
 
 if __name__ == "__main__":
