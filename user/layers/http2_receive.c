@@ -22,6 +22,15 @@
 #define PRICE_PING        20
 #define PRICE_PRIORITY    100
 
+/*
+ * What every callback returns when it has given the peer's bytes to somebody. Once we have ended the session nghttp2 1.52
+ * must get no more: after DATA it reads on, and aborts the process at the next error.
+ */
+static int go_on(const struct http2 *h2)
+{
+	return h2->closed || h2->why ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
 static void spend(struct http2 *h2, int64_t price)
 {
 	struct env *env = h2->codec.base.env;
@@ -90,9 +99,8 @@ static int judge_late(struct http2 *h2, int32_t id)
 	return 0;
 }
 
-static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *owner)
+static int judge_frame(struct http2 *h2, const nghttp2_frame_hd *hd)
 {
-	struct http2 *h2 = owner;
 	int32_t last = h2->past.last;
 
 	/* nghttp2 looks at no more of it, for our SETTINGS say that we do not. */
@@ -104,12 +112,17 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 	if ((hd->type != NGHTTP2_HEADERS && hd->type != NGHTTP2_DATA) || hd->stream_id % 2 == 0 || h2->past.goodbye)
 		return 0;
 	if (!h2->role->server)
-		last = (int32_t)nghttp2_session_get_next_stream_id(session) - 2;
+		last = (int32_t)nghttp2_session_get_next_stream_id(h2->session) - 2;
 	else if (begins(&h2->past, hd))
 		return 0;
-	if (hd->stream_id > last || nghttp2_session_find_stream(session, hd->stream_id))
+	if (hd->stream_id > last || nghttp2_session_find_stream(h2->session, hd->stream_id))
 		return 0;
-	return judge_late(h2, hd->stream_id) == 0 ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+	return judge_late(h2, hd->stream_id);
+}
+
+static int on_begin_frame(nghttp2_session *session __unused, const nghttp2_frame_hd *hd, void *owner)
+{
+	return judge_frame(owner, hd) == 0 ? go_on(owner) : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
 /* --- messages ---------------------------------------------------------------------------------------------------- */
@@ -126,7 +139,7 @@ static int on_begin_headers(nghttp2_session *session __unused, const nghttp2_fra
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	st->too_large = st->authority_seen = false;
 	st->head_bytes = st->head_count = 0;
-	return 0;
+	return go_on(h2);
 }
 
 static int on_header(nghttp2_session *session __unused, const nghttp2_frame *frame, nghttp2_rcbuf *name_buf,
@@ -164,7 +177,7 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 	}
 	if (ret == -EPROTO)
 		http2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, "unknown or repeated pseudo-header field");
-	return ret == -ENOMEM ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+	return ret == -ENOMEM ? NGHTTP2_ERR_CALLBACK_FAILURE : go_on(h2);
 }
 
 void http2_measure(struct http2_stream *st, const struct headers *h, bool bodiless)
@@ -205,7 +218,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags __unused, int32
 	if (ret != 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	if (!st || (!st->stream && !st->pipe) || !measure(st, len, false))
-		return 0;
+		return go_on(h2);
 	if (chain_append(st->tunnel && !st->pipe ? &st->early : &chain,
 			 slice_get((struct slice){ h2->reading.slab, data, (uint32_t)len })) < 0)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -214,7 +227,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags __unused, int32
 	else if (!st->tunnel)
 		h2->role->deliver(st->stream, &(struct http_event){ .type = HTTP_DATA, .data = &chain });
 	chain_clear(&chain);
-	return h2->closed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+	return go_on(h2);
 }
 
 static void message_end(struct http2 *h2, int32_t id)
@@ -279,7 +292,7 @@ static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *fram
 	if ((frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) && !h2->why &&
 	    (frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		message_end(h2, frame->hd.stream_id);
-	return h2->closed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+	return go_on(h2);
 }
 
 static int on_invalid_header(nghttp2_session *session __unused, const nghttp2_frame *frame __unused,
@@ -287,7 +300,7 @@ static int on_invalid_header(nghttp2_session *session __unused, const nghttp2_fr
 			     void *owner)
 {
 	http2_terminate(owner, NGHTTP2_PROTOCOL_ERROR, "a header field has characters that are not allowed");
-	return 0;
+	return go_on(owner);
 }
 
 static int on_invalid_frame(nghttp2_session *session __unused, const nghttp2_frame *frame, int code, void *owner)
@@ -299,7 +312,7 @@ static int on_invalid_frame(nghttp2_session *session __unused, const nghttp2_fra
 	/* nghttp2 sees to connection errors; a malformed message is one to us (RFC 9113 5.4.2 allows it). */
 	if (code == NGHTTP2_ERR_HTTP_HEADER || code == NGHTTP2_ERR_HTTP_MESSAGING)
 		http2_terminate(h2, NGHTTP2_PROTOCOL_ERROR, "malformed message");
-	return 0;
+	return go_on(h2);
 }
 
 static int on_stream_close(nghttp2_session *session __unused, int32_t id, uint32_t code, void *owner)
@@ -333,14 +346,14 @@ static int on_stream_close(nghttp2_session *session __unused, int32_t id, uint32
 
 void http2_receive(struct http2 *h2, struct chain *data)
 {
-	for (uint32_t i = 0; i < data->count && !h2->closed; i++) {
+	for (uint32_t i = 0; i < data->count && go_on(h2) == 0; i++) {
 		struct slice s = *chain_at(data, i);
 		ssize_t ret;
 
 		h2->reading = s;
 		ret = nghttp2_session_mem_recv(h2->session, s.ptr, s.len);
 		h2->reading = (struct slice){ 0 };
-		if (ret == (ssize_t)s.len || h2->closed)
+		if (ret == (ssize_t)s.len || go_on(h2) != 0)
 			continue;
 		if (ret == NGHTTP2_ERR_FLOODED || ret == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS)
 			http2_terminate(h2, NGHTTP2_ENHANCE_YOUR_CALM, nghttp2_strerror((int)ret));
