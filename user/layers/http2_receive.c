@@ -23,8 +23,8 @@
 #define PRICE_PRIORITY    100
 
 /*
- * What every callback returns when it has given the peer's bytes to somebody. Once we have ended the session nghttp2 1.52
- * must get no more: after DATA it reads on, and aborts the process at the next error.
+ * What every callback returns when it has given the peer's bytes to somebody. Once we have ended the session nghttp2
+ * (1.52) must get no more: after DATA it reads on, and aborts the process at the next error.
  */
 static int go_on(const struct http2 *h2)
 {
