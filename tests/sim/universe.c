@@ -461,8 +461,8 @@ static void set_up_proxy(struct universe *u)
 	u->options.connection_eager = !s->lazy;
 	u->options.body_streaming = !s->whole_bodies;
 	u->options.body_capture_max = s->capture_max;
-	u->options.body_size_limit = s->size_limit;
-	u->options.stream_large_bodies = s->stream_large;
+	u->options.body_size_limit = s->size_limit ? s->size_limit : UINT64_MAX;
+	u->options.stream_large_bodies = s->stream_large ? s->stream_large : UINT64_MAX;
 	u->env = (struct env){
 		.slabs = &u->io->slabs,
 		.options = &u->options,

@@ -24,6 +24,8 @@ void options_init(struct options *o)
 		.connect_timeout_ns = 10 * SECOND_NS,
 		.http2_ping_keepalive_ns = 58 * SECOND_NS,
 		.body_capture_max = 256u << 20,
+		.body_size_limit = UINT64_MAX,
+		.stream_large_bodies = UINT64_MAX,
 		.header_bytes_max = 256 * 1024,
 		.header_count_max = 1000,
 	};

@@ -40,8 +40,8 @@ struct options {
 	int64_t connect_timeout_ns;      /* per upstream connection, all addresses together */
 	int64_t http2_ping_keepalive_ns; /* an idle upstream connection of HTTP/2 is pinged; 0: it is not */
 	uint64_t body_capture_max;       /* bytes kept of one body or log; the rest passes and is counted */
-	uint64_t body_size_limit;        /* 0: none */
-	uint64_t stream_large_bodies;    /* larger ones are not waited for, nor kept; 0: none */
+	uint64_t body_size_limit;        /* larger ones are refused; UINT64_MAX: none */
+	uint64_t stream_large_bodies;    /* larger ones are not waited for, nor kept; UINT64_MAX: none */
 	const char *upstream_auth;       /* "user:password" for the proxy or server behind us; NULL: none */
 	const struct proxy_auth *proxyauth;      /* who may use us; NULL: everybody */
 	struct addr connect_addr;        /* own address of upstream connections; family 0: any */

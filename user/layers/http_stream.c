@@ -185,17 +185,16 @@ bool stream_over_limit(const struct http_stream *s, const struct http_message *m
 {
 	uint64_t limit = stream_options(s)->body_size_limit;
 
-	return limit && (!m->stream || s->answered) && m->body.total + more > limit;
+	return limit != UINT64_MAX && (!m->stream || s->answered) && m->body.total + more > limit;
 }
 
 /* What the head announces is refused before any of it is taken (spec 8.5). */
 bool stream_announces_too_much(const struct http_stream *s, const struct http_message *m)
 {
-	uint64_t length;
+	uint64_t limit = stream_options(s)->body_size_limit, length;
 
-	return stream_options(s)->body_size_limit &&
-	       str_to_u64(headers_find(&m->headers, STR("content-length")), INT64_MAX, &length) &&
-	       length > stream_options(s)->body_size_limit;
+	return limit != UINT64_MAX &&
+	       str_to_u64(headers_find(&m->headers, STR("content-length")), INT64_MAX, &length) && length > limit;
 }
 
 /* Spec 8.5: what is larger than the option says is neither waited for nor kept, unless that is wanted, too. */
@@ -203,7 +202,7 @@ bool stream_too_large_to_wait(const struct http_stream *s, const struct http_mes
 {
 	uint64_t max = stream_options(s)->stream_large_bodies, length = 0;
 
-	if (!max || s->answered)
+	if (max == UINT64_MAX || s->answered)
 		return false;
 	if (m->body.total)
 		return m->body.total > max;

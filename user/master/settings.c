@@ -431,6 +431,11 @@ uint64_t settings_size(const struct settings *s, const char *name)
 	return (uint64_t)value_of(s, name)->number;
 }
 
+static uint64_t size_or_unlimited(const struct settings *s, const char *name)
+{
+	return settings_given(s, name) ? settings_size(s, name) : UINT64_MAX;
+}
+
 size_t settings_texts(const struct settings *s, const char *name, const char *const **texts)
 {
 	const struct value *v = value_of(s, name);
@@ -554,8 +559,8 @@ void settings_snapshot(const struct settings *s, struct options *out)
 	out->connect_timeout_ns = settings_int(s, "connect_timeout") * second_ns;
 	out->http2_ping_keepalive_ns = settings_int(s, "http2_ping_keepalive") * second_ns;
 	out->body_capture_max = settings_size(s, "body_capture_max");
-	out->body_size_limit = settings_size(s, "body_size_limit");
-	out->stream_large_bodies = settings_size(s, "stream_large_bodies");
+	out->body_size_limit = size_or_unlimited(s, "body_size_limit");
+	out->stream_large_bodies = size_or_unlimited(s, "stream_large_bodies");
 	out->header_bytes_max = (uint32_t)MIN(settings_size(s, "header_bytes_max"), (uint64_t)UINT32_MAX);
 	out->header_count_max = (uint32_t)settings_int(s, "header_count_max");
 	out->show_ignored_hosts = settings_bool(s, "show_ignored_hosts");
