@@ -481,7 +481,7 @@ static int read_body(const struct body_case *b, struct slab_pool *pool, uint32_t
 
 		if (wrote < 0)
 			ret = wrote;
-		else if (ret == 0)
+		while (ret == 0 && in.len)
 			ret = http1_body_read(&body, &in, &out, why);
 		if (ret == -ENOMEM)
 			break;
@@ -594,6 +594,34 @@ static void test_chunk_line_limit(void **state)
 	slab_pool_fini(&pool);
 }
 
+/* Read at once they are still told one by one. */
+static void test_chunks_apart(void **state)
+{
+	static const char *const chunks[] = { "abc", "d", "ef" };
+	struct headers trailers = { 0 };
+	struct arena a = { 0 };
+	struct http1_body body;
+	struct chain in = { 0 };
+	char why[HTTP1_ERROR_MAX] = "", bytes[8];
+
+	(void)state;
+	http1_body_init(&body, HTTP1_CHUNKED, 0, &trailers, &a);
+	assert_int_equal(chain_append(&in, SLICE("3\r\nabc\r\n1;x\r\nd\r\n02\r\nef\r\n0\r\n\r\nrest")), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(chunks); i++) {
+		struct chain out = { 0 };
+
+		assert_int_equal(http1_body_read(&body, &in, &out, why), 0);
+		assert_int_equal(chain_peek(&out, 0, bytes, sizeof(bytes)), strlen(chunks[i]));
+		assert_memory_equal(bytes, chunks[i], strlen(chunks[i]));
+		chain_clear(&out);
+	}
+	assert_int_equal(http1_body_read(&body, &in, &(struct chain){ 0 }, why), 1);
+	assert_int_equal(in.len, 4);
+	chain_clear(&in);
+	http1_body_fini(&body);
+	arena_fini(&a);
+}
+
 static void test_eof(void **state)
 {
 	struct headers trailers = { 0 };
@@ -644,6 +672,7 @@ int main(void)
 		cmocka_unit_test(test_bodies_without_memory),
 		cmocka_unit_test(test_trailer_limit),
 		cmocka_unit_test(test_chunk_line_limit),
+		cmocka_unit_test(test_chunks_apart),
 		cmocka_unit_test(test_eof),
 	};
 

@@ -224,7 +224,7 @@ static bool on_body(struct http1_client *c)
 	}
 	if (ret > 0)
 		response_over(c);
-	return false;
+	return ret == 0 && c->in.len;
 }
 
 static void unexpected(struct http1_client *c)

@@ -96,8 +96,9 @@ void http1_body_init(struct http1_body *b, enum http1_framing framing, uint64_t 
 void http1_body_fini(struct http1_body *b);
 
 /*
- * Moves body bytes from in to out, without copying; stops at the end of the message, so that what is left in `in`
- * belongs to the next one. Returns 1: complete; 0: more is needed; -EPROTO with why; -ENOMEM.
+ * Moves body bytes from in to out, without copying; stops at the end of a chunk, so that who passes it on can keep
+ * chunks as they are, and of the message, so that what is left in `in` belongs to the next one. Returns 1: complete;
+ * 0: there is more, or more is needed where `in` is empty; -EPROTO with why; -ENOMEM.
  */
 int http1_body_read(struct http1_body *b, struct chain *in, struct chain *out,
 		    char why[static HTTP1_ERROR_MAX]) __must_check;

@@ -414,6 +414,8 @@ static int read_chunked(struct http1_body *b, struct chain *in, struct chain *ou
 			return -EPROTO;
 		}
 		chain_drop(in, (size_t)len);
+		if (b->chunk == CHUNK_SIZE && b->chunk_line == 0 && out->len)
+			break;
 	}
 	return b->complete;
 }
