@@ -75,20 +75,25 @@ bool stream_take_body(struct http_stream *s, struct body *b, struct chain *waiti
 	return true;
 }
 
-/* A head that took the place of the server's has the server's body behind it, and is framed like that. */
-static int reframe(struct http_stream *s)
+static int put_back(struct headers *h, struct arena *a, struct str name, struct str value)
 {
-	struct http_message *m = &s->flow->http.response.base;
-	struct arena *a = &s->flow->arena;
-	int ret = 0;
+	if (value.ptr)
+		return headers_set(h, a, name, value);
+	headers_remove(h, name);
+	return 0;
+}
 
-	s->flow->http.replaced = false;
-	headers_remove(&m->headers, STR("content-length"));
-	headers_remove(&m->headers, STR("transfer-encoding"));
-	if (s->length.ptr)
-		ret = headers_set(&m->headers, a, STR("content-length"), s->length);
-	if (ret == 0 && s->coding.ptr)
-		ret = headers_set(&m->headers, a, STR("transfer-encoding"), s->coding);
+/*
+ * Behind a head that a hook has changed, or put in the place of the server's, comes the body of who sent it, and not
+ * one that was set before there was any: it is framed as that.
+ */
+static int reframe(struct http_stream *s, struct http_message *m)
+{
+	struct arena *a = &s->flow->arena;
+	int ret;
+
+	ret = put_back(&m->headers, a, STR("content-length"), s->length);
+	ret = ret ? ret : put_back(&m->headers, a, STR("transfer-encoding"), s->coding);
 	chain_clear(&m->body.data);
 	rest_fini(&m->body.rest);
 	m->body = (struct body){ 0 };
@@ -103,6 +108,17 @@ static void forget_answer(struct http_stream *s)
 	s->flow->http.replaced = s->flow->http.has_response = false;
 	chain_clear(&b->data);
 	*b = (struct body){ 0 };
+}
+
+static int apply_responseheaders(struct http_stream *s)
+{
+	struct http_flow *h = &s->flow->http;
+	bool replaced = h->replaced;
+
+	if (s->answered || (!replaced && !(h->response.base.body.changed && s->response == MESSAGE_HEAD)))
+		return 0;
+	h->replaced = false;
+	return reframe(s, &h->response.base);
 }
 
 /* False: memory is out. */
@@ -121,9 +137,11 @@ static bool apply(struct http_stream *s)
 		s->answered |= h->replaced && s->response == MESSAGE_HEAD && !s->response_seen;
 		if (h->replaced && !s->answered && s->response == MESSAGE_HEAD)
 			forget_answer(s);
+		if (h->request.base.body.changed && s->request == MESSAGE_HEAD)
+			return reframe(s, &h->request.base) == 0;
 		return !buffered || s->answered || stream_take_body(s, &h->request.base.body, &s->request_body);
 	case HOOK_RESPONSEHEADERS:
-		return s->answered || !h->replaced || reframe(s) == 0;
+		return apply_responseheaders(s) == 0;
 	case HOOK_RESPONSE:
 		if (s->response == MESSAGE_BUFFERING)
 			return stream_take_body(s, &h->response.base.body, &s->response_body);

@@ -203,6 +203,8 @@ void stream_request_headers(struct http_stream *s, bool end_stream)
 	const char *bad;
 
 	s->request = end_stream ? MESSAGE_BUFFERING : MESSAGE_HEAD;
+	s->length = headers_find(&r->base.headers, STR("content-length"));
+	s->coding = headers_find(&r->base.headers, STR("transfer-encoding"));
 	if (r->scheme.len && !str_eq(r->scheme, STR("http")) && !str_eq(r->scheme, STR("https"))) {
 		snprintf(why, sizeof(why), "Invalid request scheme: %.*s", (int)MIN(r->scheme.len, (size_t)50),
 			 r->scheme.ptr);
