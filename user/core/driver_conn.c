@@ -208,13 +208,19 @@ static void dialled(struct driver_conn *c, struct sock *s, const struct addr *pe
 }
 
 /* Opened once more it is another connection, whoever keeps a record of the last one. */
-static void begin_record(struct driver *d, struct conn_record *r)
+static void begin_record(struct driver *d, struct conn *c)
 {
+	struct conn_record *r = c->record;
+	bool again = r->start.kind != STAMP_NONE;
+
 	r->start = env_stamp(d->world->env);
-	if (r->tcp_setup.kind == STAMP_NONE)
+	if (!again)
 		return;
 	env_uuid(d->world->env, r->id);
+	c->failed = c->refused = false;
 	r->tcp_setup = r->tls_setup = r->end = (struct stamp){ 0 };
+	r->error = r->alpn = r->cipher = r->tls_version = (struct str){ 0 };
+	r->certificates.count = 0;
 }
 
 void driver_conn_open(struct driver_conn *c, struct layer *opener)
@@ -225,7 +231,7 @@ void driver_conn_open(struct driver_conn *c, struct layer *opener)
 	c->opener = opener;
 	c->ended = false;
 	if (conn_record_edit(&c->base.record) == 0)
-		begin_record(d, c->base.record);
+		begin_record(d, &c->base);
 	c->dial = dial_start(d, c, &c->base, dialled);
 	if (!c->dial) {
 		c->opener = NULL;

@@ -434,14 +434,18 @@ static bool fits(const struct http_upstream *up, const struct http_stream *s, bo
 static enum upstream_answer use_context(struct http *h, struct http_stream *s, const char **why)
 {
 	struct conn *c = h->server;
-	struct http_upstream *up;
+	struct http_upstream *up = NULL;
+	struct str name = server_name(h, c->record->address.host, c->record->address.port);
 
 	if (c->failed) {
 		*why = c->record->error.ptr ? c->record->error.ptr : "connection failed";
 		return UPSTREAM_NEVER;
 	}
 	h->server_used = true;
-	up = upstream_add(h, c, false, c->record->tls);
+	/* whoever hears of its opening hears what it will be asked for */
+	if (!c->record->tls || c->record->sni.len ||
+	    (conn_record_edit(&c->record) == 0 && conn_record_text(c->record, &c->record->sni, name) == 0))
+		up = upstream_add(h, c, false, c->record->tls);
 	if (!up) {
 		*why = "out of memory";
 		return UPSTREAM_NEVER;

@@ -43,11 +43,15 @@ static void answer(struct upstream_proxy *p, const char *error)
 		layer_reset(&p->base, p->client);
 }
 
-/* Not for good: the next who asks makes the proxy be asked again. */
+/* Not for good: the next who asks makes the proxy be asked again. NULL: there is none. */
 static void note_error(struct conn *c, const char *error)
 {
-	if (conn_record_edit(&c->record) == 0)
+	if ((!error && !c->record->error.ptr) || conn_record_edit(&c->record) < 0)
+		return;
+	if (error)
 		(void)!conn_record_text(c->record, &c->record->error, str_of(error));
+	else
+		c->record->error = (struct str){ 0 };
 }
 
 static void failed(struct upstream_proxy *p, const char *error)
@@ -305,6 +309,7 @@ static void open_proxy(struct upstream_proxy *p, struct command *cmd)
 	p->opener = cmd->from;
 	p->state = PROXY_OPENING;
 	p->scanned = 0;
+	note_error(p->server, NULL);
 	layer_command(&p->base, &(struct command){ .type = CMD_OPEN, .from = &p->base, .conn = p->proxy });
 }
 
