@@ -119,7 +119,8 @@ int websocket_send_data(struct websocket_sender *s, bool text, bool fin, struct 
 	s->inside = !fin;
 	if (!deflates)
 		return write_frame(s, head, payload);
-	ret = message_deflate(s->deflater, payload, fin, s->layer->env->slabs, &deflated);
+	ret = message_deflate(s->deflater, payload, fin ? MESSAGE_ENDS : s->whole ? MESSAGE_GOES_ON : MESSAGE_WAITS,
+			      s->layer->env->slabs, &deflated);
 	if (ret == 0)
 		ret = write_frame(s, head, &deflated);
 	chain_clear(&deflated);
@@ -142,10 +143,12 @@ int websocket_send_message(struct websocket_sender *s, bool text, struct chain *
 {
 	int ret = 0;
 
+	s->whole = true;
 	for (uint32_t i = 0; i < count && ret == 0; i++)
 		ret = websocket_send_part(s, text, content, frames[i], false);
 	while (!frames && content->len > FRAGMENT_BYTES && ret == 0)
 		ret = websocket_send_part(s, text, content, FRAGMENT_BYTES, false);
+	s->whole = false;
 	return ret < 0 ? ret : websocket_send_part(s, text, content, content->len, true);
 }
 

@@ -17,6 +17,7 @@ struct websocket_sender {
 	struct message_deflater *deflater;
 	bool unable;                     /* zlib cannot make such a window: messages go as they are */
 	bool inside;                     /* a message has begun and is not over */
+	bool whole;                      /* all of it is here: what is deflated of it may wait for the rest */
 	struct chain out;                /* frames until the next flush */
 };
 

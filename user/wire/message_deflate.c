@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* zlib without a header, flushed to a byte boundary after each frame; the four bytes that this leaves at the end of a
- * message are not sent (RFC 7692 7.2.1). */
+/* zlib without a header, flushed to a byte boundary where nothing follows at once; the four bytes that this leaves at the
+ * end of a message are not sent (RFC 7692 7.2.1). */
 #include "wire/message_deflate.h"
 
 #include <errno.h>
@@ -227,7 +227,8 @@ static int cut_tail(struct chain *made, struct slab_pool *pool, struct chain *ou
 	return chain_move(out, made, keep);
 }
 
-int message_deflate(struct message_deflater *z, struct chain *in, bool end, struct slab_pool *pool, struct chain *out)
+int message_deflate(struct message_deflater *z, struct chain *in, enum message_rest rest, struct slab_pool *pool,
+		    struct chain *out)
 {
 	struct chain made = { 0 };
 	int ret = 0;
@@ -238,11 +239,11 @@ int message_deflate(struct message_deflater *z, struct chain *in, bool end, stru
 		ret = deflate_piece(z, Z_NO_FLUSH, pool, &made);
 	}
 	z->z.avail_in = 0;
-	if (ret == 0)
+	if (ret == 0 && rest != MESSAGE_GOES_ON)
 		ret = deflate_piece(z, Z_SYNC_FLUSH, pool, &made);
 	if (ret == 0)
-		ret = end ? cut_tail(&made, pool, out) : chain_join(out, &made);
-	if (end && z->no_takeover)
+		ret = rest == MESSAGE_ENDS ? cut_tail(&made, pool, out) : chain_join(out, &made);
+	if (rest == MESSAGE_ENDS && z->no_takeover)
 		deflateReset(&z->z);
 	chain_clear(&made);
 	chain_clear(in);
