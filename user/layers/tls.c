@@ -143,6 +143,52 @@ static bool child_sends(struct tls_layer *t, struct chain *data)
 	return over;
 }
 
+void tls_set_text(struct tls_layer *t, const char *text)
+{
+	mem_free(t->text);
+	t->text = text ? mem_strndup(text, strlen(text)) : NULL;
+}
+
+void tls_fail(struct tls_layer *t, enum log_level level, const char *fmt, ...)
+{
+	char text[ERR_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	tls_set_text(t, text);
+	t->level = level;
+	t->step = TLS_STEP_FAILED;
+}
+
+static bool hook(struct tls_layer *t, enum hook_id id)
+{
+	t->hook = (struct tls_hook){ t->conn, t->client, t->server };
+	return layer_hook(&t->base, id, &t->hook);
+}
+
+static void record_failed(struct tls_layer *t)
+{
+	layer_log(&t->base, t->level, "%s TLS handshake failed. %s", t->role->accept ? "Client" : "Server",
+		  tls_text(t));
+	t->conn->failed = true;
+	if (conn_record_edit(&t->conn->record) == 0 &&
+	    conn_record_text(t->conn->record, &t->conn->record->error, str_of(tls_text(t))) < 0)
+		t->conn->record->error = (struct str){ 0 };
+}
+
+/* Nobody wants it any more, who has begun is told: a server's handshake is over, too. */
+static void abandon(struct tls_layer *t)
+{
+	if (t->role->accept || !t->engine.ssl || (t->step != TLS_STEP_HANDSHAKE && t->step != TLS_STEP_CONFIRM))
+		return;
+	tls_fail(t, LOG_INFO, "connection closed");
+	record_failed(t);
+	t->step = TLS_STEP_NONE;
+	t->forgotten += !hook(t, t->role->failed);
+}
+
 static bool child_closes(struct tls_layer *t, struct command *cmd)
 {
 	if (t->state == TLS_OPEN && !cmd->reset && !t->shut_out && (t->conn->state & CONN_CAN_WRITE)) {
@@ -151,6 +197,7 @@ static bool child_closes(struct tls_layer *t, struct command *cmd)
 	}
 	t->shut_out = true;
 	if (!cmd->half || t->state != TLS_OPEN) {
+		abandon(t);
 		t->state = TLS_CLOSED;
 		t->step = TLS_STEP_NONE;
 		if (t->opener) {
@@ -343,31 +390,6 @@ int tls_apply_ciphers(struct tls_layer *t, const char *option)
 	return ret;
 }
 
-void tls_set_text(struct tls_layer *t, const char *text)
-{
-	mem_free(t->text);
-	t->text = text ? mem_strndup(text, strlen(text)) : NULL;
-}
-
-void tls_fail(struct tls_layer *t, enum log_level level, const char *fmt, ...)
-{
-	char text[ERR_TEXT_MAX];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	tls_set_text(t, text);
-	t->level = level;
-	t->step = TLS_STEP_FAILED;
-}
-
-static bool hook(struct tls_layer *t, enum hook_id id)
-{
-	t->hook = (struct tls_hook){ t->conn, t->client, t->server };
-	return layer_hook(&t->base, id, &t->hook);
-}
-
 static void begin(struct tls_layer *t)
 {
 	struct err e = { 0 };
@@ -417,16 +439,6 @@ static bool confirm(struct tls_layer *t)
 	if (record_established(t) < 0)
 		tls_fail(t, LOG_ERROR, "out of memory");
 	return true;
-}
-
-static void record_failed(struct tls_layer *t)
-{
-	layer_log(&t->base, t->level, "%s TLS handshake failed. %s", t->role->accept ? "Client" : "Server",
-		  tls_text(t));
-	t->conn->failed = true;
-	if (conn_record_edit(&t->conn->record) == 0 &&
-	    conn_record_text(t->conn->record, &t->conn->record->error, str_of(tls_text(t))) < 0)
-		t->conn->record->error = (struct str){ 0 };
 }
 
 static void ready(struct tls_layer *t)
@@ -544,7 +556,10 @@ static void tls_handle(struct layer *l, const struct event *ev)
 		t->role->opened(t, ev->error);
 		return;
 	case EV_HOOK_DONE:
-		tls_advance(t);
+		if (t->forgotten)
+			t->forgotten--;
+		else
+			tls_advance(t);
 		return;
 	case EV_WAKEUP:
 		on_wakeup(t);

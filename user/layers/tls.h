@@ -98,6 +98,7 @@ struct tls_layer {
 	bool heard;                      /* something came over the open session */
 	bool late;                       /* TLS_STEP_CONFIRM has waited long enough */
 	bool throttled;                  /* what the peer makes us answer does not drain: we do not read it */
+	uint32_t forgotten;              /* hooks whose answers nobody waits for any more */
 	bool tell_opener, tell_child;    /* due at the wakeup: they cannot be told from inside their own command */
 	struct tls_held *held, **held_tail;
 	struct tls_hook hook;
