@@ -132,6 +132,7 @@ struct flow {
 	bool live;                       /* it is still going on */
 	bool killed;                     /* by somebody, while it was; error says so */
 	bool intercepted;                /* whoever was asked keeps it until it is resumed or killed */
+	bool kept;                       /* the last answer came after that */
 	bool lent, orphan;               /* the worker's: another thread has it; it is to be freed when it comes back */
 	bool bare;                       /* flow_settle(): it holds nothing but its arena and its records */
 	struct arena arena;              /* it is in there itself */

@@ -34,10 +34,13 @@ static bool is_leaving(enum http_error_code code)
 	return code == HTTP_ERROR_DISCONNECTED || code == HTTP_ERROR_CANCELLED || code == HTTP_ERROR_BROKEN;
 }
 
-/* What came whole is seen whole, by whoever is asked next, before it is said that its client has left. */
+/*
+ * What came whole is seen whole, by whoever is asked next, before it is said that its client has left: as if answers
+ * took no time. Those of people do.
+ */
 static bool is_seen_first(const struct http_stream *s, const struct queued_http *q)
 {
-	return s->asked == HOOK_REQUESTHEADERS && q->request && q->ev.type == HTTP_END &&
+	return s->asked == HOOK_REQUESTHEADERS && !s->flow->kept && q->request && q->ev.type == HTTP_END &&
 	       (s->base.env->block_hooks & hook_bit(HOOK_REQUEST)) && stream_wants_whole(s, HOOK_REQUEST);
 }
 
@@ -47,8 +50,8 @@ static bool has_left(struct http_stream *s, enum http_error_code *code)
 	char why[sizeof(((struct queued_http *)0)->message)];
 	struct queued_http *q = s->queue;
 
-	if ((s->asked != HOOK_REQUESTHEADERS && s->asked != HOOK_REQUEST && s->asked != HOOK_RESPONSEHEADERS) ||
-	    s->response == MESSAGE_DONE)
+	if ((s->asked != HOOK_HTTP_CONNECT && s->asked != HOOK_REQUESTHEADERS && s->asked != HOOK_REQUEST &&
+	     s->asked != HOOK_RESPONSEHEADERS) || s->response == MESSAGE_DONE)
 		return false;
 	while (q && !(q->request && q->ev.type == HTTP_ERROR && is_leaving(q->ev.code)))
 		q = is_seen_first(s, q) ? NULL : q->next;
@@ -180,6 +183,7 @@ static void answered(struct http_stream *s)
 void stream_hook(struct http_stream *s, enum hook_id id, void (*then)(struct http_stream *))
 {
 	s->asked = id;
+	s->flow->kept = false;
 	if (layer_hook(&s->base, id, s->flow)) {
 		if (unlikely(s->base.env->block_hooks & hook_bit(id)))
 			decide(s, then);

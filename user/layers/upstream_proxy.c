@@ -136,7 +136,7 @@ static void send_connect(struct upstream_proxy *p)
 	struct chain out = { 0 };
 
 	p->flow = NULL;
-	if (p->proxy->state != CONN_OPEN || f->killed) {
+	if (p->proxy->state != CONN_OPEN || p->client->state == CONN_CLOSED || f->killed) {
 		failed(p, f->killed ? "Connection killed." : "connection closed");
 		flow_free(f);
 		return;

@@ -114,6 +114,7 @@ void hooks_asked(struct hooks *h, struct hook_question *q, bool may_keep)
 		h->world.answer(h->world.owner, &q->base);
 		return;
 	}
+	f->kept = true;
 	k->hooks = h;
 	k->question = q;
 	k->resume.fire = on_resume;
