@@ -98,6 +98,11 @@ static void the_snapshot_has_what_was_set(void **state)
 	assert_int_equal(o.body_size_limit, 1024);
 	assert_int_equal(o.tcp_timeout_ns, 2000000000);
 	assert_string_equal(o.ciphers_client, "ALL");
+	assert_int_equal(o.stream_large_bodies, UINT64_MAX);
+	assert_int_equal(SET(s, "body_size_limit=0", "stream_large_bodies=0"), 0);
+	settings_snapshot(s, &o);
+	assert_int_equal(o.body_size_limit, 0);
+	assert_int_equal(o.stream_large_bodies, 0);
 	settings_free(s);
 }
 
