@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* zlib without a header, flushed to a byte boundary where nothing follows at once; the four bytes that this leaves at the
- * end of a message are not sent (RFC 7692 7.2.1). */
+/* zlib without a header, flushed to a byte boundary where nothing follows at once; the four bytes that this leaves at
+ * the end of a message are not sent (RFC 7692 7.2.1). */
 #include "wire/message_deflate.h"
 
 #include <errno.h>

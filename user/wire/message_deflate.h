@@ -35,7 +35,7 @@ struct message_deflater;
 struct message_deflater *message_deflater_new(uint8_t bits, bool no_takeover, bool *unable) __must_check;
 void message_deflater_free(struct message_deflater *z);
 
-/* What comes after a frame: the message's next at once, so that zlib may keep what it has; its next, some time; none. */
+/* What comes after a frame: the message's next at once, so that zlib may keep what it has; its next some time; none. */
 enum message_rest { MESSAGE_GOES_ON, MESSAGE_WAITS, MESSAGE_ENDS };
 
 /* All of in becomes one frame's payload in out. Returns 0 or -ENOMEM. */
