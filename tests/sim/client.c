@@ -573,9 +573,12 @@ static const struct far_events events = {
 static void on_start(struct timer *t)
 {
 	struct client *c = container_of(t, struct client, start);
-	struct addr from = addr_v4(0xc0000201, (uint16_t)(PORT_BASE + (c->t - c->u->script->talks)));
+	struct addr from = client_address(c->u, c->t);
 
-	c->far = far_connect(c->u->io, &from, universe_listener(c->u, c->t->via), &events, c);
+	if (c->t->trunk)
+		c->far = trunk_connect(c->u->trunks[c->t->trunk - 1], c->t, &events, c);
+	else
+		c->far = far_connect(c->u->io, &from, universe_listener(c->u, c->t->via), &events, c);
 }
 
 static void on_send(struct timer *t)
@@ -640,6 +643,11 @@ bool client_waits(const struct client *c)
 {
 	return (c->state == WAITING && !c->parting) ||
 	       (c->t->kind == SCRIPT_TCP && c->t->leave == LEAVE_WAITS && c->state == TALKING);
+}
+
+struct addr client_address(const struct universe *u, const struct talk *t)
+{
+	return addr_v4(0xc0000201, (uint16_t)(PORT_BASE + (t - u->script->talks)));
 }
 
 const struct talk *client_talk(const struct universe *u, const struct addr *from)

@@ -108,7 +108,9 @@ static size_t read_socks(struct client *c, const uint8_t *bytes, size_t len)
 
 void client_approach(struct client *c)
 {
-	if (c->t->via == VIA_CONNECT || c->t->via == VIA_UPSTREAM_CONNECT)
+	if (c->t->trunk)
+		begin_inside(c);         /* it is the tunnel already */
+	else if (c->t->via == VIA_CONNECT || c->t->via == VIA_UPSTREAM_CONNECT)
 		ask_for_tunnel(c);
 	else if (c->t->via == VIA_SOCKS5)
 		begin_socks(c);

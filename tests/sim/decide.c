@@ -174,6 +174,13 @@ static void move(struct universe *u, struct talk *t, struct hook_event *ev)
 
 	if (t->tls || t->starttls || t->via == VIA_UPSTREAM || t->via == VIA_UPSTREAM_CONNECT)
 		return;
+	for (uint32_t i = 0; i < u->script->talk_count && t->trunk; i++) {
+		const struct talk *other = &u->script->talks[i];
+
+		/* The flows of one trunk's talks are known by their host. */
+		if (other != t && other->trunk == t->trunk && (other->host == host || other->moved >> host & 1))
+			return;
+	}
 	if (hook_set_text(&ev->host, script_hosts[host].name) < 0)
 		return;
 	ev->port = script_port(u->script, t);
@@ -181,19 +188,30 @@ static void move(struct universe *u, struct talk *t, struct hook_event *ev)
 	u->script->decided.moved++;
 }
 
+/* What all tunnels of a connection need was refused. */
+static void harm_trunk(struct universe *u, uint32_t trunk)
+{
+	for (uint32_t i = 0; i < u->script->talk_count; i++)
+		u->script->talks[i].harmed |= u->script->talks[i].trunk == trunk;
+}
+
 static void decide_connection(struct universe *u, struct hook_question *q)
 {
 	const struct script_decisions *d = &u->script->decisions;
 	const struct talk *from = client_talk(u, &q->driver->client->peer);
-	struct talk *t = from ? &u->script->talks[from - u->script->talks] : NULL;
 	enum hook_id hook = q->event.hook;
+	struct talk *t;
 
-	if (!t || (hook != HOOK_CLIENT_CONNECTED && hook != HOOK_SERVER_CONNECT))
+	if (!from || (hook != HOOK_CLIENT_CONNECTED && hook != HOOK_SERVER_CONNECT))
 		return;
+	t = universe_talk(u, q->driver, q->event.server ? &q->event.server->address : &(struct endpoint){ 0 });
 	if (script_decides(u->script, d->refuse) && hook_set_text(&q->event.error, "not today") == 0) {
-		t->harmed = true;
+		if (t)
+			t->harmed = true;
+		else
+			harm_trunk(u, from->trunk);
 		u->script->decided.refused++;
-	} else if (hook == HOOK_SERVER_CONNECT && script_decides(u->script, d->move)) {
+	} else if (t && hook == HOOK_SERVER_CONNECT && script_decides(u->script, d->move)) {
 		move(u, t, &q->event);
 	}
 }

@@ -25,7 +25,8 @@ struct level {
 
 struct far {
 	struct far *next;
-	struct sim_peer *peer;           /* NULL: over */
+	const struct far_carrier *carrier;
+	void *line;                      /* NULL: over */
 	const struct far_events *ev;
 	void *owner;
 	struct level levels[LEVELS];     /* the outermost first */
@@ -180,10 +181,10 @@ static void put(struct far *f, int at, const void *bytes, size_t len)
 {
 	size_t done = 0;
 
-	if (len == 0 || !f->peer)
+	if (len == 0 || !f->line)
 		return;
 	if (at < 0) {
-		sim_peer_send(f->peer, bytes, len);
+		f->carrier->send(f->line, bytes, len);
 		return;
 	}
 	BUG_ON(SSL_write_ex(f->levels[at].ssl, bytes, len, &done) != 1 || done != len);
@@ -202,12 +203,12 @@ static void flush(struct far *f, int at)
 
 static void ended(struct far *f, enum far_end how)
 {
-	if (!f->peer || (f->in_ended && how != FAR_RESET))
+	if (!f->line || (f->in_ended && how != FAR_RESET))
 		return;
 	f->in_ended = true;
 	if (how != FAR_FIN) {
-		sim_peer_reset(f->peer);
-		f->peer = NULL;
+		f->carrier->reset(f->line);
+		f->line = NULL;
 	}
 	f->ev->ended(f, how);
 }
@@ -236,7 +237,7 @@ static bool shake(struct far *f, int at)
 	(void)BIO_reset(l->early);
 	if (f->ev->ready)
 		f->ev->ready(f);
-	return f->peer != NULL;
+	return f->line != NULL;
 }
 
 /* What came for level at; the script's when there is no such level. */
@@ -254,9 +255,9 @@ static void take(struct far *f, int at, const uint8_t *in, size_t in_len)
 	if (!shake(f, at))
 		return;
 	ERR_clear_error();
-	while (f->peer && (n = SSL_read(l->ssl, bytes, sizeof(bytes))) > 0)
+	while (f->line && (n = SSL_read(l->ssl, bytes, sizeof(bytes))) > 0)
 		take(f, at + 1, bytes, (size_t)n);
-	if (!f->peer)
+	if (!f->line)
 		return;
 	flush(f, at);
 	n = SSL_get_error(l->ssl, n);
@@ -311,7 +312,7 @@ void far_serve_tls(struct far *f, const char *name, bool h2)
 
 void far_take_rest(struct far *f, const uint8_t *bytes, size_t len)
 {
-	if (f->peer && len)
+	if (f->line && len)
 		take(f, f->depth - 1, bytes, len);
 }
 
@@ -361,11 +362,40 @@ static void on_drained(void *owner)
 		f->ev->drained(f);
 }
 
-static const struct sim_peer_events peer_events = {
+const struct sim_peer_events far_line_events = {
 	.connected = on_connected,
 	.received = on_received,
 	.ended = on_ended,
 	.drained = on_drained,
+};
+
+static void network_send(void *line, const void *bytes, size_t len)
+{
+	sim_peer_send(line, bytes, len);
+}
+
+static void network_pause(void *line, bool paused)
+{
+	sim_peer_pause(line, paused);
+}
+
+static void network_shutdown(void *line)
+{
+	sim_peer_shutdown(line);
+}
+
+static void network_close(void *line)
+{
+	sim_peer_close(line);
+}
+
+static void network_reset(void *line)
+{
+	sim_peer_reset(line);
+}
+
+static const struct far_carrier network = {
+	network_send, network_pause, network_shutdown, network_close, network_reset,
 };
 
 static struct far *far_new(const struct far_events *ev, void *owner)
@@ -384,7 +414,8 @@ struct far *far_connect(struct io *io, const struct addr *from, const struct add
 {
 	struct far *f = far_new(ev, owner);
 
-	f->peer = sim_peer_connect(io, from, to, &peer_events, f);
+	f->carrier = &network;
+	f->line = sim_peer_connect(io, from, to, &far_line_events, f);
 	return f;
 }
 
@@ -392,8 +423,18 @@ struct far *far_accept(struct io *io __unused, struct sim_peer *peer, const stru
 {
 	struct far *f = far_new(ev, owner);
 
-	f->peer = peer;
-	sim_peer_handle(peer, &peer_events, f);
+	f->carrier = &network;
+	f->line = peer;
+	sim_peer_handle(peer, &far_line_events, f);
+	return f;
+}
+
+struct far *far_carried(const struct far_carrier *carrier, void *line, const struct far_events *ev, void *owner)
+{
+	struct far *f = far_new(ev, owner);
+
+	f->carrier = carrier;
+	f->line = line;
 	return f;
 }
 
@@ -417,14 +458,14 @@ bool far_is_tls(const struct far *f)
 
 bool far_over(const struct far *f)
 {
-	return !f->peer;
+	return !f->line;
 }
 
 void far_send(struct far *f, const void *bytes, size_t len)
 {
 	const struct level *top = f->depth ? &f->levels[f->depth - 1] : NULL;
 
-	if (!f->peer || f->out_ended)
+	if (!f->line || f->out_ended)
 		return;
 	if (top && !top->shaken)
 		BIO_write(top->early, bytes, (int)len);
@@ -434,13 +475,13 @@ void far_send(struct far *f, const void *bytes, size_t len)
 
 void far_pause(struct far *f, bool paused)
 {
-	if (f->peer)
-		sim_peer_pause(f->peer, paused);
+	if (f->line)
+		f->carrier->pause(f->line, paused);
 }
 
 static void announce(struct far *f)
 {
-	for (int at = f->depth - 1; at >= 0 && f->peer && !f->out_ended; at--) {
+	for (int at = f->depth - 1; at >= 0 && f->line && !f->out_ended; at--) {
 		if (!f->levels[at].shaken)
 			continue;
 		SSL_shutdown(f->levels[at].ssl);
@@ -458,23 +499,23 @@ void far_shutdown(struct far *f)
 void far_cut(struct far *f)
 {
 	f->out_ended = true;
-	if (f->peer)
-		sim_peer_shutdown(f->peer);
+	if (f->line)
+		f->carrier->shutdown(f->line);
 }
 
 void far_close(struct far *f)
 {
 	announce(f);
-	if (f->peer)
-		sim_peer_close(f->peer);
-	f->peer = NULL;
+	if (f->line)
+		f->carrier->close(f->line);
+	f->line = NULL;
 }
 
 void far_reset(struct far *f)
 {
-	if (f->peer)
-		sim_peer_reset(f->peer);
-	f->peer = NULL;
+	if (f->line)
+		f->carrier->reset(f->line);
+	f->line = NULL;
 }
 
 void far_free_all(void)

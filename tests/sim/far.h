@@ -29,6 +29,18 @@ struct far *far_connect(struct io *io, const struct addr *from, const struct add
 			void *owner);
 /* peer: from sim_peer_listen()'s accepted(). */
 struct far *far_accept(struct io *io, struct sim_peer *peer, const struct far_events *ev, void *owner);
+/* What carries bytes in place of the network; as the functions of sim_peer.h. */
+struct far_carrier {
+	void (*send)(void *line, const void *bytes, size_t len);
+	void (*pause)(void *line, bool paused);
+	void (*shutdown)(void *line);
+	void (*close)(void *line);       /* the last two: line is not used any more, and hears of nothing */
+	void (*reset)(void *line);
+};
+
+struct far *far_carried(const struct far_carrier *carrier, void *line, const struct far_events *ev, void *owner);
+/* Which the carrier calls, with what far_carried() returned, but not before that has. */
+extern const struct sim_peer_events far_line_events;
 /*
  * TLS from now on, inside of the TLS that there may be already; ready() comes again when it is established. A server's
  * certificate is that of name. h2: HTTP/2 is offered, or chosen.

@@ -71,10 +71,15 @@ static void introduce(struct h2_end *e, bool server)
 
 void h2_end_start(struct h2_end *e, nghttp2_session_callbacks *callbacks, bool server)
 {
-	int ret = server ? nghttp2_session_server_new(&e->session, callbacks, e) :
-			   nghttp2_session_client_new(&e->session, callbacks, e);
+	nghttp2_option *option;
+	int ret;
 
+	BUG_ON(nghttp2_option_new(&option) != 0);
+	nghttp2_option_set_no_auto_window_update(option, e->by_hand);
+	ret = server ? nghttp2_session_server_new2(&e->session, callbacks, e, option) :
+		       nghttp2_session_client_new2(&e->session, callbacks, e, option);
 	BUG_ON(ret != 0);
+	nghttp2_option_del(option);
 	nghttp2_session_callbacks_del(callbacks);
 	introduce(e, server);
 }

@@ -22,6 +22,7 @@
 #define SEEDS 1000
 #define RANGE 250                       /* seeds per process */
 #define JOBS_MAX 16u
+#define WAYS (SCRIPT_VIAS + 2)          /* and both that lead through a CONNECT, as a stream of HTTP/2 */
 #define FLOOD_BYTES     (4u << 20)
 #define FLOOD_MESSAGES  1000
 #define FLOOD_SLABS_MAX 64              /* 1 MiB: both marks, what one turn reads, what the flow keeps */
@@ -86,12 +87,33 @@ struct job {
 	struct note {
 		_Atomic uint64_t seed, wrong;
 		/* Exchanges that worked, by way, kind, the client's and the origin's version, TLS of both. */
-		_Atomic uint32_t worked[SCRIPT_VIAS][3][2][2][2][2];
+		_Atomic uint32_t worked[WAYS][3][2][2][2][2];
 		_Atomic uint32_t starttls[SCRIPT_STARTTLS];      /* these apart */
+		_Atomic uint32_t shared;         /* connections on which more than one tunnel worked */
 		/* Decisions that had their effect. */
 		_Atomic uint32_t kills, answers, bodies, messages, injected, refused, moved;
 	} *note;                         /* shared with the process */
 };
+
+static uint32_t way_of(const struct talk *t)
+{
+	return !t->trunk ? t->via : t->via == VIA_CONNECT ? SCRIPT_VIAS : SCRIPT_VIAS + 1;
+}
+
+static bool worked_of(const struct talk *t, const struct exchange *x)
+{
+	return t->kind == SCRIPT_TCP ? x->up_fin && x->down_fin : x->answered && !x->page;
+}
+
+static void count_shared(struct note *note)
+{
+	uint32_t tunnels[SCRIPT_TRUNKS + 1] = { 0 };
+
+	for (uint32_t i = 0; i < script.talk_count; i++)
+		tunnels[script.talks[i].trunk] += worked_of(&script.talks[i], &script.exchanges[script.talks[i].first]);
+	for (uint32_t i = 1; i <= SCRIPT_TRUNKS; i++)
+		note->shared += tunnels[i] > 1;
+}
 
 static void count_worked(struct note *note)
 {
@@ -103,8 +125,8 @@ static void count_worked(struct note *note)
 
 			if (t->starttls)
 				note->starttls[t->starttls] += t->upgrade == UPGRADED && x->up_fin && x->down_fin;
-			else if (t->kind == SCRIPT_TCP ? x->up_fin && x->down_fin : x->answered && !x->page)
-				note->worked[t->via][t->kind][x->client_h2][x->origin_h2][t->client_tls][t->tls]++;
+			else if (worked_of(t, x))
+				note->worked[way_of(t)][t->kind][x->client_h2][x->origin_h2][t->client_tls][t->tls]++;
 		}
 	}
 }
@@ -128,6 +150,7 @@ static void play_range(struct job *j)
 		j->note->seed = seed;
 		j->note->wrong += !play(seed, false);
 		count_worked(j->note);
+		count_shared(j->note);
 		count_decided(j->note);
 	}
 }
@@ -179,9 +202,9 @@ static uint32_t worked(const struct note *notes, size_t count, int via, int kind
 /* A simulator that draws no more what it should, or whose exchanges never work, finds nothing and says nothing. */
 static void check_reach(const struct note *notes, size_t count, bool enough)
 {
-	uint32_t sockets[4] = { 0 };
+	uint32_t sockets[4] = { 0 }, shared = 0;
 
-	for (int via = 0; via < SCRIPT_VIAS; via++) {
+	for (int via = 0; via < WAYS; via++) {
 		bool absolute = via == VIA_PROXY || via == VIA_UPSTREAM;
 		uint32_t http[4], ws[4], tcp = worked(notes, count, via, SCRIPT_TCP, 0, 0);
 
@@ -196,6 +219,10 @@ static void check_reach(const struct note *notes, size_t count, bool enough)
 			      ws[3]);
 		assert_true(((tcp || absolute) && (ws[0] || ws[1]) && (ws[2] || ws[3])) || !enough);
 	}
+	for (size_t i = 0; i < count; i++)
+		shared += notes[i].shared;
+	print_message("connections on which several tunnels worked: %u\n", shared);
+	assert_true(shared || !enough);
 	assert_true((sockets[0] && sockets[1] && sockets[2] && sockets[3]) || !enough);
 }
 

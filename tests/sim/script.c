@@ -163,9 +163,15 @@ static void draw_leave(struct script *s, struct talk *t)
 /* By which ways, in which versions. */
 static void draw_stack(struct script *s, struct talk *t)
 {
+	const struct script_trunk *trunk = NULL;
 	bool absolute, behind;
 
-	t->via = script_chance(s, 400) ? (enum script_via)script_below(s, VIA_STEERED + 1) :
+	if (s->trunk_count && script_chance(s, 800)) {
+		t->trunk = 1 + (uint32_t)script_below(s, s->trunk_count);
+		trunk = &s->trunks[t->trunk - 1];
+	}
+	t->via = trunk ? trunk->via :
+		  script_chance(s, 400) ? (enum script_via)script_below(s, VIA_STEERED + 1) :
 					 (enum script_via)script_below(s, SCRIPT_VIAS);
 	if (t->kind == SCRIPT_TCP && (t->via == VIA_PROXY || t->via == VIA_UPSTREAM))
 		t->via = t->via == VIA_PROXY ? VIA_CONNECT : VIA_UPSTREAM_CONNECT;
@@ -183,6 +189,48 @@ static void draw_stack(struct script *s, struct talk *t)
 	t->behind_tls = behind && s->any_tls && script_chance(s, 300);
 	if (behind && script_chance(s, 60))
 		t->behind = (enum script_behind)(1 + script_below(s, BEHIND_GARBAGE));
+	if (!trunk)
+		return;
+	t->proxy_tls = false;
+	t->behind_tls = trunk->behind_tls;
+	t->behind = trunk->behind;
+	t->ahead = script_chance(s, 300);
+}
+
+/* Drawn apart: where there are none all stays as it is. */
+static void draw_trunks(struct script *s)
+{
+	uint64_t state = s->state;
+
+	s->state = mix(s->seed ^ 0xbb67ae8584caa73b);
+	if (script_chance(s, 250))
+		s->trunk_count = 1 + (uint32_t)script_chance(s, 250);
+	for (uint32_t i = 0; i < s->trunk_count; i++) {
+		struct script_trunk *t = &s->trunks[i];
+
+		t->via = script_chance(s, 600) ? VIA_CONNECT : VIA_UPSTREAM_CONNECT;
+		t->tls = s->any_tls && script_chance(s, 600);
+		t->behind_tls = t->via == VIA_UPSTREAM_CONNECT && s->any_tls && script_chance(s, 300);
+		if (t->via == VIA_UPSTREAM_CONNECT && script_chance(s, 60))
+			t->behind = (enum script_behind)(1 + script_below(s, BEHIND_GARBAGE));
+		t->cut_at = script_chance(s, 150) ? 1 + script_below(s, 10000) : 0;
+		t->cut_in_order = script_chance(s, 500);
+		t->slow_permille = script_chance(s, 200) ? (uint32_t)script_below(s, 300) : 0;
+	}
+	s->state = state;
+}
+
+/* Its flows are known by their host. */
+static void draw_host(struct script *s, struct talk *t)
+{
+	t->host = (uint32_t)script_below(s, SCRIPT_HOSTS);
+	for (const struct talk *other = s->talks; t->trunk && other < t;)
+		if (other->trunk != t->trunk || other->host != t->host) {
+			other++;
+		} else {
+			t->host = (t->host + 1) % SCRIPT_HOSTS;
+			other = s->talks;
+		}
 }
 
 /* Nobody knows of a server's wish to speak first where it is connected only once the client has spoken. */
@@ -232,7 +280,7 @@ static void draw_talk(struct script *s, struct talk *t)
 		t->count = 1 + (uint32_t)script_below(s, 3);
 	else
 		t->count = t->kind != SCRIPT_HTTP ? 1 : 1 + (uint32_t)script_below(s, t->h2 ? 8 : 5);
-	t->host = (uint32_t)script_below(s, SCRIPT_HOSTS);
+	draw_host(s, t);
 	t->start_ns = script_chance(s, 500) ? 0 : (int64_t)script_below(s, 3000) * MS;
 	t->pipeline = script_chance(s, t->h2 ? 800 : 300) ? 1 + (uint32_t)script_below(s, 4) : 1;
 	t->think_ns = script_chance(s, 500) ? 0 : (int64_t)script_below(s, 2000) * MS;
@@ -318,7 +366,8 @@ void script_draw(struct script *s, uint64_t seed)
 	for (int i = 0; i < SCRIPT_HOSTS; i++)
 		s->refuses[i] = script_chance(s, 700) ? REFUSES_NEVER :
 				script_chance(s, 700) ? REFUSES_ONCE : REFUSES_ALWAYS;
-	s->talk_count = 1 + (uint32_t)script_below(s, 4);
+	draw_trunks(s);
+	s->talk_count = 1 + (uint32_t)script_below(s, SCRIPT_HOSTS);
 	for (uint32_t i = 0; i < s->talk_count; i++)
 		draw_talk(s, &s->talks[i]);
 	draw_decisions(s);
@@ -353,7 +402,7 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 {
 	const struct exchange *x = &s->exchanges[t->first];
 
-	if (t->harmed || x[n].killed)
+	if (t->harmed || x[n].killed || (t->trunk && s->trunks[t->trunk - 1].cut_at))
 		return false;
 	if (s->breaking || s->fail_alloc || s->drain_ns || t->behind != BEHIND_FINE ||
 	    (t->leave != LEAVE_FINE && t->leave != LEAVE_WAITS))
@@ -430,8 +479,11 @@ const char *script_stack(const struct script *s, char *out, size_t size)
 	for (uint32_t i = 0; i < s->talk_count && at < size; i++) {
 		const struct talk *t = &s->talks[i];
 
+		if (t->trunk)
+			at += (size_t)snprintf(out + at, size - at, " %u%s:", t->trunk,
+					       s->trunks[t->trunk - 1].tls ? " tls" : "");
 		at += (size_t)snprintf(out + at, size - at, " [%s%s %s%s%s%s > %s%s%s%s]",
-				       t->proxy_tls ? "tls " : "", vias[t->via], kinds[t->kind], upgrades[t->starttls],
+				       t->trunk ? "h2 " : t->proxy_tls ? "tls " : "", vias[t->via], kinds[t->kind], upgrades[t->starttls],
 				       t->client_tls ? " tls" : "", t->h2 ? " h2" : "",
 				       t->behind_tls ? "tls proxy " : "", t->tls ? "tls" : "plain",
 				       t->origin_h2 ? " h2" : "", s->asks_h2 ? " asks h2" : "");

@@ -13,6 +13,7 @@
 #define SCRIPT_EXCHANGES_MAX 64
 #define SCRIPT_HOSTS         4
 #define SCRIPT_TALKS_MAX     8
+#define SCRIPT_TRUNKS        2
 
 enum script_kind { SCRIPT_HTTP, SCRIPT_TCP, SCRIPT_WEBSOCKET };
 
@@ -91,22 +92,33 @@ struct exchange {
 	bool answer, answer_late, ours;  /* a hook has answered it, maybe too late; the client read that */
 };
 
-/* One client connection. */
+/* One client connection that speaks HTTP/2 to the proxy, and carries talks. */
+struct script_trunk {
+	enum script_via via;             /* VIA_CONNECT, VIA_UPSTREAM_CONNECT: and so do its talks */
+	bool tls, behind_tls;
+	enum script_behind behind;
+	uint64_t cut_at;                 /* it breaks when it has read so much; 0: never */
+	bool cut_in_order;               /* with a FIN */
+	uint32_t slow_permille;
+};
+
+/* One client connection, or one tunnel in it. */
 struct talk {
 	uint32_t first, count;           /* exchanges */
 	enum script_kind kind;
 	enum script_via via;
-	bool proxy_tls;                  /* TLS to the proxy itself, where the client knows of it */
+	uint32_t trunk;                  /* 1 + index of what carries it; 0: a connection of its own */
+	bool proxy_tls;                  /* TLS to the proxy itself, where the client knows of it; not the trunk's */
 	bool tls;                        /* to the origin; in absolute form: https:// in the request line */
 	bool client_tls;                 /* the client's own, inside of any tunnel: as tls, but for reverse proxies */
 	bool h2;                         /* the client offers HTTP/2 in TLS, and begins with it where there is none */
 	bool origin_h2;                  /* the origin chooses it in TLS */
 	enum script_starttls starttls;   /* TCP: there is TLS on both sides, later */
 	bool by_address;                 /* VIA_SOCKS5: an address is asked for, not a name */
-	bool ahead;                      /* VIA_SOCKS5, starttls: it speaks without waiting for each answer */
+	bool ahead;                      /* VIA_SOCKS5, starttls, trunk: it speaks without waiting for each answer */
 	bool behind_tls;                 /* the proxy behind us is spoken to in TLS */
 	enum script_behind behind;
-	uint32_t host;                   /* index of script_hosts */
+	uint32_t host;                   /* index of script_hosts; of one trunk's talks each has another */
 	int64_t start_ns;
 	uint32_t pipeline;               /* requests under way at a time */
 	int64_t think_ns;                /* between them */
@@ -135,6 +147,8 @@ struct script {
 	bool breaking;                   /* faults may end connections */
 	bool slow;                       /* first bytes may take more than a second */
 	bool any_tls;
+	struct script_trunk trunks[SCRIPT_TRUNKS];
+	uint32_t trunk_count;
 	struct talk talks[SCRIPT_TALKS_MAX];
 	uint32_t talk_count;
 	struct exchange exchanges[SCRIPT_EXCHANGES_MAX];

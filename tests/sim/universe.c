@@ -60,7 +60,7 @@ struct universe_flow *universe_flow(struct universe *u, const struct flow *f)
 /* Whose flow it is, and whether TLS that was taken for something else may be in it. */
 static void know_flow(struct universe *u, struct universe_flow *known, const struct driver *d, const struct flow *f)
 {
-	const struct talk *t = client_talk(u, &d->client->peer);
+	const struct talk *t = universe_flow_talk(u, d, f);
 
 	known->talk = t;
 	known->x = f->type == FLOW_HTTP ? universe_exchange(u, f) :
@@ -122,25 +122,25 @@ static void drop_message(struct universe *u, const struct flow *f)
 
 static void pass_tls(struct universe *u, const struct driver *d, struct tls_hello_hook *hook)
 {
-	const struct talk *t = client_talk(u, &d->client->peer);
+	struct talk *t = hook->server ? universe_talk(u, d, &hook->server->record->address) : NULL;
 
 	/* Where both speak TLS, and to each other. */
-	if (!t || !hook->server || !((t->client_tls && t->tls) || t->starttls) ||
+	if (!t || !((t->client_tls && t->tls) || t->starttls) ||
 	    !script_chance(u->script, u->script->pass_permille))
 		return;
 	for (uint32_t i = 0; i < t->count; i++)  /* which nobody would keep from the client */
 		if (u->script->exchanges[t->first + i].fate == FATE_GARBAGE)
 			return;
 	hook->ignore = true;
-	u->script->talks[t - u->script->talks].passed = true;
+	t->passed = true;
 }
 
-static void note_upgrade(struct universe *u, const struct driver *d, bool done)
+static void note_upgrade(struct universe *u, const struct driver *d, const struct conn *server, bool done)
 {
-	const struct talk *t = client_talk(u, &d->client->peer);
+	struct talk *t = server ? universe_talk(u, d, &server->record->address) : NULL;
 
 	if (t && t->starttls)
-		u->script->talks[t - u->script->talks].upgrade = done ? UPGRADED : UPGRADING;
+		t->upgrade = done ? UPGRADED : UPGRADING;
 }
 
 /* What whoever is told changes. */
@@ -161,10 +161,10 @@ static void world_notify(struct driver_world *w, struct driver *d, enum hook_id 
 	say(universe_of(w), "%s hook %s", d->prefix, hook_name(hook));
 	if (hook_has_flow(hook))
 		note_hook(universe_of(w), hook, d, arg);
-	if (hook == HOOK_TLS_CLIENTHELLO && ((const struct tls_hello_hook *)arg)->server)
-		note_upgrade(universe_of(w), d, false);
-	if (hook == HOOK_TLS_ESTABLISHED_CLIENT && ((const struct tls_hook *)arg)->server)
-		note_upgrade(universe_of(w), d, true);
+	if (hook == HOOK_TLS_CLIENTHELLO)
+		note_upgrade(universe_of(w), d, ((const struct tls_hello_hook *)arg)->server, false);
+	if (hook == HOOK_TLS_ESTABLISHED_CLIENT)
+		note_upgrade(universe_of(w), d, ((const struct tls_hook *)arg)->server, true);
 	meddle(universe_of(w), d, hook, arg);
 }
 
@@ -533,6 +533,8 @@ static void begin(struct universe *u)
 	if (s->holds)
 		BUG_ON(timer_arm(&u->io->timers, &u->hold, u->io->now_ns + HOLD_NS) < 0);
 	decide_start(u);
+	for (uint32_t i = 0; i < s->trunk_count; i++)
+		u->trunks[i] = trunk_new(u, i);
 	for (uint32_t i = 0; i < s->talk_count; i++)
 		u->clients[i] = client_start(u, &s->talks[i]);
 	mem_fail_at(s->fail_alloc);
@@ -635,6 +637,8 @@ static void end(struct universe *u)
 		}
 	for (uint32_t i = 0; i < u->script->talk_count; i++)
 		client_free(u->clients[i]);
+	for (uint32_t i = 0; i < u->script->trunk_count; i++)
+		trunk_free(u->trunks[i]);
 	far_free_all();
 	origin_free_all();
 	timer_cancel(&u->io->timers, &u->starved);

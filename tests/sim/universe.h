@@ -12,6 +12,7 @@
 #include "core/proxy_mode.h"
 #include "far.h"
 #include "script.h"
+#include "trunk.h"
 #include "worker/question.h"
 
 #define UNIVERSE_FLOWS_MAX  256
@@ -59,6 +60,7 @@ struct universe {
 	struct timer starved, drain, hold, order;
 	bool held, freeing, alloc_failed;
 	struct client *clients[SCRIPT_TALKS_MAX];
+	struct trunk *trunks[SCRIPT_TRUNKS];
 	struct sim_peer_listener *origins[64];
 	uint32_t origin_count;
 	char violation[600];
@@ -78,6 +80,9 @@ struct universe_flow *universe_flow(struct universe *u, const struct flow *f);
 /* --- universe_flow.c --------------------------------------------------------------------------------------------- */
 /* Of the script's; NULL: of none. */
 struct exchange *universe_exchange(const struct universe *u, const struct flow *f);
+/* Whose session it is, and in a trunk's, whose tunnel goes to that server or was moved to it. NULL: nobody's. */
+struct talk *universe_talk(const struct universe *u, const struct driver *d, const struct endpoint *server);
+struct talk *universe_flow_talk(const struct universe *u, const struct driver *d, const struct flow *f);
 /* An HTTP flow has ended with the hook last. */
 void universe_check_flow(struct universe *u, enum hook_id last, const struct flow *f);
 
@@ -111,6 +116,8 @@ void client_free(struct client *c);
 bool client_done(const struct client *c);
 /* Waits for the proxy to tire of it, nothing else. */
 bool client_waits(const struct client *c);
+/* Where it comes from; a trunk has one of its talks' addresses. */
+struct addr client_address(const struct universe *u, const struct talk *t);
 /* Whose address it is; NULL: nobody's. */
 const struct talk *client_talk(const struct universe *u, const struct addr *from);
 /* Where it stands, for people; returns the length. */

@@ -14,6 +14,38 @@ struct exchange *universe_exchange(const struct universe *u, const struct flow *
 	return script_find(u->script, (uint32_t)atoi(path.ptr + 3));
 }
 
+static bool goes_to(const struct universe *u, const struct talk *t, const struct endpoint *server)
+{
+	for (uint32_t h = 0; h < SCRIPT_HOSTS; h++)
+		if ((t->host == h || t->moved >> h & 1) && str_eq(server->host, str_of(script_hosts[h].name)))
+			return server->port == script_port(u->script, t);
+	return false;
+}
+
+struct talk *universe_talk(const struct universe *u, const struct driver *d, const struct endpoint *server)
+{
+	const struct talk *from = client_talk(u, &d->client->peer);
+	struct talk *talks = u->script->talks;
+
+	if (!from || !from->trunk)
+		return from ? &talks[from - talks] : NULL;
+	for (uint32_t i = 0; i < u->script->talk_count; i++)
+		if (talks[i].trunk == from->trunk && goes_to(u, &talks[i], server))
+			return &talks[i];
+	return NULL;
+}
+
+struct talk *universe_flow_talk(const struct universe *u, const struct driver *d, const struct flow *f)
+{
+	const struct exchange *x = universe_exchange(u, f);
+
+	if (x && script_talk(u->script, x)->trunk)
+		return &u->script->talks[script_talk(u->script, x) - u->script->talks];
+	if (f->type == FLOW_HTTP)
+		return universe_talk(u, d, &(struct endpoint){ f->http.request.host, f->http.request.port });
+	return universe_talk(u, d, f->server ? &f->server->address : &(struct endpoint){ 0 });
+}
+
 /* What is not in memory. */
 static void check_rest(struct universe *u, const struct exchange *x, const struct body *b, bool up)
 {
