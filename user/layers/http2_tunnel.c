@@ -221,19 +221,41 @@ void http2_pipe_ended(struct http2_pipe *p)
 	to_child(p->tunnel, &(struct event){ .type = EV_CLOSED, .conn = &p->conn });
 }
 
+/* What has happened to the stream, unless the layer inside has closed it by now. */
+static void tell(struct http2_pipe *p)
+{
+	bool writable = p->writable, gone = p->gone;
+
+	p->writable = p->gone = false;
+	if (writable && p->conn.state != CONN_CLOSED)
+		to_child(p->tunnel, &(struct event){ .type = EV_WRITABLE, .conn = &p->conn });
+	if (!gone || p->conn.state == CONN_CLOSED)
+		return;
+	p->conn.state = CONN_CLOSED;
+	to_child(p->tunnel, &(struct event){ .type = EV_CLOSED, .conn = &p->conn, .reset = p->gone_reset });
+}
+
+/* A connection has no events while somebody sends on it; what goes out at once may bring a stream some. */
+static void tell_soon(struct http2_pipe *p)
+{
+	if (p->tunnel->deaf)
+		layer_wakeup(&p->tunnel->base, 1);
+	else
+		tell(p);
+}
+
 void http2_pipe_writable(struct http2_pipe *p)
 {
-	to_child(p->tunnel, &(struct event){ .type = EV_WRITABLE, .conn = &p->conn });
+	p->writable = true;
+	tell_soon(p);
 }
 
 void http2_pipe_gone(struct http2_pipe *p, bool reset)
 {
-	bool told = p->conn.state == CONN_CLOSED;
-
-	p->conn.state = CONN_CLOSED;
 	let_go(p);
-	if (!told)
-		to_child(p->tunnel, &(struct event){ .type = EV_CLOSED, .conn = &p->conn, .reset = reset });
+	p->gone = true;
+	p->gone_reset = reset;
+	tell_soon(p);
 }
 
 /* --- the layer --------------------------------------------------------------------------------------------------- */
@@ -274,22 +296,32 @@ static bool tunnel_command(struct layer *l, struct command *cmd)
 {
 	struct http2_tunnel *t = tunnel_of(l);
 	struct http2_pipe *p = pipe_of(t, cmd->conn);
-	bool answer;
+	bool answer, deaf;
 
 	if (cmd->type == CMD_HOOK)
 		return hook(t, cmd);
 	if (!p)
 		return layer_command(l, cmd);
 	/* The stream may be over once its frames are sent: not before we are done with it. */
+	deaf = t->deaf;
+	t->deaf = true;
 	http_enter(t->http);
 	answer = pipe_command(p, cmd);
 	http_leave(t->http);
+	t->deaf = deaf;
 	return answer;
 }
 
 static void tunnel_handle(struct layer *l, const struct event *ev)
 {
-	to_child(tunnel_of(l), ev);
+	struct http2_tunnel *t = tunnel_of(l);
+
+	if (ev->type != EV_WAKEUP) {
+		to_child(t, ev);
+		return;
+	}
+	tell(&t->server);
+	tell(&t->client);
 }
 
 static void pipe_fini(struct http2_pipe *p)
@@ -389,6 +421,7 @@ struct http2_tunnel *http2_tunnel_new(struct http *h, struct http_upstream *up, 
 	if (!t)
 		return NULL;
 	t->http = h;
+	t->deaf = true;
 	if ((client && pipe_init(&t->client, t, h->client, inner) < 0) ||
 	    (server && pipe_init(&t->server, t, up->conn, false) < 0)) {
 		conn_record_put(t->client.conn.record);
@@ -434,6 +467,7 @@ static void pipe_begin(struct http2_pipe *p)
 
 void http2_tunnel_begin(struct http2_tunnel *t)
 {
+	t->deaf = false;
 	pipe_begin(&t->server);
 	pipe_begin(&t->client);
 }

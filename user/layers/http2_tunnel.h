@@ -17,6 +17,7 @@ struct http2_pipe {
 	struct http2_tunnel *tunnel;
 	struct http2_stream *stream;     /* NULL: it is no end of this tunnel, or is over */
 	uint32_t blocked;                /* queued events that hold reading back */
+	bool writable, gone, gone_reset; /* what the layer inside is yet to hear */
 };
 
 struct http2_asking;
@@ -28,6 +29,7 @@ struct http2_tunnel {
 	struct http_upstream *up;        /* which the server's end is of; NULL: the tunnel's own connections are */
 	struct sink sink, *outer;        /* what the layers inside ask for connections */
 	struct http2_pipe client, server;
+	bool deaf;                       /* nobody inside may be told of anything: it has not begun, or sends itself */
 	struct layer *child;
 	struct conn **conns;             /* of the layers inside */
 	uint32_t conn_count, conn_cap;
