@@ -647,45 +647,6 @@ static void open_windows(struct h2_world *w)
 	h2_give(w, SIDE_CLIENT);
 }
 
-/*
- * Once a hook has answered, all of a response goes at once, past both marks of its stream: those inside hear of the room
- * only when they are done with sending.
- */
-static void dialogue_drains_at_once(void *arg)
-{
-	struct h2_world w;
-
-	(void)arg;
-	if (!begin(&w, H2_TO_PROXY, false))
-		return;
-	connect_to(&w, 1, "a:80");
-	h2_give(&w, SIDE_CLIENT);
-	open_windows(&w);
-	w.pb.env.block_hooks = w.pb.env.whole_hooks = hook_bit(HOOK_RESPONSE);
-	w.hold_hooks = true;
-	h2_data(&w, 1, 0, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-	h2_give(&w, SIDE_CLIENT);
-	h2_text(&w, "HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n");
-	for (int i = 0; i < 90000; i += 10)
-		h2_text(&w, "0123456789");
-	h2_give(&w, SIDE_NEW);
-	H2_WANT_PART(&w, "hook response\n");
-	h2_answer_hook(&w);
-	H2_WANT_PART(&w, "flow response\n");
-	h2_sleep(&w);
-	h2_data(&w, 1, 0, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
-	h2_give(&w, SIDE_CLIENT);
-	H2_WANT_PART(&w, "new3 \"GET /2 HTTP/1.1\\r\\n");
-	h2_end(&w);
-}
-
-static void test_connect_drains_at_once(void **state)
-{
-	(void)state;
-	dialogue_drains_at_once(NULL);
-	playbook_sweep(dialogue_drains_at_once, NULL);
-}
-
 /* What was sent before the end arrives, however slow the client is. */
 static void test_connect_rest_arrives(void **state)
 {
@@ -772,7 +733,7 @@ int main(void)
 		cmocka_unit_test(test_window_outlives), cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_connect_refused), cmocka_unit_test(test_connect_client_leaves),
 		cmocka_unit_test(test_connect_server_resets), cmocka_unit_test(test_connect_stalls),
-		cmocka_unit_test(test_connect_drains_at_once), cmocka_unit_test(test_connect_rest_arrives),
+		cmocka_unit_test(test_connect_rest_arrives),
 		cmocka_unit_test(test_connect_rest_before_reset),
 		cmocka_unit_test(test_connect_nested), cmocka_unit_test(test_drain),
 	};

@@ -454,11 +454,17 @@ static void tcp_ended(struct client *c)
 /* --- events
  * ---------------------------------------------------------------------------------------------------------- */
 
+/* It speaks HTTP to the proxy itself, in TLS. */
+static bool asks_in_tls(const struct talk *t)
+{
+	return t->proxy_tls && (t->via == VIA_PROXY || t->via == VIA_UPSTREAM);
+}
+
 void client_begin_talk(struct client *c)
 {
 	c->state = TALKING;
 	c->reader.stopped = false;
-	if (c->t->kind != SCRIPT_TCP && (c->t->client_tls ? far_is_h2(c->far) : c->t->h2))
+	if (c->t->kind != SCRIPT_TCP && (c->t->client_tls || asks_in_tls(c->t) ? far_is_h2(c->far) : c->t->h2))
 		client_h2_begin(c);
 	else if (c->t->kind == SCRIPT_WEBSOCKET)
 		c->count = 1;
@@ -473,7 +479,7 @@ static void on_ready(struct far *f)
 		send_garbage(c);
 	} else if (c->state == TO_CONNECT && c->t->proxy_tls) {
 		c->state = TO_PROXY_TLS;
-		far_start_tls(f, "proxy.test", false);
+		far_start_tls(f, "proxy.test", c->t->h2 && asks_in_tls(c->t));
 	} else if (c->state == TO_CONNECT || c->state == TO_PROXY_TLS) {
 		client_approach(c);
 	} else if (c->state == TO_TLS) {

@@ -182,7 +182,7 @@ static void draw_stack(struct script *s, struct talk *t)
 	t->proxy_tls = s->any_tls && (absolute || t->via == VIA_CONNECT || t->via == VIA_UPSTREAM_CONNECT) &&
 		       script_chance(s, 200);
 	/* in absolute form this rarely comes to anything, so it is tried more often */
-	t->h2 = t->kind != SCRIPT_TCP && script_chance(s, absolute ? 550 : 400) && !(absolute && t->proxy_tls);
+	t->h2 = t->kind != SCRIPT_TCP && script_chance(s, absolute ? 550 : 400);
 	t->origin_h2 = t->kind != SCRIPT_TCP && t->tls && script_chance(s, absolute ? 750 : 500);
 	t->by_address = t->via == VIA_SOCKS5 && script_chance(s, 500);
 	t->ahead = t->via == VIA_SOCKS5 && script_chance(s, 500);
@@ -216,6 +216,7 @@ static void draw_trunks(struct script *s)
 		t->cut_at = script_chance(s, 150) ? 1 + script_below(s, 10000) : 0;
 		t->cut_in_order = script_chance(s, 500);
 		t->slow_permille = script_chance(s, 200) ? (uint32_t)script_below(s, 300) : 0;
+		t->goodbye = script_chance(s, 200);
 	}
 	s->state = state;
 }

@@ -99,6 +99,7 @@ struct script_trunk {
 	enum script_behind behind;
 	uint64_t cut_at;                 /* it breaks when it has read so much; 0: never */
 	bool cut_in_order;               /* with a FIN */
+	bool goodbye;                    /* says that it will ask for nothing more, once it has asked for all */
 	uint32_t slow_permille;
 };
 

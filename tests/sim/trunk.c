@@ -83,10 +83,13 @@ static uint32_t number_of(const struct trunk_stream *st)
 
 static void answered(struct trunk_stream *st)
 {
-	struct universe *u = st->trunk->u;
+	struct trunk *t = st->trunk;
+	struct universe *u = t->u;
 
 	if (st->status != 200 && script_must_work(u->script, st->talk, 0))
 		universe_violate(u, "CONNECT of talk %u refused: %d", number_of(st), st->status);
+	if (t->script->goodbye && t->begun == t->expected)
+		BUG_ON(nghttp2_submit_goaway(t->h2.session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_NO_ERROR, NULL, 0) != 0);
 }
 
 static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *frame, void *owner)

@@ -64,7 +64,9 @@ static bool completes(const struct layer *l, const struct event *ev)
 
 static int enqueue(struct layer *l, const struct event *ev)
 {
-	struct queued_event *q = mem_zalloc(sizeof(*q));
+	/* What comes after something that was lost, as an end does, would say that all before it had come. */
+	bool gap = l->sink->lost && !completes(l, ev);
+	struct queued_event *q = gap ? NULL : mem_zalloc(sizeof(*q));
 
 	if (q && ev->order) {
 		q->order = order_copy(ev->order);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* Streams as tunnels (RFC 9113 8.5): what those inside hear of, and when, though what they send goes out at once. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "http2_world.h"
+
+/* A tunnel to where, in stream 1. False: memory is out, on purpose. */
+static bool begin(struct h2_world *w, const char *where)
+{
+	if (!h2_begin_bare(w, H2_TO_PROXY))
+		return false;
+	h2_magic(w);
+	h2_frame(w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
+	h2_headers(w, 1, 0, ":method", "CONNECT", ":authority", where, NULL);
+	h2_give(w, SIDE_CLIENT);
+	h2_forget(w);
+	return true;
+}
+
+/*
+ * Once a hook has answered, all of a response goes at once, past both marks of its stream: those inside hear of the room
+ * only when they are done with sending.
+ */
+static void dialogue_drains_at_once(void *arg)
+{
+	struct h2_world w;
+
+	(void)arg;
+	if (!begin(&w, "a:80"))
+		return;
+	h2_number(&w, NGHTTP2_WINDOW_UPDATE, 0, 1000000);
+	h2_number(&w, NGHTTP2_WINDOW_UPDATE, 1, 1000000);
+	w.pb.env.block_hooks = w.pb.env.whole_hooks = hook_bit(HOOK_RESPONSE);
+	w.hold_hooks = true;
+	h2_data(&w, 1, 0, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	h2_text(&w, "HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n");
+	for (int i = 0; i < 90000; i += 10)
+		h2_text(&w, "0123456789");
+	h2_give(&w, SIDE_NEW);
+	H2_WANT_PART(&w, "hook response\n");
+	h2_answer_hook(&w);
+	H2_WANT_PART(&w, "flow response\n");
+	h2_sleep(&w);
+	h2_data(&w, 1, 0, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT_PART(&w, "new3 \"GET /2 HTTP/1.1\\r\\n");
+	h2_end(&w);
+}
+
+static void test_drains_at_once(void **state)
+{
+	(void)state;
+	dialogue_drains_at_once(NULL);
+	playbook_sweep(dialogue_drains_at_once, NULL);
+}
+
+/* Bytes and their end, in one piece, for a relay that waits: without the bytes, the end is not passed on either. */
+static void dialogue_end_waits(void *arg)
+{
+	struct h2_world w;
+	const char *lines;
+
+	(void)arg;
+	if (!begin(&w, "a:22"))
+		return;
+	w.pb.env.block_hooks = hook_bit(HOOK_TCP_START);
+	w.hold_hooks = true;
+	h2_data(&w, 1, 0, "SSH-2.0-x\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, "hook tcp_start\n");
+	if (!w.holder || w.pb.sink.lost) {      /* memory was out already, on purpose */
+		h2_end(&w);
+		return;
+	}
+	h2_data(&w, 1, 0, "one");
+	h2_data(&w, 1, 0, "two");
+	h2_data(&w, 1, END, "");
+	h2_give(&w, SIDE_CLIENT);
+	h2_answer_hook(&w);
+	lines = w.lines.ptr ? w.lines.ptr : "";
+	assert_true(!strstr(lines, "close new3 half\n") ||
+		    (strstr(lines, "SSH-2.0-x") && strstr(lines, "one") && strstr(lines, "two")));
+	H2_WANT(&w, "new3 \"SSH-2.0-x\\r\\n\"\nnew3 \"one\"\nnew3 \"two\"\nclose new3 half\n");
+	h2_end(&w);
+}
+
+static void test_end_waits(void **state)
+{
+	(void)state;
+	dialogue_end_waits(NULL);
+	playbook_sweep(dialogue_end_waits, NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_drains_at_once),
+		cmocka_unit_test(test_end_waits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
