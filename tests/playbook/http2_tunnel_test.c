@@ -693,7 +693,7 @@ static void test_connect_nested(void **state)
 	H2_WANT_PART(&w, "client DATA 1 ");
 	h2_number(&w, NGHTTP2_RST_STREAM, 1, NGHTTP2_CANCEL);
 	h2_give(&w, SIDE_CLIENT);
-	H2_WANT_PART(&w, "close new3\n");
+	H2_WANT_PART(&w, "reset new3\n");
 	h2_end(&w);
 }
 

@@ -8,6 +8,8 @@
 #include "base/mem.h"
 #include "layers/http2.h"
 
+#define ASKS_LOOK_NS INT64_C(100000000)
+
 struct http2_asking {
 	struct http2_asking *next;
 	struct layer *layer;
@@ -160,11 +162,20 @@ static void let_go(struct http2_pipe *p)
 		p->conn.record->end = env_stamp(t->base.env);
 }
 
+/* As the end of a session: of what a client did not end itself nobody may think that it was all. */
+static void close_conn(struct http2_tunnel *t, struct conn *c)
+{
+	if (t->client.broken)
+		layer_reset(&t->base, c);
+	else
+		layer_close(&t->base, c);
+}
+
 static void close_own(struct http2_tunnel *t)
 {
 	for (uint32_t i = 0; i < t->conn_count; i++)
 		if (t->conns[i]->state != CONN_CLOSED)
-			layer_close(&t->base, t->conns[i]);
+			close_conn(t, t->conns[i]);
 }
 
 static bool pipe_send(struct http2_pipe *p, struct chain *data)
@@ -186,10 +197,16 @@ static void pipe_close(struct http2_pipe *p, const struct command *cmd)
 		return;
 	}
 	p->conn.state = CONN_CLOSED;
+	p->broken |= cmd->reset;
 	let_go(p);
 	if (st)
 		http2_leave(st, cmd->reset);
-	if (p == &p->tunnel->client)
+	if (p != &p->tunnel->client)
+		return;
+	/* Of a client that has ended, too, the last words may not be looked at yet. */
+	if (cmd->half)
+		layer_wakeup(&p->tunnel->base, 1);
+	else
 		close_own(p->tunnel);
 }
 
@@ -232,7 +249,7 @@ static void tell(struct http2_pipe *p)
 	if (!gone || p->conn.state == CONN_CLOSED)
 		return;
 	p->conn.state = CONN_CLOSED;
-	to_child(p->tunnel, &(struct event){ .type = EV_CLOSED, .conn = &p->conn, .reset = p->gone_reset });
+	to_child(p->tunnel, &(struct event){ .type = EV_CLOSED, .conn = &p->conn, .reset = p->broken });
 }
 
 /* A connection has no events while somebody sends on it; what goes out at once may bring a stream some. */
@@ -254,7 +271,7 @@ void http2_pipe_gone(struct http2_pipe *p, bool reset)
 {
 	let_go(p);
 	p->gone = true;
-	p->gone_reset = reset;
+	p->broken |= reset;
 	tell_soon(p);
 }
 
@@ -312,6 +329,15 @@ static bool tunnel_command(struct layer *l, struct command *cmd)
 	return answer;
 }
 
+/* Answers to hooks do not come this way, and nothing else may: they are looked for. */
+static void wind_up(struct http2_tunnel *t)
+{
+	if (http2_tunnel_over(t))
+		http2_tunnel_finish(t);
+	else if (t->client.tunnel && t->client.conn.state == CONN_CLOSED)
+		layer_wakeup(&t->base, ASKS_LOOK_NS);
+}
+
 static void tunnel_handle(struct layer *l, const struct event *ev)
 {
 	struct http2_tunnel *t = tunnel_of(l);
@@ -322,6 +348,7 @@ static void tunnel_handle(struct layer *l, const struct event *ev)
 	}
 	tell(&t->server);
 	tell(&t->client);
+	wind_up(t);
 }
 
 static void pipe_fini(struct http2_pipe *p)
@@ -488,13 +515,13 @@ static struct conn *find_open(const struct http2_tunnel *t)
 void http2_tunnel_finish(struct http2_tunnel *t)
 {
 	for (struct conn *c = find_open(t); c; c = find_open(t)) {
-		layer_close(&t->base, c);
+		close_conn(t, c);
 		to_child(t, &(struct event){ .type = EV_CLOSED, .conn = c });
 	}
 	if (t->up && !t->server.tunnel && t->up->conn->state != CONN_CLOSED) {
-		layer_close(&t->base, t->up->conn);
+		close_conn(t, t->up->conn);
 		to_child(t, &(struct event){ .type = EV_CLOSED, .conn = t->up->conn });
 	}
 	if (t->server.stream)
-		pipe_close(&t->server, &(struct command){ .type = CMD_CLOSE });
+		pipe_close(&t->server, &(struct command){ .type = CMD_CLOSE, .reset = t->client.broken });
 }

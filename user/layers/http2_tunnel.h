@@ -17,7 +17,8 @@ struct http2_pipe {
 	struct http2_tunnel *tunnel;
 	struct http2_stream *stream;     /* NULL: it is no end of this tunnel, or is over */
 	uint32_t blocked;                /* queued events that hold reading back */
-	bool writable, gone, gone_reset; /* what the layer inside is yet to hear */
+	bool writable, gone;             /* what the layer inside is yet to hear */
+	bool broken;                     /* it did not end in order */
 };
 
 struct http2_asking;
