@@ -49,6 +49,7 @@ static const char *side(const struct ws_end *w)
 void ws_end_open(struct ws_end *w)
 {
 	w->begun = true;
+	*sent(w) = 0;                    /* the proxy may have asked again */
 	w->message = malloc(FRAMES_ROOM);
 	BUG_ON(!w->message);
 	BUG_ON(deflateInit2(&w->deflater, 5, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK);

@@ -203,8 +203,8 @@ static void pipe_close(struct http2_pipe *p, const struct command *cmd)
 		http2_leave(st, cmd->reset);
 	if (p != &p->tunnel->client)
 		return;
-	/* Of a client that has ended, too, the last words may not be looked at yet. */
-	if (cmd->half)
+	/* A client's last words may not have been looked at yet, or somebody may be looking at them. */
+	if (cmd->half || anybody_asks(p->tunnel))
 		layer_wakeup(&p->tunnel->base, 1);
 	else
 		close_own(p->tunnel);
