@@ -222,7 +222,8 @@ static void take_leave(struct trunk *t)
 		nghttp2_session_terminate_session(t->h2.session, NGHTTP2_NO_ERROR);
 		h2_end_flush(&t->h2);
 	}
-	far_close(t->far);
+	/* What was said last may be on its way still: what comes now is not answered with a reset. */
+	far_shutdown(t->far);
 	t->over = true;
 }
 
@@ -382,10 +383,9 @@ static void on_ended(struct far *f, enum far_end how __unused)
 {
 	struct trunk *t = far_owner(f);
 
-	if (t->over)
-		return;
 	far_close(f);
-	lose(t);
+	if (!t->over)
+		lose(t);
 }
 
 static void on_drained(struct far *f)
