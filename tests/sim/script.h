@@ -86,6 +86,7 @@ struct exchange {
 					  * dropped */
 	uint64_t altered[2];             /* and for each that one has put SCRIPT_ALTERED before */
 	bool changed[2];                 /* a hook has put a mark before the body */
+	uint32_t turns[2];               /* WebSocket: ends that took it up */
 	uint64_t added[2], put[2];       /* bytes or messages that came from no peer: that arrived, that we made */
 	bool killed;
 	enum hook_id killed_at;          /* HOOK_COUNT: by an order */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Streams as lines for far ends. What comes is kept until its talk reads it, and only then its window opens again: a
- * talk that is slow holds back its own stream alone. Talks are told of nothing while nghttp2 is at work.
+ * talk that is slow holds back its own stream alone. Talks are told of nothing while nghttp2 is at work, nor while they
+ * say something: as by the network, later.
  */
 #include "trunk.h"
 
@@ -40,11 +41,8 @@ struct trunk {
 	uint32_t begun;
 	uint64_t read;
 	bool over;
-	bool busy, again;                /* go_on() is running, and is to look once more */
 	struct timer poke, resume;
 };
-
-static void go_on(struct trunk *t);
 
 static struct trunk *trunk_of(void *owner)
 {
@@ -123,10 +121,16 @@ static int on_data(nghttp2_session *session, uint8_t flags __unused, int32_t id,
 	return 0;
 }
 
+static void poke(struct trunk *t)
+{
+	set_timer(t, &t->poke, 0);
+}
+
 static void close_stream(struct trunk_stream *st)
 {
 	st->closed = true;
 	h2_pipe_gone(&st->pipe);
+	poke(st->trunk);
 }
 
 static int on_stream_close(nghttp2_session *session __unused, int32_t id, uint32_t code __unused, void *owner)
@@ -237,20 +241,19 @@ static void step(struct trunk_stream *st)
 	tell_ended(st);
 }
 
+static void flush(struct trunk *t)
+{
+	if (t->h2.session && !t->over)
+		h2_end_flush(&t->h2);
+}
+
 static void go_on(struct trunk *t)
 {
-	t->again = true;
-	if (t->busy || t->h2.inside || (!t->h2.session && !t->over))
+	if (!t->h2.session && !t->over)
 		return;
-	t->busy = true;
-	while (t->again) {
-		t->again = false;
-		for (uint32_t i = 0; i < t->begun; i++)
-			step(&t->streams[i]);
-		if (!t->over)
-			h2_end_flush(&t->h2);
-	}
-	t->busy = false;
+	for (uint32_t i = 0; i < t->begun; i++)
+		step(&t->streams[i]);
+	flush(t);
 	take_leave(t);
 }
 
@@ -262,7 +265,7 @@ static void line_send(void *line, const void *bytes, size_t len)
 
 	h2_pipe_put(&st->pipe, bytes, len);
 	st->undrained = true;
-	go_on(st->trunk);
+	flush(st->trunk);
 }
 
 static void line_pause(void *line, bool paused)
@@ -270,7 +273,7 @@ static void line_pause(void *line, bool paused)
 	struct trunk_stream *st = line;
 
 	st->paused = paused;
-	go_on(st->trunk);
+	poke(st->trunk);
 }
 
 static void line_shutdown(void *line)
@@ -278,7 +281,7 @@ static void line_shutdown(void *line)
 	struct trunk_stream *st = line;
 
 	h2_pipe_finish(&st->pipe);
-	go_on(st->trunk);
+	flush(st->trunk);
 }
 
 static void line_reset(void *line)
@@ -288,7 +291,7 @@ static void line_reset(void *line)
 	st->far = NULL;
 	st->in_len = 0;
 	h2_pipe_reset(&st->pipe, script_chance(st->trunk->u->script, 500) ? NGHTTP2_CONNECT_ERROR : NGHTTP2_CANCEL);
-	go_on(st->trunk);
+	flush(st->trunk);
 }
 
 static void line_close(void *line)
@@ -301,7 +304,7 @@ static void line_close(void *line)
 	}
 	st->far = NULL;
 	h2_pipe_finish(&st->pipe);
-	go_on(st->trunk);
+	flush(st->trunk);
 }
 
 static const struct far_carrier carrier = { line_send, line_pause, line_shutdown, line_close, line_reset };
@@ -320,7 +323,6 @@ static void lose(struct trunk *t)
 	t->over = true;
 	for (uint32_t i = 0; i < t->begun; i++)
 		close_stream(&t->streams[i]);
-	go_on(t);
 }
 
 static void begin_http2(struct trunk *t)
@@ -431,7 +433,7 @@ struct far *trunk_connect(struct trunk *t, const struct talk *talk, const struct
 		t->far = far_connect(t->u->io, &from, universe_listener(t->u, t->script->via), &events, t);
 	}
 	st->far = far_carried(&carrier, st, ev, owner);
-	set_timer(t, &t->poke, 0);
+	poke(t);
 	return st->far;
 }
 
@@ -453,12 +455,11 @@ void trunk_free(struct trunk *t)
 {
 	if (!t)
 		return;
-	timer_cancel(&t->u->io->timers, &t->poke);
-	timer_cancel(&t->u->io->timers, &t->resume);
-	t->busy = true;                  /* nobody hears of this */
 	for (uint32_t i = 0; i < t->begun; i++)
 		if (t->streams[i].far)
 			far_reset(t->streams[i].far);
+	timer_cancel(&t->u->io->timers, &t->poke);
+	timer_cancel(&t->u->io->timers, &t->resume);
 	h2_end_fini(&t->h2);
 	for (uint32_t i = 0; i < t->begun; i++) {
 		h2_pipe_fini(&t->streams[i].pipe);

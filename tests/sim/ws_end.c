@@ -49,7 +49,8 @@ static const char *side(const struct ws_end *w)
 void ws_end_open(struct ws_end *w)
 {
 	w->begun = true;
-	*sent(w) = 0;                    /* the proxy may have asked again */
+	w->turn = ++w->x->turns[w->client];
+	*sent(w) = 0;
 	w->message = malloc(FRAMES_ROOM);
 	BUG_ON(!w->message);
 	BUG_ON(deflateInit2(&w->deflater, 5, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) != Z_OK);
@@ -128,13 +129,13 @@ static bool put_message(struct ws_end *w)
 
 		if (script_chance(s, 80) && !put_frame(w, OP_PING, true, false, (const uint8_t *)"ping?", 5))
 			return false;
+		*sent(w) += at + part == len;    /* it may leave just behind this */
 		if (!put_frame(w, first ? text ? OP_TEXT : OP_BINARY : OP_MORE, at + part == len, first && deflated,
 			       bytes + at, part))
 			return false;
 		first = false;
 		at += part;
 	} while (at < len);
-	++*sent(w);
 	return true;
 }
 
@@ -150,7 +151,7 @@ bool ws_end_go_on(struct ws_end *w)
 {
 	int end = w->client ? w->x->up_end : w->x->down_end;
 
-	if (w->close_sent || w->over)
+	if (w->close_sent || w->over || w->turn != w->x->turns[w->client])
 		return true;
 	skip_dropped(w);
 	if (end == END_RESET && *sent(w) >= to_send(w) / 2) {
@@ -342,7 +343,7 @@ bool ws_end_received(struct ws_end *w, const uint8_t *bytes, size_t len)
 {
 	size_t at = 0, part;
 
-	while (at < len && !w->over) {
+	while (at < len && !w->over && w->turn == w->x->turns[w->client]) {
 		if (w->head_len < head_needs(w)) {
 			w->head[w->head_len++] = bytes[at++];
 			if (w->head_len < head_needs(w))

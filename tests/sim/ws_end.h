@@ -19,6 +19,7 @@ struct ws_end {
 	/* False: the script leaves here. */
 	bool (*put)(void *owner, const void *bytes, size_t len);
 	bool begun;
+	uint32_t turn;                   /* of the exchange's: when the proxy asks again, this one has lost its peer */
 	z_stream deflater, inflater;
 	uint64_t next;                   /* message to come */
 	bool close_sent;
