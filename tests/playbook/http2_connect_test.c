@@ -23,6 +23,13 @@ static bool begin(struct h2_world *w, const char *where)
 	return true;
 }
 
+/* Unless memory is out, on purpose: a session that has lost something ends, whoever was asked. */
+static void answer(struct h2_world *w)
+{
+	if (!w->pb.sink.lost)
+		h2_answer_hook(w);
+}
+
 /*
  * Once a hook has answered, all of a response goes at once, past both marks of its stream: those inside hear of the room
  * only when they are done with sending.
@@ -45,7 +52,7 @@ static void dialogue_drains_at_once(void *arg)
 		h2_text(&w, "0123456789");
 	h2_give(&w, SIDE_NEW);
 	H2_WANT_PART(&w, "hook response\n");
-	h2_answer_hook(&w);
+	answer(&w);
 	H2_WANT_PART(&w, "flow response\n");
 	h2_sleep(&w);
 	h2_data(&w, 1, 0, "GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -83,7 +90,7 @@ static void dialogue_end_waits(void *arg)
 	h2_data(&w, 1, 0, "two");
 	h2_data(&w, 1, END, "");
 	h2_give(&w, SIDE_CLIENT);
-	h2_answer_hook(&w);
+	answer(&w);
 	lines = w.lines.ptr ? w.lines.ptr : "";
 	assert_true(!strstr(lines, "close new3 half\n") ||
 		    (strstr(lines, "SSH-2.0-x") && strstr(lines, "one") && strstr(lines, "two")));
@@ -98,11 +105,84 @@ static void test_end_waits(void **state)
 	playbook_sweep(dialogue_end_waits, NULL);
 }
 
+/* A relay that waits has heard of neither end when both have come: its last message goes before them. */
+static void dialogue_last_message(void *arg)
+{
+	struct h2_world w;
+
+	(void)arg;
+	if (!begin(&w, "a:22"))
+		return;
+	w.pb.env.block_hooks = hook_bit(HOOK_TCP_MESSAGE);
+	w.hold_hooks = true;
+	h2_data(&w, 1, 0, "SSH-2.0-x\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, "hook tcp_message\n");
+	h2_close(&w, SIDE_NEW, false);
+	h2_data(&w, 1, 0, "last");
+	h2_data(&w, 1, END, "");
+	h2_give(&w, SIDE_CLIENT);
+	answer(&w);
+	H2_WANT(&w, "new3 \"SSH-2.0-x\\r\\n\"\nclient DATA 1 end \"\"\nhook tcp_message\n");
+	h2_sleep(&w);
+	H2_WANT(&w, "");
+	answer(&w);
+	H2_WANT(&w, "new3 \"last\"\nclose new3\nflow tcp_end\n");
+	h2_end(&w);
+}
+
+static void test_last_message(void **state)
+{
+	(void)state;
+	dialogue_last_message(NULL);
+	playbook_sweep(dialogue_last_message, NULL);
+}
+
+/* A client that has had its whole answer leaves, while somebody looks at the request that is on its way: it arrives. */
+static void dialogue_early_answer(void *arg)
+{
+	struct h2_world w;
+
+	(void)arg;
+	if (!begin(&w, "a:80"))
+		return;
+	w.pb.env.block_hooks = hook_bit(HOOK_REQUEST);
+	w.hold_hooks = true;
+	h2_data(&w, 1, 0, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT_PART(&w, "new3 \"POST / HTTP/1.1\\r\\n");
+	h2_text(&w, "HTTP/1.1 204 No Content\r\n\r\n");
+	h2_give(&w, SIDE_NEW);
+	H2_WANT(&w, "client DATA 1 \"HTTP/1.1 204 No Content\\r\\n\\r\\n\"\n");
+	h2_data(&w, 1, 0, "0\r\n\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, "hook request\n");
+	h2_data(&w, 1, END, "");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, "client DATA 1 end \"\"\n");
+	h2_sleep(&w);
+	H2_WANT(&w, "");
+	answer(&w);
+	H2_WANT(&w, "new3 \"0\\r\\n\\r\\n\"\nflow response\n");
+	h2_sleep(&w);
+	H2_WANT(&w, "close new3\nclose new3\n");
+	h2_end(&w);
+}
+
+static void test_early_answer(void **state)
+{
+	(void)state;
+	dialogue_early_answer(NULL);
+	playbook_sweep(dialogue_early_answer, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_drains_at_once),
 		cmocka_unit_test(test_end_waits),
+		cmocka_unit_test(test_last_message),
+		cmocka_unit_test(test_early_answer),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
