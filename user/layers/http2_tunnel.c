@@ -110,7 +110,7 @@ static bool anybody_asks(struct http2_tunnel *t)
 		*at = a->next;
 		mem_free(a);
 	}
-	return t->asking;
+	return t->asking || t->unnoted;
 }
 
 static bool hook(struct http2_tunnel *t, struct command *cmd)
@@ -121,7 +121,8 @@ static bool hook(struct http2_tunnel *t, struct command *cmd)
 		return true;
 	anybody_asks(t);
 	a = mem_alloc(sizeof(*a));
-	if (!a) {
+	if (!a) {                        /* the session ends, but not before the answer */
+		t->unnoted = true;
 		t->outer->lost = true;
 		return false;
 	}
