@@ -24,8 +24,8 @@ static bool begin(struct h2_world *w, const char *where)
 }
 
 /*
- * Once a hook has answered, all of a response goes at once, past both marks of its stream: those inside hear of the room
- * only when they are done with sending.
+ * Once a hook has answered, all of a response goes at once, past both marks of its stream: those inside hear of the
+ * room only when they are done with sending.
  */
 static void dialogue_drains_at_once(void *arg)
 {

@@ -160,19 +160,36 @@ static void draw_leave(struct script *s, struct talk *t)
 		t->leave = LEAVE_FINE;
 }
 
+/* 0: none, or none that has a host left. */
+static uint32_t draw_trunk(struct script *s, const struct talk *t)
+{
+	uint32_t trunk, others = 0;
+
+	if (!s->trunk_count || !script_chance(s, 600))
+		return 0;
+	trunk = 1 + (uint32_t)script_below(s, s->trunk_count);
+	for (const struct talk *other = s->talks; other < t; other++)
+		others += other->trunk == trunk;
+	return others < SCRIPT_HOSTS ? trunk : 0;
+}
+
+static void draw_via(struct script *s, struct talk *t)
+{
+	t->trunk = draw_trunk(s, t);
+	if (t->trunk) {
+		t->via = s->trunks[t->trunk - 1].via;
+		return;
+	}
+	t->via = script_chance(s, 400) ? (enum script_via)script_below(s, VIA_STEERED + 1) :
+					 (enum script_via)script_below(s, SCRIPT_VIAS);
+}
+
 /* By which ways, in which versions. */
 static void draw_stack(struct script *s, struct talk *t)
 {
-	const struct script_trunk *trunk = NULL;
 	bool absolute, behind;
 
-	if (s->trunk_count && script_chance(s, 800)) {
-		t->trunk = 1 + (uint32_t)script_below(s, s->trunk_count);
-		trunk = &s->trunks[t->trunk - 1];
-	}
-	t->via = trunk ? trunk->via :
-		  script_chance(s, 400) ? (enum script_via)script_below(s, VIA_STEERED + 1) :
-					 (enum script_via)script_below(s, SCRIPT_VIAS);
+	draw_via(s, t);
 	if (t->kind == SCRIPT_TCP && (t->via == VIA_PROXY || t->via == VIA_UPSTREAM))
 		t->via = t->via == VIA_PROXY ? VIA_CONNECT : VIA_UPSTREAM_CONNECT;
 	absolute = t->via == VIA_PROXY || t->via == VIA_UPSTREAM;
@@ -189,11 +206,11 @@ static void draw_stack(struct script *s, struct talk *t)
 	t->behind_tls = behind && s->any_tls && script_chance(s, 300);
 	if (behind && script_chance(s, 60))
 		t->behind = (enum script_behind)(1 + script_below(s, BEHIND_GARBAGE));
-	if (!trunk)
+	if (!t->trunk)
 		return;
 	t->proxy_tls = false;
-	t->behind_tls = trunk->behind_tls;
-	t->behind = trunk->behind;
+	t->behind_tls = s->trunks[t->trunk - 1].behind_tls;
+	t->behind = s->trunks[t->trunk - 1].behind;
 	t->ahead = script_chance(s, 300);
 }
 
@@ -208,7 +225,7 @@ static void draw_trunks(struct script *s)
 	for (uint32_t i = 0; i < s->trunk_count; i++) {
 		struct script_trunk *t = &s->trunks[i];
 
-		t->via = script_chance(s, 600) ? VIA_CONNECT : VIA_UPSTREAM_CONNECT;
+		t->via = script_chance(s, 500) ? VIA_CONNECT : VIA_UPSTREAM_CONNECT;
 		t->tls = s->any_tls && script_chance(s, 600);
 		t->behind_tls = t->via == VIA_UPSTREAM_CONNECT && s->any_tls && script_chance(s, 300);
 		if (t->via == VIA_UPSTREAM_CONNECT && script_chance(s, 60))
@@ -368,7 +385,9 @@ void script_draw(struct script *s, uint64_t seed)
 		s->refuses[i] = script_chance(s, 700) ? REFUSES_NEVER :
 				script_chance(s, 700) ? REFUSES_ONCE : REFUSES_ALWAYS;
 	draw_trunks(s);
-	s->talk_count = 1 + (uint32_t)script_below(s, SCRIPT_HOSTS);
+	s->talk_count = 1 + (uint32_t)script_below(s, 4);
+	if (s->trunk_count)
+		s->talk_count += 1 + (uint32_t)script_below(s, 2);
 	for (uint32_t i = 0; i < s->talk_count; i++)
 		draw_talk(s, &s->talks[i]);
 	draw_decisions(s);
@@ -479,13 +498,14 @@ const char *script_stack(const struct script *s, char *out, size_t size)
 
 	for (uint32_t i = 0; i < s->talk_count && at < size; i++) {
 		const struct talk *t = &s->talks[i];
+		char trunk[16] = "";
 
 		if (t->trunk)
-			at += (size_t)snprintf(out + at, size - at, " %u%s:", t->trunk,
-					       s->trunks[t->trunk - 1].tls ? " tls" : "");
-		at += (size_t)snprintf(out + at, size - at, " [%s%s %s%s%s%s > %s%s%s%s]",
-				       t->trunk ? "h2 " : t->proxy_tls ? "tls " : "", vias[t->via], kinds[t->kind], upgrades[t->starttls],
-				       t->client_tls ? " tls" : "", t->h2 ? " h2" : "",
+			snprintf(trunk, sizeof(trunk), "%sh2 #%u ", s->trunks[t->trunk - 1].tls ? "tls " : "",
+				 t->trunk % 10);
+		at += (size_t)snprintf(out + at, size - at, " [%s%s%s %s%s%s%s > %s%s%s%s]", trunk,
+				       t->proxy_tls ? "tls " : "", vias[t->via], kinds[t->kind],
+				       upgrades[t->starttls], t->client_tls ? " tls" : "", t->h2 ? " h2" : "",
 				       t->behind_tls ? "tls proxy " : "", t->tls ? "tls" : "plain",
 				       t->origin_h2 ? " h2" : "", s->asks_h2 ? " asks h2" : "");
 	}
