@@ -349,13 +349,14 @@ static int record_established(struct tls_layer *t)
 	if (conn_record_edit(&t->conn->record) < 0)
 		return -ENOMEM;
 	r = t->conn->record;
-	r->tls_setup = env_stamp(t->base.env);
 	SSL_get0_alpn_selected(ssl, &alpn, &alpn_len);
 	if (conn_record_text(r, &r->alpn, (struct str){ alpn_len ? (const char *)alpn : "", alpn_len }) < 0 ||
 	    conn_record_text(r, &r->cipher, str_of(SSL_get_cipher_name(ssl))) < 0 ||
-	    conn_record_text(r, &r->tls_version, str_of(SSL_get_version(ssl))) < 0)
+	    conn_record_text(r, &r->tls_version, str_of(SSL_get_version(ssl))) < 0 ||
+	    record_certificates(r, ssl, t->role->accept) < 0)
 		return -ENOMEM;
-	return record_certificates(r, ssl, t->role->accept);
+	r->tls_setup = env_stamp(t->base.env);   /* last: who finds it takes the connection for established */
+	return 0;
 }
 
 int tls_apply_ciphers(struct tls_layer *t, const char *option)
