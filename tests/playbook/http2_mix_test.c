@@ -124,6 +124,30 @@ static void test_upload_stalls(void **state)
 	h2_end(&w);
 }
 
+/* An origin that has answered needs not take the rest; when it leaves, nobody waits for that to be taken. */
+static void test_upload_outlives_origin(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	for (int reset = 0; reset < 2; reset++) {
+		assert_true(h2_begin(&w, H2_TO_H2));
+		POST(&w, 1);
+		h2_give(&w, SIDE_CLIENT);
+		h2_zeros(&w, 1, 0, 250000);
+		h2_give(&w, SIDE_CLIENT);
+		OK(&w, 1, END);
+		h2_give(&w, SIDE_SERVER);
+		h2_forget(&w);
+		h2_close(&w, SIDE_SERVER, reset);
+		H2_WANT_PART(&w, "client WINDOW 1 +");
+		h2_data(&w, 1, END, "the rest");
+		h2_give(&w, SIDE_CLIENT);
+		H2_WANT_PART(&w, "flow response\n");
+		h2_end(&w);
+	}
+}
+
 static void test_full_connection(void **state)
 {
 	struct h2_world w;
@@ -607,7 +631,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sweep_mixed), cmocka_unit_test(test_stalled_stream),
 		cmocka_unit_test(test_window_follows), cmocka_unit_test(test_upload_stalls),
-		cmocka_unit_test(test_full_connection), cmocka_unit_test(test_small_window_setting),
+		cmocka_unit_test(test_upload_outlives_origin), cmocka_unit_test(test_full_connection),
+		cmocka_unit_test(test_small_window_setting),
 		cmocka_unit_test(test_part_before_reset), cmocka_unit_test(test_reset_drops_queue),
 		cmocka_unit_test(test_concurrent_limit),
 		cmocka_unit_test(test_cancel_before_sent), cmocka_unit_test(test_h2_to_h1),

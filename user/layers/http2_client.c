@@ -238,7 +238,9 @@ static void client_dead(struct http2 *h2, const char *why)
 		http_upstream_leave(s);
 		if (st)
 			st->stream = NULL;
-		if (!st || !st->ended)
+		if (st && st->ended)
+			http_stream_writable(s, false);  /* the rest of the request waits for nobody */
+		else
 			http_response_event(s, &(struct http_event){
 				.type = HTTP_ERROR, .code = HTTP_ERROR_SERVER, .message = why,
 				.retriable = again && !(st && st->head_seen) });
