@@ -461,6 +461,11 @@ bool far_over(const struct far *f)
 	return !f->line;
 }
 
+bool far_drained(const struct far *f)
+{
+	return !f->line || (f->carrier == &network && sim_peer_queued(f->line) == 0);
+}
+
 void far_send(struct far *f, const void *bytes, size_t len)
 {
 	const struct level *top = f->depth ? &f->levels[f->depth - 1] : NULL;

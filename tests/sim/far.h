@@ -56,6 +56,8 @@ void *far_owner(const struct far *f);
 void far_set_owner(struct far *f, void *owner);
 bool far_is_tls(const struct far *f);
 bool far_over(const struct far *f);
+/* All that was sent is on its way; of the network only. */
+bool far_drained(const struct far *f);
 
 /* Copies. Before ready() it waits. */
 void far_send(struct far *f, const void *bytes, size_t len);

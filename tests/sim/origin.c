@@ -26,6 +26,14 @@ static void finish_sending(struct origin *o)
 		far_cut(o->far);
 }
 
+/* What it said before, answers that are whole among it, it does not take back. */
+static void reset(struct origin *o)
+{
+	o->resets = true;
+	if (far_drained(o->far))
+		far_reset(o->far);
+}
+
 /* False: the script cuts here. */
 static bool put(struct origin *o, const void *bytes, size_t len, size_t body)
 {
@@ -41,7 +49,7 @@ static bool put(struct origin *o, const void *bytes, size_t len, size_t body)
 		return true;
 	o->answering = false;
 	if (o->x->fate == FATE_RESET)
-		far_reset(o->far);
+		reset(o);
 	else
 		finish_sending(o);
 	return false;
@@ -102,7 +110,7 @@ static void answered(struct origin *o)
 		return;
 	o->answering = false;
 	if (x->fate == FATE_RESET) {
-		far_reset(o->far);
+		reset(o);
 	} else if (!empty && x->down_framing == READER_EOF) {
 		finish_sending(o);
 	} else if (x->fate == FATE_CLOSES_AFTER || x->fate == FATE_SAYS_CLOSE || x->fate == FATE_FIN) {
@@ -528,7 +536,7 @@ static void on_received(struct far *f, const uint8_t *bytes, size_t len)
 
 	size_t used = 0;
 
-	if (o->over)
+	if (o->over || o->resets)
 		return;
 	if (o->starttls.kind && !o->starttls.over)
 		used = dialogue_received(o, bytes, len);
@@ -557,7 +565,9 @@ static void on_drained(struct far *f)
 {
 	struct origin *o = far_owner(f);
 
-	if (o->over)
+	if (o->resets)
+		reset(o);
+	if (o->over || o->resets)
 		return;
 	if (speaks_tcp(o)) {
 		talk_more(o);

@@ -33,6 +33,7 @@ struct origin {
 	struct starttls_end starttls;
 	char line[64];
 	size_t line_len, marks;          /* what came before the exchange was known */
+	bool resets;                     /* when all is on its way that was said before */
 	bool over;
 	struct timer resume;
 };
