@@ -23,6 +23,7 @@ struct http1_client {
 	bool any;                        /* the origin has sent something for this request */
 	bool upgrading;                  /* 101 came: what follows is the tunnel's, once the stream has made it */
 	bool paused, pumping, again, held;
+	bool slowed;                     /* nothing is read: the client is too slow, or was, and what is here comes first */
 	bool ended, ended_by_reset;      /* the origin closed while bytes before that wait for the client */
 	struct layer *tunnel;
 };
@@ -63,12 +64,22 @@ static void dead(struct http1_client *c, const char *why, bool retriable)
 			.type = HTTP_ERROR, .code = HTTP_ERROR_SERVER, .message = why, .retriable = retriable });
 }
 
+static void slow_down(struct http1_client *c, bool slow)
+{
+	if (slow == c->slowed)
+		return;
+	c->slowed = slow;
+	if (slow)
+		layer_pause(layer_of(c), c->codec.conn, PAUSE_PEER);
+	else
+		layer_resume(layer_of(c), c->codec.conn, PAUSE_PEER);
+}
+
 /* What the client was too slow for is its stream's matter, not the next one's. */
 static void unpause(struct http1_client *c)
 {
-	if (c->paused)
-		layer_resume(layer_of(c), c->codec.conn, PAUSE_PEER);
 	c->paused = false;
+	slow_down(c, false);
 }
 
 /* Between a 101 and the tunnel nothing is read: there is nobody yet whose bytes these are. */
@@ -417,12 +428,10 @@ static void client_pause(struct http_codec *codec, struct http_stream *stream __
 	if (c->paused == paused || c->state == CLOSED)
 		return;
 	c->paused = paused;
-	if (paused)
-		layer_pause(layer_of(c), codec->conn, PAUSE_PEER);
-	else
-		layer_resume(layer_of(c), codec->conn, PAUSE_PEER);
 	if (!paused)
 		pump(c);
+	if (c->paused == paused)
+		slow_down(c, paused);
 }
 
 static void client_tunnel(struct http_codec *codec, struct layer *child)

@@ -502,10 +502,10 @@ static void server_pause(struct http_codec *c, struct http_stream *stream __unus
 	struct http1_server *s = server_of(c);
 
 	s->paused = paused;
-	if (s->state == WANT_BODY)
-		hold(s, paused);
 	if (!paused)
-		pump(s);
+		pump(s);                 /* more comes once what is here has gone on */
+	else if (s->state == WANT_BODY)
+		hold(s, true);
 }
 
 static void server_tunnel(struct http_codec *c, struct layer *child)
