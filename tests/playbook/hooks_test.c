@@ -339,9 +339,9 @@ static void test_response_meets_request(void **state)
 	assert_int_equal(held->http.response.base.headers.count, 0);
 	PLAYBOOK("and goes on with the answer", p.l,
 		GIVE(EV_HOOK_DONE, NOBODY),
-		WANT(CMD_RESUME, SIDE_NEW, .why = PAUSE_PEER),
 		WANT(CMD_SEND, SIDE_CLIENT, .text = OK_5),
-		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE),
+		WANT(CMD_RESUME, SIDE_NEW, .why = PAUSE_PEER));
 	play_end(&p);
 }
 
@@ -391,17 +391,17 @@ static void test_response_meets_rest(void **state)
 		GIVE(EV_DATA, SIDE_CLIENT, .text = "cd"),
 		GIVE(EV_OPENED, SIDE_NEW),
 		WANT(CMD_SEND, SIDE_NEW, .text = POST_UP "ab"),
-		WANT(CMD_RESUME, SIDE_CLIENT, .why = PAUSE_LAYER),
 		WANT(CMD_SEND, SIDE_NEW, .text = "cd"),
 		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .hold = true, .check = hold),
 		WANT(CMD_PAUSE, SIDE_NEW, .why = PAUSE_PEER),
+		WANT(CMD_RESUME, SIDE_CLIENT, .why = PAUSE_LAYER),
 		GIVE(EV_DATA, SIDE_NEW, .text = OK_5));
 	assert_int_equal(held->http.response.base.headers.count, 0);
 	PLAYBOOK("and goes on with the answer", p.l,
 		GIVE(EV_HOOK_DONE, NOBODY),
-		WANT(CMD_RESUME, SIDE_NEW, .why = PAUSE_PEER),
 		WANT(CMD_SEND, SIDE_CLIENT, .text = OK_5),
-		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE));
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE),
+		WANT(CMD_RESUME, SIDE_NEW, .why = PAUSE_PEER));
 	play_end(&p);
 }
 

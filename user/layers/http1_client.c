@@ -23,7 +23,7 @@ struct http1_client {
 	bool any;                        /* the origin has sent something for this request */
 	bool upgrading;                  /* 101 came: what follows is the tunnel's, once the stream has made it */
 	bool paused, pumping, again, held;
-	bool slowed;                     /* nothing is read: the client is too slow, or was, and what is here comes first */
+	bool slowed;                     /* nothing is read: the client is too slow, or what is here comes first */
 	bool ended, ended_by_reset;      /* the origin closed while bytes before that wait for the client */
 	struct layer *tunnel;
 };
