@@ -12,6 +12,7 @@
 #include "http2_world.h"
 
 #define PAIRS_MAX 8
+#define UP_GET_WITH ":method=GET :scheme=http :path=/ :authority=h "
 
 /* "name=value|name=value"; the first '=' after the first letter ends a name. */
 static void give_fields(struct h2_world *w, int side, uint8_t flags, const char *text)
@@ -207,6 +208,30 @@ static void test_length_mismatch(void **state)
 	h2_end(&w);
 }
 
+/* Only who switches the checks off lets such names in, as a hook could put them there. */
+static void capitals(bool normalize, const char *up)
+{
+	struct h2_world w;
+
+	assert_true(h2_begin_bare(&w, H2_TO_H2));
+	w.pb.options.validate_inbound_headers = false;
+	w.pb.options.normalize_outbound_headers = normalize;
+	h2_magic(&w);
+	h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
+	h2_give(&w, SIDE_CLIENT);
+	h2_forget(&w);
+	give(&w, SIDE_CLIENT, true, ":method=GET|:scheme=http|:path=/|:authority=h|X-Capitals=Yes");
+	H2_WANT_PART(&w, up);
+	h2_end(&w);
+}
+
+static void test_capitals(void **state)
+{
+	(void)state;
+	capitals(true, UP_GET_WITH "x-capitals=Yes\n");
+	capitals(false, UP_GET_WITH "X-Capitals=Yes\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,6 +241,7 @@ int main(void)
 		cmocka_unit_test(test_bodiless),
 		cmocka_unit_test(test_informational), cmocka_unit_test(test_trailers_to_http1),
 		cmocka_unit_test(test_trailers_to_http2), cmocka_unit_test(test_length_mismatch),
+		cmocka_unit_test(test_capitals),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

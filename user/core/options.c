@@ -13,6 +13,7 @@ void options_init(struct options *o)
 		.websocket = true,
 		.http2 = true,
 		.validate_inbound_headers = true,
+		.normalize_outbound_headers = true,
 		.http_connect_send_host_header = true,
 		.body_streaming = true,
 		.tls_version_client_min = TLS_1_2,

@@ -21,6 +21,7 @@ struct options {
 	bool websocket;                  /* a WebSocket is taken for one, not for raw TCP */
 	bool http2;                      /* spoken with clients and servers */
 	bool validate_inbound_headers;
+	bool normalize_outbound_headers;
 	bool http_connect_send_host_header;
 	bool keep_host_header;
 	bool keep_alt_svc_header;

@@ -383,7 +383,7 @@ static int keep_trailers(struct http2_stream *st, const struct http_message *m)
 	int ret = 0;
 
 	http2_fields_init(&f);
-	http2_fields_message(&f, &only, false);
+	http2_fields_message(&f, st, &only, false);
 	good = http2_fields_good(&f, st->h2->codec.base.env->options);
 	for (size_t i = 0; good && i < f.count && !f.failed && ret == 0; i++) {
 		struct str name = arena_copy(&st->arena, (struct str){ (char *)f.at[i].name, f.at[i].namelen });

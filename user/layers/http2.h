@@ -200,9 +200,9 @@ void http2_fields_init(struct http2_fields *f);
 void http2_fields_add(struct http2_fields *f, struct str name, struct str value);
 /*
  * Without connection-specific fields and Host when the message came over HTTP/1. upgrade: and without what only asks
- * for another protocol, or agrees on it, over HTTP/1.
+ * for another protocol, or agrees on it, over HTTP/1. They are to be sent on st.
  */
-void http2_fields_message(struct http2_fields *f, const struct http_message *m, bool upgrade);
+void http2_fields_message(struct http2_fields *f, struct http2_stream *st, const struct http_message *m, bool upgrade);
 void http2_fields_fini(struct http2_fields *f);
 
 /* Whether they may be sent: what nobody validates goes on as it came. */

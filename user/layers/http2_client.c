@@ -262,9 +262,10 @@ static const struct http2_role client_role = {
 
 /* --- requests ---------------------------------------------------------------------------------------------------- */
 
-static void request_fields(struct http2_fields *f, const struct http_request *r, struct str protocol, bool tls)
+static void request_fields(struct http2_fields *f, struct http2_stream *st, const struct http_request *r)
 {
-	struct str authority = r->authority;
+	struct str authority = r->authority, protocol = st->protocol;
+	bool tls = st->h2->codec.upstream->tls;
 
 	if (!authority.len && !str_eq(r->base.version, STR("HTTP/2.0")))
 		authority = headers_find(&r->base.headers, STR("host"));
@@ -275,7 +276,7 @@ static void request_fields(struct http2_fields *f, const struct http_request *r,
 	http2_fields_add(f, STR(":path"), r->path.len ? r->path : STR("/"));
 	if (authority.len)
 		http2_fields_add(f, STR(":authority"), authority);
-	http2_fields_message(f, &r->base, protocol.len);
+	http2_fields_message(f, st, &r->base, protocol.len);
 }
 
 static struct http2_stream *open_stream(struct http2 *h2, struct http_stream *s)
@@ -319,7 +320,7 @@ static void begin(struct http2 *h2, struct http_stream *s, const struct http_eve
 	st->tunnel = st->protocol.len;
 	st->bodiless = str_eq(ev->flow->http.request.method, STR("HEAD"));
 	http2_fields_init(&f);
-	request_fields(&f, &ev->flow->http.request, st->protocol, h2->codec.upstream->tls);
+	request_fields(&f, st, &ev->flow->http.request);
 	if (!http2_fields_good(&f, h2->codec.base.env->options))
 		id = NGHTTP2_ERR_HTTP_HEADER;
 	else if (f.failed)

@@ -89,34 +89,62 @@ static struct str unfold(struct http2_fields *f, struct str value)
 	return copy.ptr ? copy : value;
 }
 
-/* nghttp2 copies names in lower case; what it would not take from a peer must not leave here. */
-static bool good_name(struct str name)
+enum name_kind { NAME_GOOD, NAME_CAPITALS, NAME_BAD };
+
+/* What nghttp2 would not take from a peer must not leave here. */
+static enum name_kind judge_name(struct str name)
 {
 	if (nghttp2_check_header_name((const uint8_t *)name.ptr, name.len))
-		return true;
+		return NAME_GOOD;
 	for (size_t i = 0; i < name.len; i++) {
 		uint8_t c = (uint8_t)ascii_lower(name.ptr[i]);
 
 		if (!nghttp2_check_header_name(&c, 1))
-			return false;
+			return NAME_BAD;
 	}
-	return true;
+	return NAME_CAPITALS;
 }
 
-void http2_fields_message(struct http2_fields *f, const struct http_message *m, bool upgrade)
+/* nghttp2 copies names in lower case, unless it may keep them: then they have to stay until they are sent. */
+static void keep_capitals(struct http2_fields *f, struct http2_stream *st)
+{
+	nghttp2_nv *last = &f->at[f->count - 1];
+	struct str name = arena_copy(&st->arena, (struct str){ (char *)last->name, last->namelen });
+
+	f->failed |= arena_copy_failed(name);
+	last->name = (uint8_t *)name.ptr;
+	last->flags |= NGHTTP2_NV_FLAG_NO_COPY_NAME;
+}
+
+/* Of a message that came over HTTP/2, where only a hook can have put them. */
+static void capitals(struct http2_fields *f, struct http2_stream *st, struct str name)
+{
+	struct layer *l = &st->h2->codec.base;
+
+	if (l->env->options->normalize_outbound_headers)
+		layer_log(l, LOG_INFO, "Lowercased '%.*s' header as uppercase is not allowed with HTTP/2.",
+			  (int)MIN(name.len, (size_t)100), name.ptr);
+	else if (!f->failed)
+		keep_capitals(f, st);
+}
+
+void http2_fields_message(struct http2_fields *f, struct http2_stream *st, const struct http_message *m, bool upgrade)
 {
 	bool same = str_eq(m->version, STR("HTTP/2.0"));
 
 	for (uint32_t i = 0; i < m->headers.count && !f->failed; i++) {
 		struct str name = m->headers.at[i].name, value = str_trim(m->headers.at[i].value);
+		enum name_kind kind = judge_name(name);
 
 		if ((!same && connection_specific(&m->headers, name, value)) || (upgrade && of_upgrade(name)))
 			continue;
 		f->bad |= name.len == 0 || name.ptr[0] == ':';
-		f->odd |= !good_name(name);
+		f->odd |= kind == NAME_BAD;
 		if (!same)
 			value = unfold(f, value);
 		http2_fields_add(f, name, value);
+		if (same && kind == NAME_CAPITALS)
+			capitals(f, st, name);
 	}
 	/* only what came over HTTP/2 can leave over it as it is */
 	f->bad |= f->odd && !same;

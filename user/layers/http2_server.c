@@ -348,7 +348,7 @@ static void write_head(struct http2_stream *st, const struct http_response *r, b
 	}
 	http2_fields_init(&f);
 	http2_fields_add(&f, STR(":status"), str_of(status));
-	http2_fields_message(&f, &r->base, agreed);
+	http2_fields_message(&f, st, &r->base, agreed);
 	submit(st, &f, interim, body);
 	http2_fields_fini(&f);
 }

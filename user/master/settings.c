@@ -535,6 +535,7 @@ void settings_snapshot(const struct settings *s, struct options *out)
 	out->websocket = settings_bool(s, "websocket");
 	out->http2 = settings_bool(s, "http2");
 	out->validate_inbound_headers = settings_bool(s, "validate_inbound_headers");
+	out->normalize_outbound_headers = settings_bool(s, "normalize_outbound_headers");
 	out->http_connect_send_host_header = settings_bool(s, "http_connect_send_host_header");
 	out->keep_host_header = settings_bool(s, "keep_host_header");
 	out->keep_alt_svc_header = settings_bool(s, "keep_alt_svc_header");
