@@ -102,6 +102,7 @@ class Container:
         """A process that stays, and the endpoint that is made for it."""
         process = self.start("sleep", "1000")
         wait_for(10, "something listens in the namespace", self.listens)
+        time.sleep(0.2)             # the kernel is told of it a moment after, of which there is no sign outside
         return process
 
     def is_gone(self):
