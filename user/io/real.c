@@ -197,6 +197,7 @@ bool real_sock_lingered(const struct real_sock *s)
 bool real_sock_linger_on(struct real_sock *s)
 {
 	struct io *io = s->base.io;
+	int64_t look = REAL_LINGER_LOOK_NS, still;
 	size_t left = unsent(s);
 
 	if (real_sock_lingered(s))
@@ -205,9 +206,11 @@ bool real_sock_linger_on(struct real_sock *s)
 		s->linger_left = left;
 		s->linger_moved_ns = io->now_ns;
 	}
-	return io->now_ns - s->linger_moved_ns < REAL_LINGER_NS &&
-	       timer_arm(&io->timers, &s->linger,
-			 io->now_ns + (s->rst_wanted ? REAL_RESET_LOOK_NS : REAL_LINGER_LOOK_NS)) == 0;
+	still = io->now_ns - s->linger_moved_ns;
+	/* each look at what the kernel has is a system call, and many peers may stand still */
+	if (s->rst_wanted)
+		look = MIN(MAX(still, REAL_RESET_LOOK_NS), REAL_LINGER_LOOK_NS);
+	return still < REAL_LINGER_NS && timer_arm(&io->timers, &s->linger, io->now_ns + look) == 0;
 }
 
 void real_sock_dirty(struct real_sock *s)
