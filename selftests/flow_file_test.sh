@@ -53,10 +53,19 @@ is "nobody else may read the file" "$(stat -c %a "$TMP/a.mitm")" 600
 ok "reading and writing gives the same bytes" \
 	sh -c '"$1" -qnr "$2" -w "$3" && cmp "$2" "$3"' - "$MITM_BPF" "$TMP/a.mitm" "$TMP/b.mitm"
 complains() {
-	"$MITM_BPF" -nr "$1" 2>&1 >/dev/null | grep -oE "corrupted|Is a directory|Invalid data" | tr "\n" " "
+	"$MITM_BPF" -nr "$1" 2>&1 >/dev/null | grep -oE "corrupted|Is a directory|Invalid data|This is JSON" | tr "\n" " "
 }
 is "a folder is not called corrupted" "$(complains "$TMP/www")" "Is a directory "
-is "what is no flow file is" "$(complains "$TMP/www/noise.bin")" "corrupted Invalid data "
+for start in '\377' 'hello' '12' '12:' '999999999999999:'; do   # fixed: noise can look like something
+	printf "$start\\200\\201" >"$TMP/none"
+	is "what begins with $start is" "$(complains "$TMP/none")" "corrupted Invalid data "
+done
+for start in '{' '\357\273\277{'; do
+	printf "$start}" >"$TMP/none"
+	is "what begins with $start is not" "$(complains "$TMP/none")" "This is JSON "
+done
+cat "$TMP/none" >>"$TMP/b.mitm"
+is "but behind a flow it is" "$(complains "$TMP/b.mitm")" "corrupted Invalid data "
 
 if [ -n "$MITMDUMP" ]; then
 	NO_COLOR=1 "$MITMDUMP" -nr "$TMP/a.mitm" --flow-detail 2 >"$TMP/theirs" 2>&1
@@ -166,6 +175,6 @@ is "and the flow is in the file" "$(flows "$TMP/d.mitm")" 1
 "$MITM_BPF" -p "$origin" >"$TMP/out" 2>&1
 is "a port in use ends it with status 1" $? 1
 like "and a sentence" "$(cat "$TMP/out")" "failed to listen on 127.0.0.1:$origin with Address already in use"
-fails "a file that is none" "$MITM_BPF" -nr "$TMP/www/noise.bin"
+fails "a file that is none" "$MITM_BPF" -nr "$TMP/www/hello.txt"
 fails "a wrong flag" "$MITM_BPF" --no-such-flag
 finish

@@ -719,8 +719,6 @@ int flow_file_measure(struct str bytes, size_t *size, struct err *e)
 {
 	int ret = tnet_measure(bytes, size);
 
-	if (ret == -EBADMSG && str_starts(bytes, STR("{")))
-		return err_set(e, ret, "This is JSON (a HAR file?), which mitm-bpf does not read yet.");
 	if (ret == -EBADMSG || *size > FLOW_FILE_ITEM_MAX)
 		return err_set(e, -EBADMSG, "Invalid data format.");
 	return ret;

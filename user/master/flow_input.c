@@ -19,6 +19,7 @@ struct flow_input {
 	char *buf;
 	size_t cap, from, to;            /* bytes [from, to) are not consumed yet */
 	bool ended;
+	bool begun;                      /* the first flow has been read */
 };
 
 char *path_expand(const char *path)
@@ -101,6 +102,11 @@ static int fill(struct flow_input *in, struct err *e)
 	return 0;
 }
 
+static bool is_json(struct str bytes)
+{
+	return str_starts(bytes, STR("{")) || str_starts(bytes, STR("\xef\xbb\xbf{"));
+}
+
 int flow_input_next(struct flow_input *in, struct flow **out, struct err *e)
 {
 	size_t size = 0;
@@ -122,6 +128,8 @@ int flow_input_next(struct flow_input *in, struct flow **out, struct err *e)
 		if (ret < 0)
 			return ret;
 	}
+	if (ret == -EBADMSG && !in->begun && is_json((struct str){ in->buf + in->from, in->to - in->from }))
+		ret = err_set(e, -ENOTSUP, "This is JSON (a HAR file?), which mitm-bpf does not read yet.");
 	if (ret == 0)
 		ret = flow_file_read((struct str){ in->buf + in->from, size }, out, e);
 	if (ret < 0) {
@@ -129,5 +137,6 @@ int flow_input_next(struct flow_input *in, struct flow **out, struct err *e)
 		return ret;
 	}
 	in->from += size;
+	in->begun = true;
 	return 1;
 }
