@@ -53,7 +53,8 @@ is "nobody else may read the file" "$(stat -c %a "$TMP/a.mitm")" 600
 ok "reading and writing gives the same bytes" \
 	sh -c '"$1" -qnr "$2" -w "$3" && cmp "$2" "$3"' - "$MITM_BPF" "$TMP/a.mitm" "$TMP/b.mitm"
 complains() {
-	"$MITM_BPF" -nr "$1" 2>&1 >/dev/null | grep -oE "corrupted|Is a directory|Invalid data|This is JSON" | tr "\n" " "
+	"$MITM_BPF" -nr "$1" 2>&1 >/dev/null |
+		grep -oE "corrupted|Is a directory|Invalid data|This is JSON" | tr "\n" " "
 }
 is "a folder is not called corrupted" "$(complains "$TMP/www")" "Is a directory "
 for start in '\377' 'hello' '12' '12:' '999999999999999:'; do   # fixed: noise can look like something
