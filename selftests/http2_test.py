@@ -32,7 +32,7 @@ class Nginx:
 
     def __init__(self, w):
         if not shutil.which("nginx"):
-            raise Skipped("needs nginx; run scripts/install-deps")
+            raise Skipped("needs nginx; run scripts/install-deps --test")
         self.host = e2e.ORIGIN4
         self.www = os.path.join(w.tmp, "www")
         os.makedirs(os.path.join(self.www, "put"), exist_ok=True)
@@ -130,7 +130,7 @@ def test_big_both_ways(w):
 def test_multiplexed(w):
     """h2load: 4 clients with 25 streams each; each client's streams share one connection to the origin"""
     if not shutil.which("h2load"):
-        raise Skipped("needs h2load; run scripts/install-deps")
+        raise Skipped("needs h2load; run scripts/install-deps --test")
     nginx = Nginx(w)
     proxy = w.proxy("--set", "flow_detail=0", intercept="h2load")
     done = w.run("h2load", "-n", "2000", "-c", "4", "-m", "25", nginx.url("/small?load"), timeout=60)
@@ -143,7 +143,7 @@ def test_multiplexed(w):
 def test_nghttp(w):
     """nghttp: several URLs on one connection, a window of 64 KiB"""
     if not shutil.which("nghttp"):
-        raise Skipped("needs nghttp; run scripts/install-deps")
+        raise Skipped("needs nghttp; run scripts/install-deps --test")
     nginx = Nginx(w)
     w.proxy(intercept="nghttp")
     done = w.run("nghttp", "-n", "-s", "-w", "16", "-W", "16", nginx.url("/big"), nginx.url("/small?1"),
