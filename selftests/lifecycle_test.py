@@ -136,18 +136,18 @@ def slow_download(w, origin, proxy, path):
 def drains(w, sig):
     origin = w.origin()
     proxy = w.proxy(intercept="curl")
-    download = slow_download(w, origin, proxy, "/slow/8/0.2")
+    download = slow_download(w, origin, proxy, "/slow/20/0.2")
     time.sleep(0.3)
     proxy.process.send_signal(sig)
-    wait_for(1, "new connections go direct",
+    wait_for(3, "new connections go direct",
              lambda: w.curl(origin.url("/direct"), ca=w.certificates.ca).status == 0)
     check(proxy.process.poll() is None, "mitm-bpf did not wait for the download")
     out, err = download.communicate(timeout=10)
-    same((out, download.returncode), (b"0123456789" * 8, 0), f"the download ({err.decode()})")
+    same((out, download.returncode), (b"0123456789" * 20, 0), f"the download ({err.decode()})")
     same(proxy.process.wait(2), 0, "the exit status")
     contains(proxy.log(), "open connections have")
     flow, = e2e.read_flows(proxy.file, strict=True)
-    same(flow["response"]["content"], b"0123456789" * 8, "the flow's body")
+    same(flow["response"]["content"], b"0123456789" * 20, "the flow's body")
     same(flow["error"], None, "the flow's error")
 
 
@@ -173,9 +173,8 @@ print(c.getresponse().read().decode().strip(), flush=True)
 print(repr(c.sock.recv(10)), flush=True)
 """, origin.host4, origin.port)
     contains(client.stdout.readline(), b"answer to /idle", "the first answer")
-    start = time.monotonic()
     same(proxy.stop(signal.SIGINT), 0, "the exit status")
-    check(time.monotonic() - start < 1.5, "it took too long")
+    check("open connections have" not in proxy.log(), "it waited")
     contains(client.stdout.readline(), b"b''", "the end of the idle connection")
 
 
@@ -190,7 +189,7 @@ def test_second_sigint(w):
     check(proxy.process.poll() is None, "mitm-bpf did not wait for the download")
     start = time.monotonic()
     same(proxy.stop(signal.SIGINT), 0, "the exit status")
-    check(time.monotonic() - start < 1, "it took too long")
+    check(time.monotonic() - start < 5, "it waited, though not to the end")
     download.communicate(timeout=5)
     check(download.returncode in (18, 56), f"curl did not say that the download was cut: {download.returncode}")
     flow, = e2e.read_flows(proxy.file, strict=True)

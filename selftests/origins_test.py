@@ -172,14 +172,14 @@ def test_slow(w):
     """a slow origin delays its own client only; its bytes pass as they come"""
     origin = w.origin()
     w.proxy("--workers", "1", intercept="curl")
-    slow = w.start("curl", "--disable", "-sSN", "--cacert", w.ca, origin.url("/slow/5/0.4"))
+    slow = w.start("curl", "--disable", "-sSN", "--cacert", w.ca, origin.url("/slow/5/1"))
     first = os.read(slow.stdout.fileno(), 100)
     began = time.monotonic()
     same(first, b"0123456789", "the first piece")
     contains(w.curl(origin.url("/meanwhile")).well(), "the origin's answer to /meanwhile")
-    check(time.monotonic() - began < 1, "another client had to wait")
-    out, _ = slow.communicate(timeout=10)
-    check(time.monotonic() - began > 1.2, "the pieces did not come one by one")
+    check(slow.poll() is None, "another client had to wait")
+    out, _ = slow.communicate(timeout=20)
+    check(time.monotonic() - began > 3, "the pieces did not come one by one")
     same(out, b"0123456789" * 4, "the rest")
 
 
@@ -520,17 +520,17 @@ def test_descriptors(w):
     proxy.said("cannot accept connections (as many are open as the limit of open files allows)")
     proxy.said("ulimit -n")
     for _ in range(20):
-        ask_again(friend, 1)
+        ask_again(friend)
     crowd.stdin.write(b"\n")
     crowd.stdin.flush()
     crowd.stdout.readline()
     wait_for(15, "descriptors are given back", lambda: proxy.descriptors() < 100)
-    ask_again(friend, 1)
+    ask_again(friend)
     crowd.stdin.write(b"\n")
     crowd.stdin.flush()
     line = crowd.stdout.readline().decode().strip()
     same(line, f"right {count}", "what the crowd got")
-    ask_again(friend, 1)
+    ask_again(friend)
     said = proxy.log().count("cannot accept connections")
     check(said < 4, f"it was said {said} times")
     same(proxy.stop(), 0, "the exit status")
@@ -550,12 +550,11 @@ def taken_connection(proxy, origin):
     return wait_for(5, "our connections are taken", connect)
 
 
-def ask_again(s, seconds):
-    start = time.monotonic()
+def ask_again(s):
+    """Answered while the others wait: these go on only when they are told to."""
     s.settimeout(10)
     s.sendall(b"GET /friend HTTP/1.1\r\nHost: x\r\n\r\n")
     contains(s.recv(1000), b"the origin's answer to /friend", "the answer on an old connection")
-    check(time.monotonic() - start < seconds, f"it took {time.monotonic() - start:.1f} s")
 
 
 if __name__ == "__main__":
