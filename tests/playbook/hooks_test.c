@@ -11,6 +11,8 @@
 
 #define POST_UP "POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
 #define POST "POST http://example.com/p HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
+#define PUT_LENGTH "PUT http://h/ HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"
+#define PUT_CHUNKED "PUT http://h/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\nX: y\r\n\r\n"
 #define TEAPOT "HTTP/1.1 418 I'm a teapot\r\nX-Y: z\r\ncontent-length: 6\r\n\r\nbrewed"
 
 static const struct order kill_order = { .kind = ORDER_KILL };
@@ -484,12 +486,119 @@ static void test_client_leaves(void **state)
 		GIVE(EV_START, NOBODY),
 		GIVE(EV_DATA, SIDE_CLIENT, .text = "PUT http://h/ HTTP/1.1\r\nContent-Length: 9\r\n\r\nbody"),
 		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUESTHEADERS, .hold = true),
-		WANT(CMD_PAUSE, SIDE_CLIENT, .why = PAUSE_LAYER),
 		GIVE(EV_CLOSED, SIDE_CLIENT),
 		WANT(CMD_CLOSE, SIDE_CLIENT),
 		GIVE(EV_HOOK_DONE, NOBODY),
 		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR),
 		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	assert_str(first_flow(&p)->error, "HTTP/1 protocol error: peer closed connection without sending complete "
+					  "message body (received 4 bytes, expected 9)");
+	play_end(&p);
+}
+
+static void is_whole(void *arg)
+{
+	const struct http_message *m = &((const struct flow *)arg)->http.request.base;
+
+	assert_body(&m->body, "body");
+	assert_int_equal(m->trailers.count, m->has_trailers);
+}
+
+static void keep(void *arg)
+{
+	((struct flow *)arg)->kept = true;
+}
+
+/* What is behind the head is read while that is looked at, so that the end behind it is seen, too. */
+static void begin_leaving(struct play *p, void (*look)(void *arg), const char *request)
+{
+	assert_true(begin(p, HOOKS3(REQUESTHEADERS, REQUEST, ERROR)));
+	PLAYBOOK("a client leaves behind its body while the head is looked at", p->l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = request, .by = 70),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUESTHEADERS, .hold = true, .check = look),
+		GIVE(EV_CLOSED, SIDE_CLIENT),
+		WANT(CMD_CLOSE, SIDE_CLIENT));
+}
+
+static void leaves_unseen(const char *request)
+{
+	struct play p;
+
+	begin_leaving(&p, keep, request);
+	PLAYBOOK("a person has looked at it: nobody asks for anything any more", p.l,
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	assert_str(first_flow(&p)->error, "Client disconnected.");
+	assert_int_equal(first_flow(&p)->http.request.base.trailers.count, 0);
+	play_end(&p);
+}
+
+static void leaves_seen(const char *request)
+{
+	struct play p;
+
+	begin_leaving(&p, NULL, request);
+	PLAYBOOK("a program has: all of the request is seen, as if that had taken no time", p.l,
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .check = is_whole),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	assert_str(first_flow(&p)->error, "Client disconnected.");
+	play_end(&p);
+}
+
+static void dialogue_leaves_behind_body(void *arg)
+{
+	struct play p;
+
+	(void)arg;
+	if (!begin(&p, HOOKS3(REQUESTHEADERS, REQUEST, ERROR)))
+		return;
+	PLAYBOOK("memory may be out anywhere", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = PUT_CHUNKED, .by = 70),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUESTHEADERS, .hold = true),
+		GIVE(EV_CLOSED, SIDE_CLIENT),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .check = is_whole),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_ERROR),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	play_end(&p);
+}
+
+static void test_leaves_behind_body(void **state)
+{
+	(void)state;
+	leaves_unseen(PUT_LENGTH);
+	leaves_unseen(PUT_CHUNKED);
+	leaves_seen(PUT_LENGTH);
+	leaves_seen(PUT_CHUNKED);
+	leaves_seen(PUT_LENGTH GET_A);
+	playbook_sweep(dialogue_leaves_behind_body, NULL);
+}
+
+static void test_much_behind_head(void **state)
+{
+	static char much[70000];
+	struct play p;
+
+	(void)state;
+	memset(much, 'x', sizeof(much));
+	assert_true(begin(&p, HOOKS3(REQUESTHEADERS, REQUEST, ERROR)));
+	PLAYBOOK("no more of a body is read while its head is looked at than of requests behind one", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "PUT http://h/ HTTP/1.1\r\nContent-Length: 70000\r\n\r\n"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUESTHEADERS, .hold = true),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = much, .len = 60000),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = much, .len = 9000),
+		WANT(CMD_PAUSE, SIDE_CLIENT, .why = PAUSE_LAYER),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_RESUME, SIDE_CLIENT, .why = PAUSE_LAYER),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = much, .len = 1000),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_REQUEST, .hold = true));
 	play_end(&p);
 }
 
@@ -532,6 +641,8 @@ int main(void)
 		cmocka_unit_test(test_replaced_head),
 		cmocka_unit_test(test_trailers_with_streaming),
 		cmocka_unit_test(test_client_leaves),
+		cmocka_unit_test(test_leaves_behind_body),
+		cmocka_unit_test(test_much_behind_head),
 		cmocka_unit_test(test_connect),
 	};
 

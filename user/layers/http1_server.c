@@ -11,7 +11,7 @@
 #include "layers/http.h"
 #include "wire/http1.h"
 
-/* Bytes read ahead of a response that is still due; then reading stops. */
+/* Bytes read ahead of a response that is still due, or of a hook's answer; then reading stops. */
 #define PIPELINE_MAX 65536
 
 struct http1_server {
@@ -306,6 +306,15 @@ static void hold(struct http1_server *s, bool held)
 		layer_resume(layer_of(s), s->codec.conn, PAUSE_LAYER);
 }
 
+/*
+ * While a hook has the flow the body waits here, but it is read: behind it may be word that the client has left, and
+ * then what was asked has come to nothing.
+ */
+static bool has_enough(const struct http1_server *s)
+{
+	return s->in.len > PIPELINE_MAX || (s->state == WANT_BODY && s->paused && !(s->stream && s->stream->lent));
+}
+
 /* Goes on as far as the bytes read so far allow. Not entered twice: what happens inside only asks for another round. */
 static void pump(struct http1_server *s)
 {
@@ -335,7 +344,37 @@ static void pump(struct http1_server *s)
 	if (s->state == CLOSED)
 		chain_clear(&s->in);
 	else
-		hold(s, s->in.len > PIPELINE_MAX || (s->state == WANT_BODY && s->paused));
+		hold(s, has_enough(s));
+}
+
+/*
+ * The client has left while a hook had the flow: the stream, which queues, hears what came of the body first. Trailers
+ * wait beside the flow. why: set when that was not all.
+ */
+static void last_words(struct http1_server *s, char why[static HTTP1_ERROR_MAX])
+{
+	struct flow *beside = NULL, *f = http_stream_staging(s->stream, &beside);
+	struct chain data = { 0 };
+	int ret = 0;
+
+	if (!f)
+		return;
+	s->body.trailers = &f->http.request.base.trailers;
+	s->body.arena = &f->arena;
+	while (ret == 0 && s->in.len) {
+		ret = http1_body_read(&s->body, &s->in, &data, why);
+		if (data.len)
+			deliver(s, &(struct http_event){ .type = HTTP_DATA, .data = &data });
+		chain_clear(&data);
+	}
+	if (ret == 0)
+		ret = http1_body_eof(&s->body, why);
+	if (ret > 0 && s->body.has_trailers)
+		deliver(s, &(struct http_event){ .type = HTTP_TRAILERS, .head = beside });
+	else
+		flow_free(beside);
+	if (ret > 0)
+		deliver(s, &(struct http_event){ .type = HTTP_END });
 }
 
 static void client_closed(struct http1_server *s)
@@ -347,10 +386,12 @@ static void client_closed(struct http1_server *s)
 		return;
 	if (s->state == WANT_HEAD && s->in.len)
 		layer_log(layer_of(s), LOG_INFO, "Client closed connection before completing request headers.");
-	if (s->state == WANT_BODY)
+	if (s->state == WANT_BODY && s->stream && s->stream->lent)
+		last_words(s, why);
+	else if (s->state == WANT_BODY)
 		(void)!http1_body_eof(&s->body, why);
 	if (s->stream)
-		request_failed(s, HTTP_ERROR_DISCONNECTED, s->state == WANT_BODY ? why : "Client disconnected.");
+		request_failed(s, HTTP_ERROR_DISCONNECTED, why);
 	shut(s);
 }
 
@@ -505,7 +546,7 @@ static void server_pause(struct http_codec *c, struct http_stream *stream __unus
 	if (!paused)
 		pump(s);                 /* more comes once what is here has gone on */
 	else if (s->state == WANT_BODY)
-		hold(s, true);
+		hold(s, has_enough(s));
 }
 
 static void server_tunnel(struct http_codec *c, struct layer *child)
