@@ -239,6 +239,65 @@ static void test_hook(void **state)
 	play_end(&p);
 }
 
+/* The client of a tunnel says first, and then something happens while its CONNECT is looked at. */
+static void begin_looked_at(struct play *p, const char *first)
+{
+	assert_true(play(p));
+	p->pb.env.block_hooks = hook_bit(HOOK_HTTP_CONNECT_UPSTREAM);
+	PLAYBOOK("a CONNECT is looked at", p->l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "CONNECT example.com:80 HTTP/1.1\r\n\r\n"),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = CONNECTED),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = first),
+		WANT(CMD_OPEN, PROXY),
+		GIVE(EV_OPENED, PROXY),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_HTTP_CONNECT_UPSTREAM, .hold = true));
+}
+
+static void test_left_meanwhile(void **state)
+{
+	struct play p;
+
+	(void)state;
+	begin_looked_at(&p, GET_B);
+	PLAYBOOK("who asked leaves meanwhile: there is no tunnel", p.l,
+		GIVE(EV_CLOSED, SIDE_CLIENT),
+		WANT(CMD_CLOSE, PROXY),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR),
+		GIVE(EV_HOOK_DONE, NOBODY));
+	assert_str(list_entry(p.pb.flows.next, struct flow, link)->error, "Client disconnected.");
+	play_end(&p);
+
+	begin_looked_at(&p, "\1\2\3");
+	PLAYBOOK("who has only said all that it has to say has not left", p.l,
+		GIVE(EV_CLOSED, SIDE_CLIENT),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_SEND, PROXY, .any = true),
+		GIVE(EV_DATA, PROXY, .text = "HTTP/1.1 200 OK\r\n\r\n"),
+		WANT(CMD_SEND, PROXY, .text = "\1\2\3"),
+		WANT(CMD_CLOSE, PROXY, .half = true));
+	play_end(&p);
+
+	begin_looked_at(&p, GET_B);
+	PLAYBOOK("nor is there one when the proxy leaves", p.l,
+		GIVE(EV_CLOSED, PROXY),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_CLOSE, PROXY),
+		WANT(CMD_SEND, SIDE_CLIENT, .any = true),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_ERROR));
+	play_end(&p);
+
+	begin_looked_at(&p, GET_B);
+	PLAYBOOK("what the proxy says before it was asked is no answer yet", p.l,
+		GIVE(EV_DATA, PROXY, .text = "HTTP/1.1 200 OK\r\n\r\n"),
+		GIVE(EV_HOOK_DONE, NOBODY),
+		WANT(CMD_SEND, PROXY, .text = "CONNECT example.com:80 HTTP/1.1\r\nHost: example.com:80\r\n\r\n"),
+		WANT(CMD_SEND, PROXY, .text = GET_B));
+	play_end(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -246,6 +305,7 @@ int main(void)
 		cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_hook),
+		cmocka_unit_test(test_left_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

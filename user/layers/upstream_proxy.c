@@ -23,6 +23,7 @@
 
 struct upstream_proxy {
 	struct layer base;
+	struct layer asker;              /* asks the hook, so that what is behind base hears of its client meanwhile */
 	struct conn *client, *server, *proxy;
 	struct layer *child;
 	struct layer *opener;            /* asked for server and waits for EV_OPENED */
@@ -130,44 +131,6 @@ static int fill(struct upstream_proxy *p, struct flow *f)
 	return ret;
 }
 
-static void send_connect(struct upstream_proxy *p)
-{
-	struct flow *f = p->flow;
-	struct chain out = { 0 };
-
-	p->flow = NULL;
-	if (p->proxy->state != CONN_OPEN || p->client->state == CONN_CLOSED || f->killed) {
-		failed(p, f->killed ? "Connection killed." : "connection closed");
-		flow_free(f);
-		return;
-	}
-	if (http1_write_request(&out, p->base.env, &f->http.request) == 0)
-		layer_send(&p->base, p->proxy, &out);
-	else
-		failed(p, "out of memory");
-	chain_clear(&out);
-	flow_free(f);
-}
-
-static void ask(struct upstream_proxy *p)
-{
-	uint8_t id[16];
-	int ret;
-
-	p->state = PROXY_ASKING;
-	env_uuid(p->base.env, id);
-	p->flow = flow_new(FLOW_HTTP, id, p->client->record, p->proxy->record);
-	ret = p->flow ? fill(p, p->flow) : -ENOMEM;
-	if (ret < 0) {
-		flow_free(p->flow);
-		p->flow = NULL;
-		failed(p, ret == -ENOMEM ? "out of memory" : "The server's address is no host name.");
-		return;
-	}
-	if (layer_hook(&p->base, HOOK_HTTP_CONNECT_UPSTREAM, p->flow))
-		send_connect(p);
-}
-
 static void refused(struct upstream_proxy *p, const struct http1_response *r)
 {
 	struct strbuf at = { 0 };
@@ -215,14 +178,11 @@ static void read_answer(struct upstream_proxy *p, size_t len)
 	arena_fini(&a);
 }
 
-static void on_answer(struct upstream_proxy *p, struct chain *data)
+/* Not before it was asked. */
+static void read_answers(struct upstream_proxy *p)
 {
-	if (chain_join(&p->in, data) < 0) {
-		failed(p, "out of memory");
-		return;
-	}
 	while (p->state == PROXY_ASKING && p->in.len) {
-		size_t len = http1_head_end(&p->in, &p->scanned);
+		size_t len = p->flow ? 0 : http1_head_end(&p->in, &p->scanned);
 
 		if (len == 0) {
 			if (p->in.len > p->base.env->options->header_bytes_max)
@@ -232,6 +192,68 @@ static void on_answer(struct upstream_proxy *p, struct chain *data)
 		read_answer(p, len);
 	}
 }
+
+static void on_answer(struct upstream_proxy *p, struct chain *data)
+{
+	if (chain_join(&p->in, data) < 0)
+		failed(p, "out of memory");
+	else
+		read_answers(p);
+}
+
+static void send_connect(struct upstream_proxy *p)
+{
+	struct flow *f = p->flow;
+	struct chain out = { 0 };
+
+	p->flow = NULL;
+	if (p->state != PROXY_ASKING) {  /* who asked for the tunnel has left meanwhile */
+		flow_free(f);
+		return;
+	}
+	if (p->proxy->state != CONN_OPEN || p->client->state == CONN_CLOSED || f->killed) {
+		failed(p, f->killed ? "Connection killed." : "connection closed");
+		flow_free(f);
+		return;
+	}
+	if (http1_write_request(&out, p->base.env, &f->http.request) == 0)
+		layer_send(&p->base, p->proxy, &out);
+	else
+		failed(p, "out of memory");
+	chain_clear(&out);
+	flow_free(f);
+}
+
+static void ask(struct upstream_proxy *p)
+{
+	uint8_t id[16];
+	int ret;
+
+	p->state = PROXY_ASKING;
+	env_uuid(p->base.env, id);
+	p->flow = flow_new(FLOW_HTTP, id, p->client->record, p->proxy->record);
+	ret = p->flow ? fill(p, p->flow) : -ENOMEM;
+	if (ret < 0) {
+		flow_free(p->flow);
+		p->flow = NULL;
+		failed(p, ret == -ENOMEM ? "out of memory" : "The server's address is no host name.");
+		return;
+	}
+	if (layer_hook(&p->asker, HOOK_HTTP_CONNECT_UPSTREAM, p->flow))
+		send_connect(p);
+}
+
+static void asker_handle(struct layer *l, const struct event *ev)
+{
+	struct upstream_proxy *p = container_of(l, struct upstream_proxy, asker);
+
+	if (ev->type != EV_HOOK_DONE)
+		return;
+	send_connect(p);
+	read_answers(p);
+}
+
+static const struct layer_ops asker_ops = { .name = "upstream-proxy-hook", .handle = asker_handle };
 
 /* --- events and commands --------------------------------------------------------------------------------------- */
 
@@ -295,9 +317,7 @@ static void proxy_handle(struct layer *l, const struct event *ev)
 {
 	struct upstream_proxy *p = container_of(l, struct upstream_proxy, base);
 
-	if (ev->type == EV_HOOK_DONE)
-		send_connect(p);
-	else if (ev->conn == p->proxy)
+	if (ev->conn == p->proxy)
 		handle_server(p, ev);
 	else
 		layer_event(p->child, ev);
@@ -306,6 +326,11 @@ static void proxy_handle(struct layer *l, const struct event *ev)
 static void open_proxy(struct upstream_proxy *p, struct command *cmd)
 {
 	BUG_ON(p->opener);
+	if (p->flow) {                   /* somebody still looks at how it was asked for the last time */
+		layer_event(cmd->from, &(struct event){
+			.type = EV_OPENED, .conn = p->server, .error = "connection closed" });
+		return;
+	}
 	p->opener = cmd->from;
 	p->state = PROXY_OPENING;
 	p->scanned = 0;
@@ -362,6 +387,7 @@ static void proxy_free(struct layer *l)
 {
 	struct upstream_proxy *p = container_of(l, struct upstream_proxy, base);
 
+	layer_fini(&p->asker);
 	layer_fini(l);
 	layer_free(p->child);
 	flow_free(p->flow);
@@ -413,6 +439,7 @@ int upstream_proxy_new(struct upstream_proxy_stack *out, struct layer *parent, s
 			goto fail;
 	}
 	layer_init(&p->base, &proxy_ops, out->top ? out->top : parent, NULL, NULL);
+	layer_init(&p->asker, &asker_ops, &p->base, NULL, NULL);
 	p->client = client;
 	p->server = server;
 	p->proxy = out->proxy;
