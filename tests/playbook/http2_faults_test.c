@@ -28,6 +28,33 @@ static void test_client_resets(void **state)
 	h2_end(&w);
 }
 
+/* Whatever a client means by that, its origin is told what it said; of other codes only that something broke. */
+static void test_client_wants_http11(void **state)
+{
+	static const struct {
+		uint32_t said;
+		const char *told;
+	} codes[] = {
+		{ NGHTTP2_HTTP_1_1_REQUIRED, "flow error\nserver RST 1 HTTP_1_1_REQUIRED\n" },
+		{ NGHTTP2_NO_ERROR, "flow error\nserver RST 1 INTERNAL_ERROR\n" },
+		{ NGHTTP2_REFUSED_STREAM, "flow error\nserver RST 1 INTERNAL_ERROR\n" },
+		{ NGHTTP2_HTTP_1_1_REQUIRED + 1, "flow error\nserver RST 1 INTERNAL_ERROR\n" },
+	};
+	struct h2_world w;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(codes); i++) {
+		assert_true(h2_begin(&w, H2_TO_H2));
+		GET(&w, 1);
+		h2_give(&w, SIDE_CLIENT);
+		h2_forget(&w);
+		h2_number(&w, NGHTTP2_RST_STREAM, 1, codes[i].said);
+		h2_give(&w, SIDE_CLIENT);
+		H2_WANT(&w, codes[i].told);
+		h2_end(&w);
+	}
+}
+
 static void test_client_resets_in_body(void **state)
 {
 	struct h2_world w;
@@ -683,6 +710,7 @@ static void test_strange_scheme(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_client_wants_http11),
 		cmocka_unit_test(test_client_resets), cmocka_unit_test(test_client_resets_in_body),
 		cmocka_unit_test(test_client_resets_during_response), cmocka_unit_test(test_server_resets),
 		cmocka_unit_test(test_server_cancels), cmocka_unit_test(test_server_wants_http11),

@@ -555,22 +555,29 @@ static void test_hook_holds_one(void **state)
 	h2_end(&w);
 }
 
-static void test_hook_and_reset(void **state)
+static void hook_and_reset(uint32_t code)
 {
 	struct h2_world w;
 
-	(void)state;
 	assert_true(h2_begin(&w, H2_TO_H2));
 	w.pb.env.block_hooks = w.pb.env.whole_hooks = hook_bit(HOOK_REQUEST);
 	w.hold_hooks = true;
 	GET(&w, 1);
 	h2_give(&w, SIDE_CLIENT);
-	h2_number(&w, NGHTTP2_RST_STREAM, 1, NGHTTP2_CANCEL);
+	h2_number(&w, NGHTTP2_RST_STREAM, 1, code);
 	h2_give(&w, SIDE_CLIENT);
 	h2_forget(&w);
 	h2_answer_hook(&w);
-	H2_WANT_PART(&w, "flow error\n");
+	H2_WANT(&w, "flow error\n");
 	h2_end(&w);
+}
+
+static void test_hook_and_reset(void **state)
+{
+	(void)state;
+	hook_and_reset(NGHTTP2_CANCEL);
+	hook_and_reset(NGHTTP2_HTTP_1_1_REQUIRED);
+	hook_and_reset(NGHTTP2_PROTOCOL_ERROR);
 }
 
 /* A response that meets the hook of its streamed request: its head waits beside the flow, with its trailers. */

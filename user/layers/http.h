@@ -31,7 +31,7 @@ enum http_error_code {
 	HTTP_ERROR_DISCONNECTED,         /* no page */
 	HTTP_ERROR_CANCELLED,            /* no page: the peer of one stream wants no more of it */
 	HTTP_ERROR_BROKEN,               /* no page: a client's stream or connection of HTTP/2 broke */
-	HTTP_ERROR_HTTP11_REQUIRED,      /* no page: the origin wants this request over HTTP/1.1 */
+	HTTP_ERROR_HTTP11_REQUIRED,      /* no page: the origin, or a client, wants this request over HTTP/1.1 */
 	HTTP_ERROR_KILLED,               /* no page: a hook's or a person's will */
 };
 

@@ -31,9 +31,10 @@ static uint32_t reset_code(enum http_error_code code)
 	switch (code) {
 	case HTTP_ERROR_DISCONNECTED:
 	case HTTP_ERROR_CANCELLED:
-	case HTTP_ERROR_HTTP11_REQUIRED:
 	case HTTP_ERROR_KILLED:
 		return NGHTTP2_CANCEL;
+	case HTTP_ERROR_HTTP11_REQUIRED:
+		return NGHTTP2_HTTP_1_1_REQUIRED;
 	case HTTP_ERROR_CLIENT:
 	case HTTP_ERROR_TOO_LARGE:
 	case HTTP_ERROR_HEADERS_TOO_LARGE:

@@ -231,6 +231,14 @@ static void server_head(struct http2_stream *st, const nghttp2_frame *frame)
 	http_request_event(st->stream, &(struct http_event){ .type = HTTP_TRAILERS, .head = staged });
 }
 
+/* What the origin is to hear of it (spec/layers 10.5). */
+static enum http_error_code cut_code(uint32_t code)
+{
+	if (code == NGHTTP2_CANCEL)
+		return HTTP_ERROR_CANCELLED;
+	return code == NGHTTP2_HTTP_1_1_REQUIRED ? HTTP_ERROR_HTTP11_REQUIRED : HTTP_ERROR_BROKEN;
+}
+
 static void server_cut(struct http2_stream *st, uint32_t code)
 {
 	struct http_stream *s = st->stream;
@@ -240,8 +248,7 @@ static void server_cut(struct http2_stream *st, uint32_t code)
 	st->stream = NULL;
 	s->at_client = NULL;
 	http_request_event(s, &(struct http_event){
-		.type = HTTP_ERROR, .message = st->h2->why ? st->h2->why : why,
-		.code = code == NGHTTP2_CANCEL ? HTTP_ERROR_CANCELLED : HTTP_ERROR_BROKEN });
+		.type = HTTP_ERROR, .message = st->h2->why ? st->h2->why : why, .code = cut_code(code) });
 }
 
 static void server_priority(struct http2 *h2, int32_t id, struct str value)

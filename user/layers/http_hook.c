@@ -31,7 +31,8 @@ static bool may_stop(enum hook_id hook)
 
 static bool is_leaving(enum http_error_code code)
 {
-	return code == HTTP_ERROR_DISCONNECTED || code == HTTP_ERROR_CANCELLED || code == HTTP_ERROR_BROKEN;
+	return code == HTTP_ERROR_DISCONNECTED || code == HTTP_ERROR_CANCELLED || code == HTTP_ERROR_BROKEN ||
+	       code == HTTP_ERROR_HTTP11_REQUIRED;
 }
 
 /*
