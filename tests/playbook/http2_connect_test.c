@@ -156,9 +156,7 @@ static void dialogue_early_answer(void *arg)
 	h2_sleep(&w);
 	H2_WANT(&w, "");
 	h2_answer_hook(&w);
-	H2_WANT(&w, "new3 \"0\\r\\n\\r\\n\"\nflow response\n");
-	h2_sleep(&w);
-	H2_WANT(&w, "close new3\nclose new3\n");
+	H2_WANT(&w, "new3 \"0\\r\\n\\r\\n\"\nflow response\nclose new3\nclose new3\n");
 	h2_end(&w);
 }
 

@@ -587,6 +587,30 @@ static void test_connect_client_leaves(void **state)
 	h2_end(&w);
 }
 
+/* Nobody looks now and then whether the hook was answered: its answer says so. */
+static void test_connect_hook_outlives(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(begin(&w, H2_TO_PROXY, false));
+	connect_to(&w, 1, "a:80");
+	h2_give(&w, SIDE_CLIENT);
+	h2_forget(&w);
+	w.pb.env.block_hooks = w.pb.env.whole_hooks = hook_bit(HOOK_REQUEST);
+	w.hold_hooks = true;
+	h2_data(&w, 1, END, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, "hook request\nclient DATA 1 end \"\"\n");
+	h2_sleep(&w);
+	assert_null(w.pb.sleeper);
+	H2_WANT(&w, "");
+	h2_answer_hook(&w);
+	H2_WANT(&w, "flow error\nclose new3\nclose new3\n");
+	assert_null(w.pb.sleeper);
+	h2_end(&w);
+}
+
 static void test_connect_server_resets(void **state)
 {
 	struct h2_world w;
@@ -732,6 +756,7 @@ int main(void)
 		cmocka_unit_test(test_opaque_stalls),
 		cmocka_unit_test(test_window_outlives), cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_connect_refused), cmocka_unit_test(test_connect_client_leaves),
+		cmocka_unit_test(test_connect_hook_outlives),
 		cmocka_unit_test(test_connect_server_resets), cmocka_unit_test(test_connect_stalls),
 		cmocka_unit_test(test_connect_rest_arrives),
 		cmocka_unit_test(test_connect_rest_before_reset),

@@ -441,10 +441,13 @@ void h2_answer_hook(struct h2_world *w)
 
 void h2_sleep(struct h2_world *w)
 {
-	if (!w->pb.sleeper)
+	struct layer *sleeper = w->pb.sleeper;
+
+	if (!sleeper)
 		return;
+	w->pb.sleeper = NULL;
 	w->pb.now_ns = MAX(w->pb.now_ns, w->pb.due_ns);
-	layer_event(w->pb.sleeper, &(struct event){ .type = EV_WAKEUP });
+	layer_event(sleeper, &(struct event){ .type = EV_WAKEUP });
 }
 
 void h2_writable(struct h2_world *w, int side)

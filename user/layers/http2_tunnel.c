@@ -8,11 +8,12 @@
 #include "base/mem.h"
 #include "layers/http2.h"
 
-#define ASKS_LOOK_NS INT64_C(100000000)
-
+/* Stands between a layer inside and the answer that it waits for, which would not come this way. */
 struct http2_asking {
+	struct layer base;
 	struct http2_asking *next;
-	struct layer *layer;
+	struct http2_tunnel *tunnel;
+	struct layer *layer;             /* NULL: nobody waits */
 };
 
 static struct http2_tunnel *tunnel_of(struct layer *l)
@@ -97,53 +98,100 @@ bool http2_tunnel_owns(const struct http2_tunnel *t, const struct conn *c)
 
 /* --- hooks that are waited for ----------------------------------------------------------------------------------- */
 
-/* Their completions do not come this way: who still waits is asked. */
-static bool anybody_asks(struct http2_tunnel *t)
+static bool anybody_asks(const struct http2_tunnel *t)
 {
-	for (struct http2_asking **at = &t->asking; *at;) {
-		struct http2_asking *a = *at;
-
-		if (a->layer->waiting_for == EV_HOOK_DONE) {
-			at = &a->next;
-			continue;
-		}
-		*at = a->next;
-		mem_free(a);
-	}
-	return t->asking || t->unnoted;
+	for (const struct http2_asking *a = t->asking; a; a = a->next)
+		if (a->layer)
+			return true;
+	return t->unnoted;
 }
 
-static bool hook(struct http2_tunnel *t, struct command *cmd)
+static void wind_up(struct http2_tunnel *t)
 {
+	if (http2_tunnel_over(t))
+		http2_tunnel_finish(t);
+}
+
+/* A client that has left may have been waiting for this alone. */
+static void asking_handle(struct layer *l, const struct event *ev)
+{
+	struct http2_asking *a = container_of(l, struct http2_asking, base);
+	struct http2_tunnel *t = a->tunnel;
+	struct layer *answered = a->layer;
+
+	if (ev->type != EV_HOOK_DONE || !answered)
+		return;
+	a->layer = NULL;
+	layer_event(answered, ev);
+	t->outer->lost |= t->sink.lost;
+	wind_up(t);
+}
+
+static const struct layer_ops asking_ops = { .name = "http2-tunnel-hook", .handle = asking_handle };
+
+/* One that nobody needs now, or a new one. NULL: memory is out. */
+static struct http2_asking *asking_for(struct http2_tunnel *t, struct layer *from)
+{
+	struct http2_asking *a = t->asking;
+
+	while (a && (a->layer || a->base.handling))
+		a = a->next;
+	if (!a) {
+		a = mem_zalloc(sizeof(*a));
+		if (!a)
+			return NULL;
+		layer_init(&a->base, &asking_ops, &t->base, NULL, NULL);
+		a->tunnel = t;
+		a->next = t->asking;
+		t->asking = a;
+	}
+	a->layer = from;
+	return a;
+}
+
+static void asking_free(struct http2_asking **at)
+{
+	struct http2_asking *a = *at;
+
+	*at = a->next;
+	layer_fini(&a->base);
+	mem_free(a);
+}
+
+static bool hook(struct http2_tunnel *t, const struct command *cmd)
+{
+	struct command outer = *cmd;
 	struct http2_asking *a;
+	bool answered;
 
-	if (layer_command(&t->base, cmd))
-		return true;
-	anybody_asks(t);
-	a = mem_alloc(sizeof(*a));
+	if (!(t->base.env->block_hooks & hook_bit(cmd->hook)))
+		return layer_command(&t->base, &outer);
+	a = asking_for(t, cmd->from);
 	if (!a) {                        /* the session ends, but not before the answer */
-		t->unnoted = true;
 		t->outer->lost = true;
-		return false;
+		answered = layer_command(&t->base, &outer);
+		t->unnoted |= !answered;
+		return answered;
 	}
-	*a = (struct http2_asking){ t->asking, cmd->from };
-	t->asking = a;
-	return false;
+	outer.from = &a->base;
+	answered = layer_command(&t->base, &outer);
+	if (answered)
+		a->layer = NULL;
+	return answered;
 }
 
+/* Its answer must not reach anybody else; and who has left waits no longer. */
 static void tunnel_forget(struct layer *l, const struct layer *below)
 {
 	struct http2_tunnel *t = tunnel_of(l);
 
-	for (struct http2_asking **at = &t->asking; *at;) {
-		struct http2_asking *a = *at;
-
-		if (a->layer != below) {
-			at = &a->next;
+	for (struct http2_asking **at = &t->asking; *at; at = &(*at)->next) {
+		if ((*at)->layer != below)
 			continue;
-		}
-		*at = a->next;
-		mem_free(a);
+		asking_free(at);
+		if (http2_tunnel_over(t))
+			layer_wakeup(l, 1);
+		return;
 	}
 }
 
@@ -330,15 +378,6 @@ static bool tunnel_command(struct layer *l, struct command *cmd)
 	return answer;
 }
 
-/* Answers to hooks do not come this way, and nothing else may: they are looked for. */
-static void wind_up(struct http2_tunnel *t)
-{
-	if (http2_tunnel_over(t))
-		http2_tunnel_finish(t);
-	else if (t->client.tunnel && t->client.conn.state == CONN_CLOSED)
-		layer_wakeup(&t->base, ASKS_LOOK_NS);
-}
-
 static void tunnel_handle(struct layer *l, const struct event *ev)
 {
 	struct http2_tunnel *t = tunnel_of(l);
@@ -382,9 +421,9 @@ static void tunnel_free(struct layer *l)
 	while (t->conn_count)
 		sink_conn_free(&t->sink, t->conns[t->conn_count - 1]);
 	mem_free(t->conns);
-	layer_fini(l);
 	while (t->asking)
-		tunnel_forget(l, t->asking->layer);
+		asking_free(&t->asking);
+	layer_fini(l);
 	mem_free(t);
 }
 

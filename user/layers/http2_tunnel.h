@@ -34,7 +34,7 @@ struct http2_tunnel {
 	struct layer *child;
 	struct conn **conns;             /* of the layers inside */
 	uint32_t conn_count, conn_cap;
-	struct http2_asking *asking;     /* layers inside that wait for a hook's answer */
+	struct http2_asking *asking;     /* for layers inside that wait for a hook's answer; some are idle */
 	bool unnoted;                    /* another one waits for which there was no memory */
 };
 
