@@ -55,6 +55,13 @@ static void test_bytewise(void **state)
 	h2_end(&w);
 }
 
+#define DOWN_PREFACE "client SETTINGS 0 3=100 4=262144 6=65536 9=1 8=1\n"
+#define DOWN_WINDOW "client WINDOW 0 +16711681\n"
+#define UP_SETTINGS "server SETTINGS 0 3=100 4=262144 6=65536 2=0\n"
+#define UP_PREFACE UP_SETTINGS "server WINDOW 0 +16711681\n"
+#define UP_GET_TLS "server HEADERS 1 end :method=GET :scheme=https :path=/ :authority=h\n"
+#define UP_PREFACE_ACK UP_SETTINGS "server SETTINGS 0 ack\nserver WINDOW 0 +16711681\n"
+
 static void test_prefaces(void **state)
 {
 	struct h2_world w;
@@ -65,13 +72,70 @@ static void test_prefaces(void **state)
 	h2_magic(&w);
 	h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
 	h2_give(&w, SIDE_CLIENT);
-	H2_WANT(&w, "open server\nclient SETTINGS 0 3=100 4=262144 6=65536 9=1 8=1\nclient SETTINGS 0 ack\n"
-		"client WINDOW 0 +16711681\n");
+	H2_WANT(&w, "open server\n" UP_PREFACE DOWN_PREFACE "client SETTINGS 0 ack\n" DOWN_WINDOW);
 	GET(&w, 1);
 	h2_give(&w, SIDE_CLIENT);
-	H2_WANT(&w, "server SETTINGS 0 3=100 4=262144 6=65536 2=0\nserver WINDOW 0 +16711681\n"
-		"server HEADERS 1 end " UP_GET);
+	H2_WANT(&w, "server HEADERS 1 end " UP_GET);
 	h2_end(&w);
+}
+
+/* A server that agreed on HTTP/2 may wait for its client's preface, and not for long (RFC 9113 3.4). */
+static void test_preface_before_request(void **state)
+{
+	struct h2_world w;
+
+	(void)state;
+	assert_true(h2_begin_bare(&w, H1_TO_H2));
+	w.all = true;
+	h2_forget(&w);
+	h2_text(&w, "GET / HTTP/1.1\r\nHost: h\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, UP_PREFACE);
+	h2_text(&w, "\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, UP_GET_TLS);
+	h2_end(&w);
+
+	assert_true(h2_begin_bare(&w, H1_TO_H2));
+	w.all = true;
+	w.pb.env.block_hooks = hook_bit(HOOK_REQUESTHEADERS);
+	w.hold_hooks = true;
+	h2_forget(&w);
+	h2_text(&w, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, "hook requestheaders\n" UP_PREFACE);
+	h2_answer_hook(&w);
+	H2_WANT(&w, UP_GET_TLS);
+	h2_end(&w);
+}
+
+static void dialogue_silent_client(void *arg)
+{
+	struct h2_world w;
+
+	(void)arg;
+	if (!h2_begin_bare(&w, H1_TO_H2))
+		return;
+	w.peers[SIDE_CLIENT].h2 = w.all = true;
+	w.pb.client->record->alpn = STR("h2");
+	h2_forget(&w);
+	h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
+	h2_give(&w, SIDE_SERVER);
+	H2_WANT(&w, DOWN_PREFACE DOWN_WINDOW UP_PREFACE_ACK);
+	h2_magic(&w);
+	h2_frame(&w, NGHTTP2_SETTINGS, 0, 0, NULL, 0);
+	GET(&w, 1);
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT(&w, "client SETTINGS 0 ack\n" UP_GET_TLS);
+	h2_end(&w);
+}
+
+/* A server of HTTP/2 that begins is answered, though the client, who agreed on that as well, has said nothing yet. */
+static void test_silent_client(void **state)
+{
+	(void)state;
+	dialogue_silent_client(NULL);
+	playbook_sweep(dialogue_silent_client, NULL);
 }
 
 static void test_server_first(void **state)
@@ -445,7 +509,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_get), cmocka_unit_test(test_sweep), cmocka_unit_test(test_bytewise),
-		cmocka_unit_test(test_prefaces), cmocka_unit_test(test_server_first),
+		cmocka_unit_test(test_prefaces), cmocka_unit_test(test_preface_before_request),
+		cmocka_unit_test(test_silent_client), cmocka_unit_test(test_server_first),
 		cmocka_unit_test(test_preface_bytewise), cmocka_unit_test(test_option_off),
 		cmocka_unit_test(test_many), cmocka_unit_test(test_interleaved), cmocka_unit_test(test_post),
 		cmocka_unit_test(test_trailers), cmocka_unit_test(test_trailers_only),

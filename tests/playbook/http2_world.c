@@ -2,6 +2,7 @@
 /* Frames in and out of the HTTP layer, as text. */
 #include "http2_world.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 
 #include "base/mem.h"
 #include "layers/mode.h"
+#include "layers/tls_env.h"
 
 #define MAGIC "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -458,13 +460,42 @@ void h2_writable(struct h2_world *w, int side)
 
 /* --- a test ------------------------------------------------------------------------------------------------------ */
 
+static int no_leaf(struct leaf_source *source __unused, const struct leaf_request *request __unused,
+		   int64_t now_s __unused, struct leaf **out __unused)
+{
+	return -ENOENT;
+}
+
+/*
+ * What is said to the server stands for what would be within TLS; when that connection is lost, as memory that is out
+ * may bring about, the next one is made with TLS, and gets no further than its hello.
+ */
+static struct tls_env *shared_tls(void)
+{
+	static struct leaf_source leaves = { no_leaf };
+	static const struct tls_env_config config = { .leaves = &leaves };
+	static struct options options;
+	static struct env env = { .options = &options };
+	static struct tls_env *tls;
+
+	if (!tls) {
+		options_init(&options);
+		assert_int_equal(tls_env_new(&tls, &env, &config, NULL), 0);
+	}
+	return tls;
+}
+
 bool h2_begin_bare(struct h2_world *w, enum h2_kind kind)
 {
+	struct tls_env *tls = kind == H1_TO_H2 ? shared_tls() : NULL;
 	struct conn_record *r;
 
 	*w = (struct h2_world){ .kind = kind };
 	if (playbook_init(&w->pb) < 0)
 		return false;
+	w->pb.env.tls = tls;
+	if (tls)
+		tls->env = &w->pb.env;
 	w->pb.on_command = on_command;
 	w->peers[SIDE_CLIENT].h2 = kind != H1_TO_H2;
 	nghttp2_hd_inflate_new(&w->peers[SIDE_CLIENT].inflater);

@@ -155,9 +155,11 @@ static void from_client(struct http *h, const struct event *ev)
 		layer_event(&h->codec->base, &(struct event){
 			.type = EV_DATA, .conn = h->client, .data = &h->preface });
 	to_tunnel_or_codec(h, ev);
+	if (ev->type == EV_DATA)
+		http_upstream_greet(h);
 }
 
-/* Its SETTINGS, in general: they are for the codec that the first request brings. */
+/* Its SETTINGS, in general; in clear text they are for the codec that the client's first words bring. */
 static void before_request(struct http *h, const struct event *ev)
 {
 	uint8_t begin[9];
@@ -169,6 +171,7 @@ static void before_request(struct http *h, const struct event *ev)
 		http2 = next_begins_http2(begin, chain_peek(&h->early, 0, begin, sizeof(begin)));
 	if (!http2 || h->early.len > EARLY_MAX)
 		chain_clear(&h->early);
+	http_upstream_greet(h);
 }
 
 static void order(struct http *h, const struct event *ev)

@@ -159,6 +159,11 @@ void http_stream_retire(struct http *h, struct http_stream *s);
 enum upstream_answer { UPSTREAM_NOW, UPSTREAM_LATER, UPSTREAM_NEVER };
 /* NOW: s->upstream is ready; LATER: http_stream_upstream() follows; NEVER: *why says it. */
 enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bool fresh, const char **why);
+/*
+ * The server that the layers above have reached may wait for its client's preface, and not for long (RFC 9113 3.4): when
+ * HTTP/2 was agreed on with it, it is told at once, whenever the first request comes.
+ */
+void http_upstream_greet(struct http *h);
 /* An unopened connection for a CONNECT; the caller's to free, through the sink. NULL: out of memory. */
 struct conn *http_upstream_conn_new(struct http *h, struct str host, uint16_t port);
 /* Its stream is over, and it may have the next one. */

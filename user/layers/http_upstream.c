@@ -28,16 +28,13 @@ static void join(struct http_upstream *up, struct list *to, struct http_stream *
  * HTTP/2 when that was negotiated. In clear text when the client speaks it to this very server, which therefore
  * understands it (RFC 9113 3.3).
  */
-static bool speaks_http2(const struct http_upstream *up)
+static bool speaks_http2(const struct http *h, const struct conn *c, bool tls)
 {
-	const struct http *h = up->http;
-
-	if (up->tls)
-		return str_eq(up->conn->record->alpn, STR("h2"));
-	return !up->http11 && h->mode == HTTP_TRANSPARENT && h->codec->multiplex && !h->client->record->tls &&
-	       h->server &&
-	       up->conn->record->address.port == h->server->record->address.port &&
-	       str_eq(up->conn->record->address.host, h->server->record->address.host);
+	if (tls)
+		return str_eq(c->record->alpn, STR("h2"));
+	return h->mode == HTTP_TRANSPARENT && h->codec->multiplex && !h->client->record->tls && h->server &&
+	       c->record->address.port == h->server->record->address.port &&
+	       str_eq(c->record->address.host, h->server->record->address.host);
 }
 
 /* Whether it can be asked for another protocol (RFC 8441 3) is not known yet. */
@@ -86,7 +83,8 @@ static void serve_waiting(struct http_upstream *up, const char *error)
 static void opened(struct http_upstream *up, const char *error)
 {
 	if (!error) {
-		up->codec = speaks_http2(up) ? http2_client_new(up) : http1_client_new(up);
+		up->codec = (up->tls || !up->http11) && speaks_http2(up->http, up->conn, up->tls)
+			    ? http2_client_new(up) : http1_client_new(up);
 		error = up->codec ? NULL : "out of memory";
 	}
 	up->state = error ? UPSTREAM_DEAD : UPSTREAM_READY;
@@ -430,22 +428,45 @@ static bool fits(const struct http_upstream *up, const struct http_stream *s, bo
 	       (up->codec->multiplex || list_empty(&up->streams));
 }
 
+/* NULL: out of memory. */
+static struct http_upstream *take_context(struct http *h)
+{
+	struct conn *c = h->server;
+	struct str name = server_name(h, c->record->address.host, c->record->address.port);
+
+	h->server_used = true;
+	/* whoever hears of its opening hears what it will be asked for */
+	if (c->record->tls && !c->record->sni.len &&
+	    (conn_record_edit(&c->record) < 0 || conn_record_text(c->record, &c->record->sni, name) < 0))
+		return NULL;
+	return upstream_add(h, c, false, c->record->tls);
+}
+
+void http_upstream_greet(struct http *h)
+{
+	struct conn *c = h->server;
+	struct http_upstream *up;
+
+	if (!c || h->server_used || h->tunnel || c->state != CONN_OPEN || h->client->state == CONN_CLOSED)
+		return;
+	if (!speaks_http2(h, c, c->record->tls))
+		return;
+	up = take_context(h);
+	if (up)
+		layer_event(up->stack, &(struct event){ .type = EV_START });
+}
+
 /* The connection that the layers above opened, when it serves this target and is not in use yet. */
 static enum upstream_answer use_context(struct http *h, struct http_stream *s, const char **why)
 {
 	struct conn *c = h->server;
-	struct http_upstream *up = NULL;
-	struct str name = server_name(h, c->record->address.host, c->record->address.port);
+	struct http_upstream *up;
 
 	if (c->failed) {
 		*why = c->record->error.ptr ? c->record->error.ptr : "connection failed";
 		return UPSTREAM_NEVER;
 	}
-	h->server_used = true;
-	/* whoever hears of its opening hears what it will be asked for */
-	if (!c->record->tls || c->record->sni.len ||
-	    (conn_record_edit(&c->record) == 0 && conn_record_text(c->record, &c->record->sni, name) == 0))
-		up = upstream_add(h, c, false, c->record->tls);
+	up = take_context(h);
 	if (!up) {
 		*why = "out of memory";
 		return UPSTREAM_NEVER;

@@ -131,7 +131,8 @@ static enum verdict judge(struct next *n, bool final)
 	enum next_hosts_verdict ignored;
 	enum verdict v;
 
-	if (len == 0 && server_waits(n))
+	/* That they speak HTTP is agreed on: the server, which has begun, is to be answered. */
+	if (len == 0 && server_waits(n) && !(n->from_server.len && alpn_is_http(n->client)))
 		return final ? VERDICT_TCP : VERDICT_WAIT;
 	ignored = next_hosts_ignored(n->base.env, n->client, speaks_to_proxy(n->role) ? NULL : n->server,
 				     (struct str){ (char *)head, len }, n->from_server.len,
