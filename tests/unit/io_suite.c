@@ -591,6 +591,7 @@ int io_suite_run(const struct io_world *which)
 		cmocka_unit_test(half_close_by_peer), cmocka_unit_test(half_close_by_us),
 		cmocka_unit_test(reset_is_a_reset), cmocka_unit_test(reset_after_fin),
 		cmocka_unit_test(last_words), cmocka_unit_test(broken_while_paused),
+		cmocka_unit_test(broken_and_unread),
 		cmocka_unit_test(told_ends_the_turn),
 		cmocka_unit_test(close_flushes), cmocka_unit_test(close_with_reset),
 		cmocka_unit_test(reset_comes_last),

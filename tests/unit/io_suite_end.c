@@ -92,22 +92,53 @@ void last_words(void **state __unused)
 	io_pair_close(&p);
 }
 
-/* Nobody reads, so only sending can tell that the peer is gone; else a source would be read for ever. */
-void broken_while_paused(void **state __unused)
+/* A peer says something that nobody reads yet, and breaks, which sending finds. */
+static struct pair break_unread(size_t said)
 {
 	struct pair p = io_pair_open();
 
 	p.io->ops->pause(p.end->sock, true);
 	io_run_turns(p.io, 2);
+	io_peer_send(p.io, p.peer, said, 0);
+	io_run_turns(p.io, 2);
 	io_world->close(p.peer, true);
 	p.peer = NULL;
 	io_run_turns(p.io, 2);
-	io_end_send(p.end, 1000, 0);
-	io_run_turns(p.io, 2);
-	if (p.end->errors == 0)
-		io_end_send(p.end, 1000, 1000);
+	for (size_t at = 0; at < 3; at++) {
+		io_end_send(p.end, 1000, at * 1000);
+		io_run_turns(p.io, 2);
+	}
+	assert_int_equal(p.end->sock->queued, 0);
+	assert_int_equal(p.end->got, 0);
+	return p;
+}
+
+/* Nobody reads, so only sending can tell that the peer is gone; else a source would be read for ever. */
+void broken_while_paused(void **state __unused)
+{
+	struct pair p = break_unread(0);
+
 	RUN_UNTIL(p.io, p.end->errors == 1);
 	assert_int_equal(p.end->end_err, -ECONNRESET);
+	p.io->ops->pause(p.end->sock, false);
+	io_run_turns(p.io, 2);
+	assert_int_equal(p.end->got, 0);
+	io_pair_close(&p);
+}
+
+void broken_and_unread(void **state __unused)
+{
+	struct pair p = break_unread(30000);
+
+	assert_int_equal(p.end->errors, 0);
+	p.io->ops->pause(p.end->sock, false);
+	p.io->ops->pause(p.end->sock, true);
+	io_run_turns(p.io, 2);
+	p.io->ops->pause(p.end->sock, false);
+	RUN_UNTIL(p.io, p.end->errors == 1);
+	assert_int_equal(p.end->end_err, -ECONNRESET);
+	assert_int_equal(p.end->got, 30000);
+	assert_int_equal(p.end->fins, 0);
 	io_pair_close(&p);
 }
 

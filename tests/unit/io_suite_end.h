@@ -8,6 +8,7 @@ void reset_is_a_reset(void **state);
 void reset_after_fin(void **state);
 void last_words(void **state);
 void broken_while_paused(void **state);
+void broken_and_unread(void **state);
 void told_ends_the_turn(void **state);
 void close_flushes(void **state);
 void close_with_reset(void **state);

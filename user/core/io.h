@@ -27,7 +27,8 @@ struct sock_events {
 	void (*received)(void *owner, struct slice data); /* takes over the reference */
 	/*
 	 * 0: FIN, nothing more is received, sending still works. -ECONNRESET, …: broken, both ways; may follow a FIN.
-	 * Each at most once. A paused sock is told of a FIN when it resumes, of a break when sending shows it.
+	 * Each at most once. A paused sock is told when it resumes, behind what came before; of a break that sending
+	 * shows after a second at the latest.
 	 */
 	void (*ended)(void *owner, int err);
 	void (*writable)(void *owner);                    /* was over IO_HIGH_WATER, is below IO_LOW_WATER */

@@ -70,11 +70,15 @@ static void esock_kill(struct esock *s, bool reset)
 	real_sock_kill(&s->r, reset);
 }
 
+static void esock_end(struct esock *s, int err);
+
 static void linger_expired(struct timer *t)
 {
 	struct esock *s = esock_of(container_of(t, struct real_sock, linger));
 
-	if (!real_sock_linger_on(&s->r))
+	if (s->r.phase == REAL_OPEN)
+		esock_end(s, s->r.broken);
+	else if (!real_sock_linger_on(&s->r))
 		esock_kill(s, real_sock_by_reset(&s->r));
 }
 
@@ -123,14 +127,17 @@ static void esock_flush(struct esock *s)
 	}
 	if (!s->r.broken || s->r.told_broken || s->r.phase != REAL_OPEN)
 		return;
-	/* What the peer sent before it broke is still worth having, unless nobody reads now. */
+	/* What the peer sent before it broke is still worth having. */
 	real_sock_after_write(&s->r);
-	if (s->r.in_ended || s->r.paused) {
+	if (s->r.phase != REAL_OPEN)
+		return;
+	if (!real_sock_may_read(&s->r)) {
 		real_sock_ended(&s->r, s->r.broken);
-	} else if (s->r.phase == REAL_OPEN) {
-		s->readable = s->hung_up = true;
-		ready_add(s);
+		return;
 	}
+	s->readable = s->hung_up = true;
+	if (!s->r.paused)
+		ready_add(s);
 }
 
 static void flush_dirty(struct epoll *ep)
@@ -470,7 +477,7 @@ static void epoll_pause(struct sock *base, bool paused)
 {
 	struct esock *s = esock_of_sock(base);
 
-	s->r.paused = paused;
+	real_sock_pause(&s->r, paused);
 	if (!paused && s->readable && s->r.phase == REAL_OPEN)
 		ready_add(s);
 }

@@ -213,6 +213,27 @@ bool real_sock_linger_on(struct real_sock *s)
 	return still < REAL_LINGER_NS && timer_arm(&io->timers, &s->linger, io->now_ns + look) == 0;
 }
 
+void real_sock_pause(struct real_sock *s, bool paused)
+{
+	s->paused = paused;
+	if (!s->broken || s->phase != REAL_OPEN)
+		return;
+	if (paused)
+		real_sock_dirty(s);
+	else
+		timer_cancel(&s->base.io->timers, &s->linger);
+}
+
+bool real_sock_may_read(struct real_sock *s)
+{
+	struct io *io = s->base.io;
+
+	if (s->in_ended || s->broken == -ENOMEM)
+		return false;
+	return !s->paused || timer_armed(&s->linger) ||
+	       timer_arm(&io->timers, &s->linger, io->now_ns + REAL_UNREAD_NS) == 0;
+}
+
 void real_sock_dirty(struct real_sock *s)
 {
 	if (list_empty(&s->dirty))

@@ -12,6 +12,7 @@
 #include "io/resolve.h"
 
 #define REAL_IOV_MAX    64           /* pieces per send: 1 MiB of full slabs */
+#define REAL_UNREAD_NS  1000000000LL
 #define REAL_LINGER_NS  5000000000LL
 #define REAL_LINGER_LOOK_NS 500000000LL
 #define REAL_RESET_LOOK_NS 5000000LL
@@ -102,7 +103,7 @@ void real_refuse(struct io *io, int handle);
 /* A shared slab with room for REAL_PACK_MIN bytes behind its frontier; borrowed. NULL: out of memory. */
 struct slab *real_pack_slab(struct real *r);
 
-/* expire: fires when lingering made no progress. */
+/* expire: fires when lingering made no progress, and when a break is to be told though nobody reads. */
 void real_sock_init(struct real_sock *s, struct real *r, const struct sock_events *ev, void *owner, int fd,
 		    void (*expire)(struct timer *t));
 /*
@@ -114,6 +115,14 @@ bool real_sock_linger(struct real_sock *s, bool reset) __must_check;
 bool real_sock_lingered(const struct real_sock *s);
 /* When the timer fires: a peer that takes what is left gets the time that it needs. False: it does not. */
 bool real_sock_linger_on(struct real_sock *s) __must_check;
+/* Of one that is open, by the caller. */
+void real_sock_pause(struct real_sock *s, bool paused);
+/*
+ * Sending has found a break, and what the peer said before it, which the kernel keeps beyond a reset, may still be read.
+ * False: it may not, or those who have paused have had REAL_UNREAD_NS; meanwhile what is sent comes to nothing, and its
+ * source might never end. Else linger fires when that time is over.
+ */
+bool real_sock_may_read(struct real_sock *s) __must_check;
 /* How it is to be killed: bytes that could not be sent in time must not look like a clean end. */
 static inline bool real_sock_by_reset(const struct real_sock *s)
 {

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 
 #define LINGER_NS      5000000000LL  /* a peer that takes nothing for so long is waited for no more */
+#define UNREAD_NS      1000000000LL  /* for so long a break is not told to who has paused */
 #define LINGER_LOOK_NS 500000000LL
 #define READS_MAX      16            /* pieces of one sock per turn */
 
@@ -75,11 +76,15 @@ static bool sock_wait(struct sim_sock *s)
 	       timer_arm(&io->timers, &s->linger, io->now_ns + LINGER_LOOK_NS) == 0;
 }
 
+static void sock_ended(struct sim_sock *s, int err);
+
 static void linger_expired(struct timer *t)
 {
 	struct sim_sock *s = container_of(t, struct sim_sock, linger);
 
-	if (!sock_wait(s))
+	if (s->phase == OPEN)
+		sock_ended(s, s->broken);
+	else if (!sock_wait(s))
 		sock_kill(s, s->out.len || s->rst_wanted);
 }
 
@@ -132,6 +137,14 @@ static void sock_write(struct sim_sock *s)
 	}
 }
 
+/* Behind a break there may be something to read; who has paused is not waited for for ever. */
+static bool wait_for_reader(struct sim_sock *s)
+{
+	struct io *io = s->base.io;
+
+	return timer_armed(&s->linger) || timer_arm(&io->timers, &s->linger, io->now_ns + UNREAD_NS) == 0;
+}
+
 static void sock_flush(struct sim_sock *s)
 {
 	if (s->phase != OPEN && s->phase != LINGERING)
@@ -147,9 +160,9 @@ static void sock_flush(struct sim_sock *s)
 		sock_kill(s, s->broken || s->rst_wanted);
 	if (s->phase != OPEN || !s->broken || s->told_broken)
 		return;
-	if (s->in_ended || s->paused || s->broken != -ECONNRESET)
+	if (s->in_ended || s->broken != -ECONNRESET || (s->paused && !wait_for_reader(s)))
 		sock_ended(s, s->broken);
-	else
+	else if (!s->paused)
 		sim_notify(sim_of(s->base.io), &s->ready);
 }
 
@@ -344,7 +357,13 @@ void sim_sock_pause(struct sock *base, bool paused)
 	struct sim_sock *s = sim_sock_of(base);
 
 	s->paused = paused;
-	if (!paused && s->phase == OPEN)
+	if (s->phase != OPEN)
+		return;
+	if (s->broken && paused)
+		make_dirty(s);
+	else if (s->broken)
+		timer_cancel(&base->io->timers, &s->linger);
+	if (!paused)
 		sim_notify(sim_of(base->io), &s->ready);
 }
 

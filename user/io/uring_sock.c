@@ -54,11 +54,21 @@ void usock_end(struct usock *s, bool reset)
 		usock_kill(s);
 }
 
+/* The last thing that is told of it. */
+static void tell_broken(struct usock *s)
+{
+	chain_clear(&s->held);
+	s->held_end = false;
+	real_sock_ended(&s->r, s->r.broken);
+}
+
 static void linger_expired(struct timer *t)
 {
 	struct usock *s = container_of(container_of(t, struct real_sock, linger), struct usock, r);
 
-	if (!real_sock_linger_on(&s->r))
+	if (s->r.phase == REAL_OPEN)
+		tell_broken(s);
+	else if (!real_sock_linger_on(&s->r))
 		usock_end(s, real_sock_by_reset(&s->r));
 }
 
@@ -138,7 +148,7 @@ void usock_pause(struct sock *base, bool paused)
 {
 	struct usock *s = usock_of(base);
 
-	s->r.paused = paused;
+	real_sock_pause(&s->r, paused);
 	if (paused)
 		return;
 	if (s->held.len || s->held_end) {
@@ -250,13 +260,13 @@ static void flush_recv(struct usock *s)
 	}
 }
 
-/* A break that sending found. What the peer sent before is still worth having, unless nobody reads now. */
+/* A break that sending found. What the peer sent before is still worth having. */
 static void flush_break(struct usock *s)
 {
-	bool read_on = s->r.broken == -ECONNRESET && !s->r.in_ended && !s->r.paused;
-
-	if (s->r.phase == REAL_OPEN && s->r.broken && !s->r.told_broken && !read_on)
-		real_sock_ended(&s->r, s->r.broken);
+	if (s->r.phase != REAL_OPEN || !s->r.broken || s->r.told_broken)
+		return;
+	if (s->r.broken != -ECONNRESET || !real_sock_may_read(&s->r))
+		tell_broken(s);
 }
 
 void usock_flush(struct usock *s)
