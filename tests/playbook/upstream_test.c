@@ -100,6 +100,21 @@ static void test_http(void **state)
 	play_end(&p);
 }
 
+static void test_options(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play(&p));
+	PLAYBOOK("what is asked of a server as a whole is asked of its proxy without a path (RFC 9112 3.2.4)", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "OPTIONS * HTTP/1.1\r\nHost: h:81\r\n\r\n"),
+		WANT(CMD_OPEN, PROXY),
+		GIVE(EV_OPENED, PROXY),
+		WANT(CMD_SEND, PROXY, .text = "OPTIONS http://h:81 HTTP/1.1\r\nHost: h:81\r\n\r\n"));
+	play_end(&p);
+}
+
 static void dialogue_connect(void *arg)
 {
 	struct play p;
@@ -302,6 +317,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_http),
+		cmocka_unit_test(test_options),
 		cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_hook),

@@ -83,11 +83,13 @@ static int put_head(struct chain *out, struct env *env, const struct str *parts,
 int http1_write_request(struct chain *out, struct env *env, const struct http_request *r)
 {
 	bool absolute = r->authority.len && !str_eq(r->method, STR("CONNECT"));
+	/* OPTIONS of all that there is: "*" stands alone, or for no path at all (RFC 9112 3.2.4) */
+	bool no_path = !r->path.ptr || (absolute && str_eq(r->path, STR("*")));
 	struct str none = STR("");
 	struct str parts[] = {
 		r->method, STR(" "),
 		absolute ? r->scheme : none, absolute ? STR("://") : none,
-		r->authority.len ? r->authority : none, r->path.ptr ? r->path : none,
+		r->authority.len ? r->authority : none, no_path ? none : r->path,
 		STR(" "), r->base.version, STR("\r\n"),
 	};
 
