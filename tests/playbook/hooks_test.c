@@ -427,6 +427,57 @@ static void test_replaced_head(void **state)
 	play_end(&p);
 }
 
+static void do_respond_204(void *arg)
+{
+	assert_int_equal(flow_respond(arg, 204, NULL, 0, NULL, 0), 0);
+}
+
+/* What the server has sent would be read as the next response. */
+static void replaced_by_bodiless(const char *answer)
+{
+	struct play p;
+
+	assert_true(begin(&p, hook_bit(HOOK_RESPONSEHEADERS) | hook_bit(HOOK_RESPONSE)));
+	PLAYBOOK("a head that allows no body, in the place of one that did, which is waited for", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = answer, .by = 40),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSEHEADERS, .check = do_respond_204),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSE),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 204 No Content\r\n\r\n"),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP));
+	play_end(&p);
+
+	assert_true(begin(&p, hook_bit(HOOK_RESPONSEHEADERS) | hook_bit(HOOK_RESPONSE)));
+	p.pb.env.whole_hooks = 0;
+	PLAYBOOK("the same, streamed", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP),
+		GIVE(EV_DATA, SIDE_NEW, .text = answer, .by = 40),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSEHEADERS, .check = do_respond_204),
+		WANT(CMD_SEND, SIDE_CLIENT, .text = "HTTP/1.1 204 No Content\r\n\r\n"),
+		WANT(CMD_HOOK, NOBODY, .hook = HOOK_RESPONSE),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_RESPONSE),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = GET_A),
+		WANT(CMD_SEND, SIDE_NEW, .text = GET_A_UP));
+	play_end(&p);
+}
+
+static void test_replaced_by_bodiless(void **state)
+{
+	(void)state;
+	replaced_by_bodiless(OK_5);
+	replaced_by_bodiless("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n");
+}
+
 static void test_trailers_with_streaming(void **state)
 {
 	struct play p;
@@ -639,6 +690,7 @@ int main(void)
 		cmocka_unit_test(test_leaves_after_response),
 		cmocka_unit_test(test_response_meets_rest),
 		cmocka_unit_test(test_replaced_head),
+		cmocka_unit_test(test_replaced_by_bodiless),
 		cmocka_unit_test(test_trailers_with_streaming),
 		cmocka_unit_test(test_client_leaves),
 		cmocka_unit_test(test_leaves_behind_body),

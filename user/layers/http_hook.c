@@ -122,6 +122,8 @@ static int apply_responseheaders(struct http_stream *s)
 	if (s->answered || (!replaced && !(h->response.base.body.changed && s->response == MESSAGE_HEAD)))
 		return 0;
 	h->replaced = false;
+	if (h->response.status < 200 || h->response.status == 204)
+		s->length = s->coding = (struct str){ 0 };       /* RFC 9110 8.6: not even of what is dropped */
 	return reframe(s, &h->response.base);
 }
 

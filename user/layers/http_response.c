@@ -5,13 +5,30 @@
 
 #define RESPONSE_TOO_LARGE "Response body exceeds the body_size_limit."
 
+/* RFC 9110 6.4.1: whatever a hook has put into it, a body there would be read as the next response. */
+static bool has_no_body(const struct http_stream *s)
+{
+	uint16_t status = s->flow->http.response.status;
+
+	return str_eq(s->flow->http.request.method, STR("HEAD")) || status < 200 || status == 204 || status == 304;
+}
+
 static void response_headers_down(struct http_stream *s)
 {
-	bool body = s->response == MESSAGE_STREAMING || s->response_body.len ||
-		    s->flow->http.response.base.has_trailers;
+	bool body = !has_no_body(s) && (s->response == MESSAGE_STREAMING || s->response_body.len ||
+					s->flow->http.response.base.has_trailers);
 
 	s->response_headers_sent = true;
 	stream_send_down(s, (struct http_event){ .type = HTTP_HEADERS, .end_stream = !body });
+}
+
+/* What has come of a streamed body; it is dropped where the head that left allows none. */
+static void response_body_down(struct http_stream *s, struct chain *data)
+{
+	if (has_no_body(s))
+		chain_clear(data);
+	else
+		stream_send_down(s, (struct http_event){ .type = HTTP_DATA, .data = data });
 }
 
 static void after_responseheaders(struct http_stream *s)
@@ -37,14 +54,6 @@ static bool note_websocket(struct http_stream *s)
 		return true;
 	f->http.messages = arena_zalloc(&f->arena, sizeof(*f->http.messages));
 	return f->http.messages != NULL;
-}
-
-/* RFC 9110 6.4.1: whatever a hook has put into it, a body there would be read as the next response. */
-static bool has_no_body(const struct http_stream *s)
-{
-	uint16_t status = s->flow->http.response.status;
-
-	return str_eq(s->flow->http.request.method, STR("HEAD")) || status < 200 || status == 204 || status == 304;
 }
 
 /* The response hook was answered: what is left of the response leaves. */
@@ -109,7 +118,7 @@ void stream_response_data(struct http_stream *s, struct chain *data)
 	if (!stream_capture(s, b, data))
 		return;
 	if (s->response == MESSAGE_STREAMING) {
-		stream_send_down(s, (struct http_event){ .type = HTTP_DATA, .data = data });
+		response_body_down(s, data);
 		return;
 	}
 	if (chain_join(&s->response_body, data) < 0) {
@@ -118,7 +127,7 @@ void stream_response_data(struct http_stream *s, struct chain *data)
 		stream_let_pass(s, &s->flow->http.response.base);
 		s->response = MESSAGE_STREAMING;
 		response_headers_down(s);
-		stream_send_down(s, (struct http_event){ .type = HTTP_DATA, .data = &s->response_body });
+		response_body_down(s, &s->response_body);
 		chain_clear(&s->response_body);
 	}
 }
