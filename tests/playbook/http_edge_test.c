@@ -556,9 +556,30 @@ static void test_server_speaks_before_tunnel(void **state)
 	play_end(&p);
 }
 
+static void test_connect_refused(void **state)
+{
+	struct play p;
+
+	(void)state;
+	assert_true(play_regular(&p));
+	PLAYBOOK("the page of a CONNECT that failed names an IPv6 address as an URL does", p.l,
+		GIVE(EV_START, NOBODY),
+		GIVE(EV_DATA, SIDE_CLIENT, .text = "CONNECT [2001:db8::1]:443 HTTP/1.1\r\n\r\n"),
+		WANT(CMD_OPEN, SIDE_NEW),
+		GIVE(EV_OPENED, SIDE_NEW, .error = "No."),
+		WANT(CMD_SEND, SIDE_CLIENT,
+		     .text = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 176\r\nConnection: close\r\n\r\n"
+			     "Cannot connect to [2001:db8::1]:443: No. If you plan to redirect requests away from this "
+			     "server, consider setting `connection_strategy` to `lazy` to suppress early connections."),
+		WANT(CMD_CLOSE, SIDE_CLIENT),
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_HTTP_CONNECT_ERROR));
+	play_end(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_connect_refused),
 		cmocka_unit_test(test_upgrade_to_nothing),
 		cmocka_unit_test(test_expect_buffered),
 		cmocka_unit_test(test_buffered_chunks),

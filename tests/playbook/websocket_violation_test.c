@@ -75,13 +75,13 @@ static const struct talk talks[] = {
 		.name = "RSV1 on a ping",
 		.extensions = "permessage-deflate",
 		.close_code = 1002, .closed_by_client = false, .close_reason =
-		     "Reserved bit set unexpectedly",
+		     "error in extension",
 		.steps = {
 			GIVE(EV_DATA, SIDE_NEW, B("\xc9\x00")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\x9f" MK
-			     "\x03\xeaReserved bit set unexpectedly")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x1f"
-			     "\x03\xeaReserved bit set unexpectedly")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\x94" MK
+			     "\x03\xea" "error in extension")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x14"
+			     "\x03\xea" "error in extension")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),
@@ -356,14 +356,14 @@ static const struct talk talks[] = {
 		.name = "RSV1 on a continuation",
 		.extensions = "permessage-deflate",
 		.close_code = 1002, .closed_by_client = true, .close_reason =
-		     "Reserved bit set unexpectedly",
+		     "error in extension",
 		.steps = {
 			GIVE(EV_DATA, SIDE_CLIENT, B("A\x83" MK "\xf2H\xcd" "\xc0\x84" MK
 			     "\xc9\xc9\x07\x00")),
-			WANT(CMD_SEND, SIDE_NEW, B("\x88\x9f" MK
-			     "\x03\xeaReserved bit set unexpectedly")),
-			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x1f"
-			     "\x03\xeaReserved bit set unexpectedly")),
+			WANT(CMD_SEND, SIDE_NEW, B("\x88\x94" MK
+			     "\x03\xea" "error in extension")),
+			WANT(CMD_SEND, SIDE_CLIENT, B("\x88\x14"
+			     "\x03\xea" "error in extension")),
 			WANT(CMD_CLOSE, SIDE_NEW),
 			WANT(CMD_CLOSE, SIDE_CLIENT),
 			WANT(CMD_FLOW, NOBODY, .hook = HOOK_WEBSOCKET_END),

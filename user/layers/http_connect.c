@@ -2,6 +2,7 @@
 /* A CONNECT (spec/layers 8.8): asked, answered, and the tunnel that follows. */
 #include <stdio.h>
 
+#include "flow/http_url.h"
 #include "layers/http2_tunnel.h"
 #include "layers/http_stream_impl.h"
 #include "layers/next.h"
@@ -22,9 +23,10 @@ static void connect_failed(struct http_stream *s, const char *why)
 	struct str text;
 	char length[24];
 
-	strbuf_addf(&body, "Cannot connect to %.*s:%u: %s If you plan to redirect requests away from this server, "
-		    "consider setting `connection_strategy` to `lazy` to suppress early connections.",
-		    (int)r->host.len, r->host.ptr, r->port, why);
+	strbuf_addf(&body, "Cannot connect to ");
+	endpoint_text(&body, &(struct endpoint){ r->host, r->port });
+	strbuf_addf(&body, ": %s If you plan to redirect requests away from this server, consider setting "
+		    "`connection_strategy` to `lazy` to suppress early connections.", why);
 	snprintf(length, sizeof(length), "%zu", body.len);
 	text = arena_copy(&s->flow->arena, str_of(length));
 	s->flow->http.has_response = true;

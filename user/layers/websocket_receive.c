@@ -204,8 +204,10 @@ static const char *check_frame(const struct websocket *ws, const struct websocke
 		return "client received unexpected masked frame";
 	if (!h->masked && w->from_client)
 		return "server received unexpected unmasked frame";
-	if (h->rsv1 && (!ws->deflate || h->opcode == WEBSOCKET_CONTINUATION))
+	if (h->rsv1 && !ws->deflate)
 		return "Reserved bit set unexpectedly";
+	if (h->rsv1 && (h->opcode == WEBSOCKET_CONTINUATION || websocket_is_control(h->opcode)))
+		return "error in extension";
 	if (websocket_is_control(h->opcode))
 		return NULL;
 	if (h->opcode == WEBSOCKET_CONTINUATION && !w->open)

@@ -42,7 +42,7 @@ static const char *check_first(uint8_t first, uint8_t second)
 		return "Invalid attempt to fragment control frame";
 	if ((second & 0x7f) > WEBSOCKET_CONTROL_MAX)
 		return "Control frame with payload len > 125";
-	return first & RSV1 ? "Reserved bit set unexpectedly" : NULL;
+	return NULL;
 }
 
 int websocket_head_parse(struct websocket_head *h, const uint8_t *bytes, size_t len, const char **why)
