@@ -571,8 +571,8 @@ static void test_connect_refused(void **state)
 		     .text = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 176\r\nConnection: close\r\n\r\n"
 			     "Cannot connect to [2001:db8::1]:443: No. If you plan to redirect requests away from this "
 			     "server, consider setting `connection_strategy` to `lazy` to suppress early connections."),
-		WANT(CMD_CLOSE, SIDE_CLIENT),
-		WANT(CMD_FLOW, NOBODY, .hook = HOOK_HTTP_CONNECT_ERROR));
+		WANT(CMD_FLOW, NOBODY, .hook = HOOK_HTTP_CONNECT_ERROR),
+		WANT(CMD_CLOSE, SIDE_CLIENT));
 	play_end(&p);
 }
 
