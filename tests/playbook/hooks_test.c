@@ -12,7 +12,8 @@
 #define POST_UP "POST /p HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
 #define POST "POST http://example.com/p HTTP/1.1\r\nContent-Length: 4\r\n\r\n"
 #define PUT_LENGTH "PUT http://h/ HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"
-#define PUT_CHUNKED "PUT http://h/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\n2\r\ndy\r\n0\r\nX: y\r\n\r\n"
+#define PUT_CHUNKED "PUT http://h/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" \
+		    "2\r\nbo\r\n2\r\ndy\r\n0\r\nX: y\r\n\r\n"
 #define TEAPOT "HTTP/1.1 418 I'm a teapot\r\nX-Y: z\r\ncontent-length: 6\r\n\r\nbrewed"
 
 static const struct order kill_order = { .kind = ORDER_KILL };

@@ -118,9 +118,9 @@ bool real_sock_linger_on(struct real_sock *s) __must_check;
 /* Of one that is open, by the caller. */
 void real_sock_pause(struct real_sock *s, bool paused);
 /*
- * Sending has found a break, and what the peer said before it, which the kernel keeps beyond a reset, may still be read.
- * False: it may not, or those who have paused have had REAL_UNREAD_NS; meanwhile what is sent comes to nothing, and its
- * source might never end. Else linger fires when that time is over.
+ * Sending has found a break. What the peer said before it may still be read: the kernel keeps that beyond a reset.
+ * False: it is to be told at once. Who has paused has REAL_UNREAD_NS until linger fires, and no more: meanwhile what is
+ * sent comes to nothing, and its source might never end.
  */
 bool real_sock_may_read(struct real_sock *s) __must_check;
 /* How it is to be killed: bytes that could not be sent in time must not look like a clean end. */

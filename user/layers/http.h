@@ -160,8 +160,8 @@ enum upstream_answer { UPSTREAM_NOW, UPSTREAM_LATER, UPSTREAM_NEVER };
 /* NOW: s->upstream is ready; LATER: http_stream_upstream() follows; NEVER: *why says it. */
 enum upstream_answer http_upstream_for(struct http *h, struct http_stream *s, bool fresh, const char **why);
 /*
- * The server that the layers above have reached may wait for its client's preface, and not for long (RFC 9113 3.4): when
- * HTTP/2 was agreed on with it, it is told at once, whenever the first request comes.
+ * The server that the layers above have reached may wait for its client's preface, and not for long (RFC 9113 3.4):
+ * when HTTP/2 was agreed on with it, it is told at once, whenever the first request comes.
  */
 void http_upstream_greet(struct http *h);
 /* An unopened connection for a CONNECT; the caller's to free, through the sink. NULL: out of memory. */
