@@ -5,6 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/spare.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define spare_take malloc
+#define spare_give free
+#endif
+
 static _Thread_local uint64_t fail_in;
 static _Thread_local bool fail_hit;
 static _Thread_local int64_t live;
@@ -56,6 +63,29 @@ void mem_free(void *ptr)
 {
 	live -= ptr != NULL;
 	free(ptr);
+}
+
+void *mem_take(size_t size)
+{
+	void *ptr = fails() ? NULL : spare_take(size ? size : 1);
+
+	live += ptr != NULL;
+	return ptr;
+}
+
+void *mem_ztake(size_t size)
+{
+	void *ptr = mem_take(size);
+
+	if (ptr)
+		memset(ptr, 0, size);
+	return ptr;
+}
+
+void mem_give(void *ptr)
+{
+	live -= ptr != NULL;
+	spare_give(ptr);
 }
 
 bool mem_enter(void)

@@ -15,6 +15,14 @@ char *mem_strndup(const char *text, size_t len) __must_check;
 void mem_free(void *ptr);
 
 /*
+ * The same for what comes and goes with every request, from base/spare.h. Blocks of both kinds may be given to
+ * mem_realloc(), mem_free() and mem_give(). Builds with a sanitizer see each block come and go.
+ */
+void *mem_take(size_t size) __must_check;
+void *mem_ztake(size_t size) __must_check;
+void mem_give(void *ptr);
+
+/*
  * For allocators beside these, so that tests let theirs fail and count them, too: mem_enter() before one of them,
  * false: it is to fail; mem_leave() when it is given back, or failed after all.
  */

@@ -20,14 +20,14 @@
 
 static void *h2_malloc(size_t size, void *owner __unused)
 {
-	return mem_alloc(size);
+	return mem_take(size);
 }
 
 static void *h2_calloc(size_t count, size_t size, void *owner __unused)
 {
 	size_t bytes;
 
-	return __builtin_mul_overflow(count, size, &bytes) ? NULL : mem_zalloc(bytes);
+	return __builtin_mul_overflow(count, size, &bytes) ? NULL : mem_ztake(bytes);
 }
 
 static void *h2_realloc(void *ptr, size_t size, void *owner)
@@ -55,7 +55,7 @@ static void h2_free(void *ptr, void *owner)
 			return;
 		break;
 	}
-	mem_free(ptr);
+	mem_give(ptr);
 }
 
 static void session_del(struct http2 *h2)
@@ -68,7 +68,7 @@ static void session_del(struct http2 *h2)
 
 struct http2_stream *http2_stream_new(struct http2 *h2)
 {
-	struct http2_stream *st = mem_zalloc(sizeof(*st));
+	struct http2_stream *st = mem_ztake(sizeof(*st));
 
 	if (!st)
 		return NULL;
@@ -90,7 +90,7 @@ void http2_stream_free(struct http2_stream *st)
 	chain_clear(&st->early);
 	chain_clear(&st->out);
 	arena_fini(&st->arena);
-	mem_free(st);
+	mem_give(st);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */

@@ -453,14 +453,14 @@ static void stream_free(struct layer *l)
 	chain_clear(&s->request_body);
 	chain_clear(&s->response_body);
 	layer_fini(l);
-	mem_free(s);
+	mem_give(s);
 }
 
 static const struct layer_ops stream_ops = { .name = "http-stream", .handle = stream_handle, .free = stream_free };
 
 struct http_stream *http_stream_new(struct http *h, struct flow *flow)
 {
-	struct http_stream *s = mem_zalloc(sizeof(*s));
+	struct http_stream *s = mem_ztake(sizeof(*s));
 
 	if (!s)
 		return NULL;
