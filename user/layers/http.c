@@ -284,29 +284,33 @@ struct layer *http_new(struct layer *parent, enum http_mode mode, struct conn *c
 
 /* --- streams --------------------------------------------------------------------------------------------------- */
 
+static void enlist(struct http_stream **list, struct http_stream *s)
+{
+	s->next = *list;
+	s->at = list;
+	if (s->next)
+		s->next->at = &s->next;
+	*list = s;
+}
+
 struct http_stream *http_request_headers(struct http *h, struct flow *flow, bool end_stream __unused)
 {
 	struct http_stream *s = http_stream_new(h, flow);
 
 	if (!s)
 		return NULL;
-	s->next = h->streams;
-	h->streams = s;
+	enlist(&h->streams, s);
 	h->stream_count++;
 	return s;
 }
 
 void http_stream_retire(struct http *h, struct http_stream *s)
 {
-	for (struct http_stream **at = &h->streams; *at; at = &(*at)->next) {
-		if (*at != s)
-			continue;
-		*at = s->next;
-		s->next = h->dead;
-		h->dead = s;
-		h->stream_count--;
-		return;
-	}
+	*s->at = s->next;
+	if (s->next)
+		s->next->at = s->at;
+	enlist(&h->dead, s);
+	h->stream_count--;
 }
 
 void http_client_writable(struct http *h)

@@ -188,7 +188,7 @@ void http_upstream_free(struct http_upstream *up);
 /* --- http_stream.c --- */
 struct http_stream {
 	struct layer base;
-	struct http_stream *next;
+	struct http_stream *next, **at;  /* in the list that it is in, and what points to it there */
 	struct http *http;
 	struct http_upstream *upstream;
 	struct list upstream_link;       /* in its streams or waiting */
