@@ -82,6 +82,8 @@ void http2_stream_free(struct http2_stream *st)
 {
 	if (!st)
 		return;
+	if (st->h2->heading == st)
+		st->h2->heading = NULL;
 	list_del(&st->link);
 	list_del(&st->drained);
 	if (st->pipe)

@@ -103,6 +103,7 @@ struct http2 {
 	struct list streams, drained;
 	struct chain out;                /* of one flush */
 	struct slice reading;            /* what nghttp2 is given at the moment */
+	struct http2_stream *heading;    /* whose header block has begun; NULL: nobody's that is known */
 	bool full;                       /* the connection is over its high-water mark */
 	bool batched;                    /* out has enough for one send */
 	bool leaving;                    /* its last frame was a good-bye, and wrong */

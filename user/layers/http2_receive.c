@@ -132,30 +132,44 @@ static int on_begin_headers(nghttp2_session *session __unused, const nghttp2_fra
 	struct http2 *h2 = owner;
 	struct http2_stream *st;
 
+	h2->heading = NULL;
 	if (frame->hd.type != NGHTTP2_HEADERS)
 		return 0;
 	st = h2->role->begin(h2, frame);
 	if (!st)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	h2->heading = st;
 	st->too_large = st->authority_seen = false;
 	st->head_bytes = st->head_count = 0;
 	return go_on(h2);
 }
 
-static int on_header(nghttp2_session *session __unused, const nghttp2_frame *frame, nghttp2_rcbuf *name_buf,
+static struct str text_of(nghttp2_rcbuf *buf)
+{
+	nghttp2_vec v = nghttp2_rcbuf_get_buf(buf);
+
+	return v.len ? (struct str){ (const char *)v.base, v.len } : STR("");
+}
+
+/* What HPACK's static table has (RFC 7541 A), stays where it is. */
+static struct str keep(struct arena *a, nghttp2_rcbuf *buf, struct str text)
+{
+	return text.len == 0 || nghttp2_rcbuf_is_static(buf) ? text : arena_copy(a, text);
+}
+
+static int on_header(nghttp2_session *session __unused, const nghttp2_frame *frame __unused, nghttp2_rcbuf *name_buf,
 		     nghttp2_rcbuf *value_buf, uint8_t flags __unused, void *owner)
 {
-	nghttp2_vec n = nghttp2_rcbuf_get_buf(name_buf), v = nghttp2_rcbuf_get_buf(value_buf);
-	struct str name = { (const char *)n.base, n.len }, value = { (const char *)v.base, v.len };
+	struct str name = text_of(name_buf), value = text_of(value_buf);
 	struct http2 *h2 = owner;
-	struct http2_stream *st = http2_stream_of(h2, frame->hd.stream_id);
+	struct http2_stream *st = h2->heading;
 	struct headers *to;
 	struct arena *arena;
 	int ret;
 
-	if (!st || frame->hd.type != NGHTTP2_HEADERS)
+	if (!st)
 		return 0;
-	st->head_bytes += (uint32_t)(MIN(n.len + v.len, (size_t)HTTP2_HEADER_LIST_MAX) + 32);
+	st->head_bytes += (uint32_t)(MIN(name.len + value.len, (size_t)HTTP2_HEADER_LIST_MAX) + 32);
 	st->head_count++;
 	if (st->head_bytes > HTTP2_HEADER_LIST_MAX ||
 	    st->head_count > h2->codec.base.env->options->header_count_max)
@@ -167,11 +181,11 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 		if (st->head_seen && h2->role->server)
 			return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 		name = (struct str){ name.ptr + 1, name.len - 1 };
-		value = arena_copy(arena, value);
+		value = keep(arena, value_buf, value);
 		ret = arena_copy_failed(value) ? -ENOMEM : h2->role->pseudo(st, name, value);
 	} else {
-		name = arena_copy(arena, name);
-		value = value.len ? arena_copy(arena, value) : STR("");
+		name = keep(arena, name_buf, name);
+		value = keep(arena, value_buf, value);
 		ret = arena_copy_failed(name) || arena_copy_failed(value) ? -ENOMEM
 									  : headers_add(to, arena, name, value);
 	}
