@@ -7,10 +7,8 @@
 
 #include "base/mem.h"
 
-bool str_eq_nocase(struct str a, struct str b)
+bool str_eq_nocase_same_length(struct str a, struct str b)
 {
-	if (a.len != b.len)
-		return false;
 	for (size_t i = 0; i < a.len; i++)
 		if (ascii_lower(a.ptr[i]) != ascii_lower(b.ptr[i]))
 			return false;

@@ -28,8 +28,13 @@ static inline char ascii_lower(char c)
 	return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
 }
 
+bool str_eq_nocase_same_length(struct str a, struct str b);
+
 /* ASCII letters without case, other bytes as they are. */
-bool str_eq_nocase(struct str a, struct str b);
+static inline bool str_eq_nocase(struct str a, struct str b)
+{
+	return a.len == b.len && str_eq_nocase_same_length(a, b);
+}
 
 /* Without spaces and tabs (and CR, LF) at both ends. */
 struct str str_trim(struct str s);

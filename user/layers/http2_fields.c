@@ -3,6 +3,36 @@
 #include "base/mem.h"
 #include "layers/http2.h"
 
+#define EACH_BYTE UINT64_C(0x0101010101010101)
+
+/* The high bits of those bytes that are in between, where all are below 0x80. */
+static inline uint64_t within(uint64_t bytes, uint8_t first, uint8_t last)
+{
+	return (bytes + EACH_BYTE * (0x80u - first)) & ~(bytes + EACH_BYTE * (0x7fu - last));
+}
+
+/*
+ * Most names are of small letters, digits and "-", most values are printable ASCII. Eight bytes at once see that;
+ * nghttp2 is asked about the others, byte by byte.
+ */
+static inline bool is_common(struct str s, bool name)
+{
+	uint64_t good = EACH_BYTE * 0x80;
+
+	for (size_t i = 0; i < s.len; i += sizeof(good)) {
+		uint64_t bytes = EACH_BYTE * 'a', in;
+
+		if (s.len < sizeof(bytes))
+			memcpy(&bytes, s.ptr, s.len);
+		else
+			memcpy(&bytes, s.ptr + MIN(i, s.len - sizeof(bytes)), sizeof(bytes));
+		in = name ? within(bytes, 'a', 'z') | within(bytes, '0', '9') | within(bytes, '-', '-')
+			  : within(bytes, ' ', '~');
+		good &= in & ~bytes;
+	}
+	return good == EACH_BYTE * 0x80;
+}
+
 void http2_fields_init(struct http2_fields *f)
 {
 	f->at = f->few;
@@ -32,7 +62,7 @@ void http2_fields_add(struct http2_fields *f, struct str name, struct str value)
 {
 	if (f->count == f->cap && !grow(f))
 		return;
-	if (!nghttp2_check_header_value((const uint8_t *)value.ptr, value.len))
+	if (!is_common(value, false) && !nghttp2_check_header_value((const uint8_t *)value.ptr, value.len))
 		f->odd = true;
 	f->at[f->count++] = (nghttp2_nv){
 		.name = (uint8_t *)name.ptr, .namelen = name.len,
@@ -94,6 +124,8 @@ enum name_kind { NAME_GOOD, NAME_CAPITALS, NAME_BAD };
 /* What nghttp2 would not take from a peer must not leave here. */
 static enum name_kind judge_name(struct str name)
 {
+	if (name.len && is_common(name, true))
+		return NAME_GOOD;
 	if (nghttp2_check_header_name((const uint8_t *)name.ptr, name.len))
 		return NAME_GOOD;
 	for (size_t i = 0; i < name.len; i++) {

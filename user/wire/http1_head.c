@@ -150,6 +150,23 @@ static int parse_fields(struct headers *h, struct arena *a, struct str rest, uin
 	return 0;
 }
 
+static bool in_host(char c)
+{
+	switch (c) {
+	case '/':
+	case '?':
+	case '#':
+	case '@':
+	case '\\':
+	case '"':
+	case '<':
+	case '>':
+		return false;
+	default:
+		return (uint8_t)c > ' ';
+	}
+}
+
 bool http1_parse_authority(struct str text, struct str *host, uint16_t *port)
 {
 	struct str rest = text;
@@ -174,7 +191,7 @@ bool http1_parse_authority(struct str text, struct str *host, uint16_t *port)
 		if (host->len == 0)
 			return false;
 		for (size_t i = 0; i < host->len; i++)
-			if ((uint8_t)host->ptr[i] <= ' ' || strchr("/?#@\\\"<>", host->ptr[i]))
+			if (!in_host(host->ptr[i]))
 				return false;
 		if (!rest.ptr)
 			return true;
