@@ -186,19 +186,6 @@ static X509 *upstream_certificate(struct tls_layer *t, X509 **own)
 	return *own;
 }
 
-static int record_leaf(struct tls_layer *t, X509 *cert)
-{
-	struct conn_record *r = t->conn->record;
-	int len = i2d_X509(cert, NULL);
-	unsigned char *der = len > 0 ? arena_alloc(&r->arena, (size_t)len) : NULL;
-
-	if (!der)
-		return -ENOMEM;
-	r->mitmcert = (struct str){ (const char *)der, (size_t)len };
-	i2d_X509(cert, &der);
-	return 0;
-}
-
 static int add_upstream_chain(struct tls_layer *t)
 {
 	const struct conn_list *certs = t->server ? &t->server->record->certificates : NULL;
@@ -238,7 +225,7 @@ static int show_leaf(struct tls_client *c)
 	if (ret == 0 && env->options->add_upstream_certs)
 		ret = add_upstream_chain(t);
 	if (ret == 0)
-		ret = record_leaf(t, leaf->cert);
+		ret = conn_record_text(t->conn->record, &t->conn->record->mitmcert, leaf->der);
 	if (ret == -EINVAL)
 		tls_fail(t, LOG_ERROR, "No certificate can be made: the client sent no name, and no address is known.");
 	if (leaf)
