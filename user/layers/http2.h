@@ -199,6 +199,8 @@ struct http2_fields {
 
 void http2_fields_init(struct http2_fields *f);
 void http2_fields_add(struct http2_fields *f, struct str name, struct str value);
+/* name: a literal, which need not be copied. */
+void http2_fields_pseudo(struct http2_fields *f, struct str name, struct str value);
 /*
  * Without connection-specific fields and Host when the message came over HTTP/1. upgrade: and without what only asks
  * for another protocol, or agrees on it, over HTTP/1. They are to be sent on st.

@@ -270,13 +270,13 @@ static void request_fields(struct http2_fields *f, struct http2_stream *st, cons
 
 	if (!authority.len && !str_eq(r->base.version, STR("HTTP/2.0")))
 		authority = headers_find(&r->base.headers, STR("host"));
-	http2_fields_add(f, STR(":method"), protocol.len ? STR("CONNECT") : r->method);
+	http2_fields_pseudo(f, STR(":method"), protocol.len ? STR("CONNECT") : r->method);
 	if (protocol.len)
-		http2_fields_add(f, STR(":protocol"), protocol);
-	http2_fields_add(f, STR(":scheme"), r->scheme.len ? r->scheme : tls ? STR("https") : STR("http"));
-	http2_fields_add(f, STR(":path"), r->path.len ? r->path : STR("/"));
+		http2_fields_pseudo(f, STR(":protocol"), protocol);
+	http2_fields_pseudo(f, STR(":scheme"), r->scheme.len ? r->scheme : tls ? STR("https") : STR("http"));
+	http2_fields_pseudo(f, STR(":path"), r->path.len ? r->path : STR("/"));
 	if (authority.len)
-		http2_fields_add(f, STR(":authority"), authority);
+		http2_fields_pseudo(f, STR(":authority"), authority);
 	http2_fields_message(f, st, &r->base, protocol.len);
 }
 

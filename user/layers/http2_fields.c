@@ -70,6 +70,13 @@ void http2_fields_add(struct http2_fields *f, struct str name, struct str value)
 	};
 }
 
+void http2_fields_pseudo(struct http2_fields *f, struct str name, struct str value)
+{
+	http2_fields_add(f, name, value);
+	if (!f->failed)
+		f->at[f->count - 1].flags = NGHTTP2_NV_FLAG_NO_COPY_NAME;
+}
+
 /* RFC 9113 8.2.2; and what a Connection field names, which is of that connection only. */
 static bool connection_specific(const struct headers *h, struct str name, struct str value)
 {

@@ -329,7 +329,7 @@ static void write_page(struct http2_stream *st, uint16_t status, const char *mes
 	snprintf(text, sizeof(text), "%u", status);
 	http1_error_html(&html, status, message);
 	http2_fields_init(&f);
-	http2_fields_add(&f, STR(":status"), str_of(text));
+	http2_fields_pseudo(&f, STR(":status"), str_of(text));
 	http2_fields_add(&f, STR("server"), STR("mitm-bpf " MITM_VERSION));
 	http2_fields_add(&f, STR("content-type"), STR("text/html"));
 	f.failed |= html.failed || chain_write(&data, h2->codec.base.env->slabs, html.ptr, html.len) < 0;
@@ -354,7 +354,7 @@ static void write_head(struct http2_stream *st, const struct http_response *r, b
 		return;
 	}
 	http2_fields_init(&f);
-	http2_fields_add(&f, STR(":status"), str_of(status));
+	http2_fields_pseudo(&f, STR(":status"), str_of(status));
 	http2_fields_message(&f, st, &r->base, agreed);
 	submit(st, &f, interim, body);
 	http2_fields_fini(&f);
