@@ -39,7 +39,7 @@ static struct flow *round_trip(const struct flow *f, uint64_t *absent)
 	} while (piece.len);
 	if (flow_file_read((struct str){ file.ptr, file.len }, &back, &e) < 0)
 		fail_msg("%s", e.text);
-	assert_int_equal(file.len, w.out.len + w.out.absent_len);
+	assert_int_equal(file.len, tnet_written(&w.out).len + w.out.absent_len);
 	flow_file_writer_fini(&w);
 	strbuf_fini(&file);
 	free(buffer);

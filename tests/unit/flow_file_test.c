@@ -142,7 +142,7 @@ static void round_trip(const char *name)
 		assert_int_equal(flow_file_write(&w, f), 0);
 		if (!str_eq(tnet_written(&w.out), item))
 			fail_msg("%s, flow %zu:\n%.*s\n%.*s", name, i, (int)item.len, item.ptr,
-				 (int)w.out.len, tnet_written(&w.out).ptr);
+				 (int)tnet_written(&w.out).len, tnet_written(&w.out).ptr);
 		flow_file_writer_fini(&w);
 		flow_free(f);
 	}

@@ -195,6 +195,66 @@ static void payloads_of_all_lengths(void **state)
 	tnet_writer_fini(&w);
 }
 
+/* Of all counts of digits. */
+static void integers_of_all_lengths(void **state)
+{
+	struct tnet_writer w = { 0 };
+	char text[24], expected[32];
+
+	(void)state;
+	for (int64_t power = 1; power > 0 && power < INT64_MAX / 10; power *= 10) {
+		const int64_t values[] = { power - 1, power, power + 1, 7 * power + 3, -power, 1 - power };
+
+		for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+			tnet_rewind(&w);
+			tnet_put_int(&w, values[i]);
+			snprintf(text, sizeof(text), "%lld", (long long)values[i]);
+			snprintf(expected, sizeof(expected), "%zu:%s#", strlen(text), text);
+			assert_true(str_eq(tnet_written(&w), str_of(expected)));
+		}
+	}
+	tnet_rewind(&w);
+	tnet_put_int(&w, INT64_MIN);
+	tnet_put_int(&w, INT64_MAX);
+	assert_true(str_eq(tnet_written(&w), STR("19:9223372036854775807#20:-9223372036854775808#")));
+	tnet_writer_fini(&w);
+}
+
+/* Each kind of item where the memory ends, at every distance from its end. */
+static void memory_grows_within_every_item(void **state)
+{
+	const size_t first = 4096;       /* what a writer begins with */
+	char bytes[4096];
+
+	(void)state;
+	memset(bytes, 'x', sizeof(bytes));
+	for (size_t left = 0; left < 80; left++) {
+		struct tnet_writer w = { 0 };
+		size_t list;
+		char *room;
+
+		tnet_put_raw(&w, (struct str){ bytes, first - left });
+		list = tnet_open(&w, ']');
+		tnet_put_int(&w, -12);
+		tnet_put_int(&w, 4000000000000);
+		tnet_put_float(&w, 1700000000.25);
+		tnet_put_bool(&w, true);
+		tnet_put_none(&w);
+		tnet_put_literal(&w, "3:key;", 6);
+		room = tnet_put_room(&w, ',', 3);
+		assert_non_null(room);
+		memcpy(room, "abc", 3);
+		tnet_put_text(&w, STR("text that is not short: it has forty bytes"));
+		tnet_close(&w, list);
+		assert_false(w.failed);
+		assert_int_equal(tnet_written(&w).len, first - left + 113);
+		assert_memory_equal(tnet_written(&w).ptr, "108:42:text that is not short: it has forty bytes;3:abc,"
+			     "3:key;0:~4:true!13:1700000000.25^13:4000000000000#3:-12#]", 113);
+		assert_memory_equal(tnet_written(&w).ptr + 113, bytes, first - left);
+		tnet_writer_fini(&w);
+	}
+}
+
 static void check_time(double value)
 {
 	char text[FLOAT_TEXT_MAX], expected[FLOAT_TEXT_MAX + 2];
@@ -298,6 +358,8 @@ int main(void)
 		cmocka_unit_test(times_have_the_shortest_text),
 		cmocka_unit_test(times_between_two_texts),
 		cmocka_unit_test(equal_floats_and_zeros_of_both_signs),
+		cmocka_unit_test(integers_of_all_lengths),
+		cmocka_unit_test(memory_grows_within_every_item),
 		cmocka_unit_test(payloads_of_all_lengths),
 		cmocka_unit_test(nesting_and_lengths_are_bounded),
 		cmocka_unit_test(text_that_is_no_utf8_is_mended),

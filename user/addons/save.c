@@ -179,7 +179,7 @@ static int write_together(struct save *s, struct err *e)
 	uint32_t at = 0;
 
 	for (uint32_t i = 0; i < s->count; behind = s->fronts[i++])
-		flows[i] = (struct iovec){ out->buf + out->cap - s->fronts[i], s->fronts[i] - behind };
+		flows[i] = (struct iovec){ out->end - s->fronts[i], s->fronts[i] - behind };
 	while (at < s->count) {
 		ssize_t done = writev(s->fd, flows + at, (int)(s->count - at));
 		size_t left = (size_t)done;
@@ -203,7 +203,7 @@ static void forget_together(struct save *s)
 {
 	s->count = 0;
 	tnet_rewind(&s->writer.out);
-	if (s->writer.out.cap > KEEP_BUFFER)
+	if ((size_t)(s->writer.out.end - s->writer.out.buf) > KEEP_BUFFER)
 		tnet_writer_fini(&s->writer.out);
 }
 
@@ -273,8 +273,8 @@ static int take_flow(struct save *s, const struct flow *f, struct err *e)
 		forget_together(s);
 		return ret;
 	}
-	s->fronts[s->count++] = out->len;
-	return out->len >= TOGETHER_MAX || s->count == TOGETHER_COUNT ? save_pause(&s->base, e) : 0;
+	s->fronts[s->count++] = tnet_written(out).len;
+	return tnet_written(out).len >= TOGETHER_MAX || s->count == TOGETHER_COUNT ? save_pause(&s->base, e) : 0;
 }
 
 static int save_flow(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e)

@@ -48,6 +48,7 @@ struct flow_file_record;
 struct flow_file_writer {
 	struct tnet_writer out;
 	struct flow_file_record *records;        /* a table by identity; NULL: nothing is remembered yet */
+	struct flow_file_record *recent[2];      /* of these, the server's and the client's that were last asked for */
 	uint32_t next_way;                       /* of a full place in it, which goes next */
 };
 

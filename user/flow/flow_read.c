@@ -352,9 +352,9 @@ static int read_own(struct reader *r, const struct tnet *key, const struct tnet 
 	bool http = r->f->type == FLOW_HTTP, stream = r->f->type == FLOW_TCP || r->f->type == FLOW_UDP;
 	size_t i = 0;
 
-	while (i < OWN_METADATA_COUNT && !str_eq(key->payload, str_of(own_metadata[i].key)))
+	while (i < ARRAY_SIZE(own_metadata) && !str_eq(key->payload, str_of(own_metadata[i].key)))
 		i++;
-	if (i == OWN_METADATA_COUNT)
+	if (i == ARRAY_SIZE(own_metadata))
 		return 0;
 	if (own_metadata[i].kind == OWN_PID && is_int && n <= UINT32_MAX)
 		p->pid = (uint32_t)n;

@@ -1,25 +1,52 @@
 /* SPDX-License-Identifier: MIT */
 /* Flows to bytes. Values go in front of what is there, so members are put in insertion order: the file then has them
  * last to first, as mitmproxy's has. */
+#include <endian.h>
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/mem.h"
 #include "crypto/fingerprint.h"
 #include "flow/flow_fields.h"
 #include "wire/pem.h"
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define ID_LEN 36
+
+/* Of four bytes, the first in the lowest bits: each half of a byte becomes one. */
+static void put_hex(uint32_t bytes, char digits[static 8])
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint64_t v = bytes, letters;
+
+	v = (v | v << 16) & UINT64_C(0x0000ffff0000ffff);
+	v = (v | v << 8) & (0xff * UINT64_C(0x0001000100010001));
+	v = (v >> 4 | v << 8) & (15 * ones);
+	letters = (v + 6 * ones) >> 4 & ones;
+	v += '0' * ones + letters * ('a' - '0' - 10);
+	v = htole64(v);
+	memcpy(digits, &v, sizeof(v));
+}
+
+static void put_id_text(const uint8_t id[16], char text[static ID_LEN])
+{
+	char digits[32];
+
+	for (int i = 0; i < 16; i += 4)
+		put_hex(id[i] | (uint32_t)id[i + 1] << 8 | (uint32_t)id[i + 2] << 16 | (uint32_t)id[i + 3] << 24,
+			digits + (size_t)2 * (size_t)i);
+	memcpy(text, digits, 8);
+	memcpy(text + 9, digits + 8, 4);
+	memcpy(text + 14, digits + 12, 4);
+	memcpy(text + 19, digits + 16, 4);
+	memcpy(text + 24, digits + 20, 12);
+	text[8] = text[13] = text[18] = text[23] = '-';
+}
+
 void flow_id_text(const uint8_t id[16], char text[static 37])
 {
-	static const char hex[] = "0123456789abcdef";
-	char *p = text;
-
-	for (int i = 0; i < 16; i++) {
-		if (i == 4 || i == 6 || i == 8 || i == 10)
-			*p++ = '-';
-		*p++ = hex[id[i] >> 4];
-		*p++ = hex[id[i] & 15];
-	}
-	*p = 0;
+	put_id_text(id, text);
+	text[ID_LEN] = 0;
 }
 
 /* The format wants both ends even where there was none. */
@@ -27,14 +54,15 @@ static const struct conn_record no_record;
 
 static void put_id(struct tnet_writer *w, const uint8_t *id, struct str odd)
 {
-	char text[37];
+	char *text;
 
 	if (odd.ptr) {
 		tnet_put_text(w, odd);
 		return;
 	}
-	flow_id_text(id, text);
-	tnet_put_utf8(w, (struct str){ text, sizeof(text) - 1 });
+	text = tnet_put_room(w, ';', ID_LEN);
+	if (text)
+		put_id_text(id, text);
 }
 
 /* A list's items go last to first. */
@@ -51,13 +79,11 @@ static void put_endpoint(struct tnet_writer *w, const struct endpoint *at, const
 	tnet_close(w, list);
 }
 
-static void put_endpoint_or_none(struct tnet_writer *w, const struct endpoint *at, const struct ipv6_extra *ipv6,
-				 bool required)
+static bool put_endpoint_or_none(struct tnet_writer *w, const struct endpoint *at, const struct ipv6_extra *ipv6)
 {
-	if (at->host.ptr || required)
+	if (at->host.ptr)
 		put_endpoint(w, at, ipv6);
-	else
-		tnet_put_none(w);
+	return at->host.ptr;
 }
 
 static void put_or_none(struct tnet_writer *w, struct str s, void (*put)(struct tnet_writer *, struct str))
@@ -90,11 +116,9 @@ static void put_list(struct tnet_writer *w, const struct conn_list *l, void (*pu
 	tnet_close(w, list);
 }
 
-static void put_stamp(struct tnet_writer *w, struct stamp at, enum field_kind kind)
+static void put_stamp(struct tnet_writer *w, struct stamp at)
 {
-	if (at.kind == STAMP_NONE && (kind == FIELD_STAMP_OR_NONE || kind == FIELD_FLOAT_OR_NONE))
-		tnet_put_none(w);
-	else if (at.kind == STAMP_INT && (kind == FIELD_STAMP_OR_NONE || kind == FIELD_STAMP))
+	if (at.kind == STAMP_INT)
 		tnet_put_int(w, (int64_t)at.at);
 	else
 		tnet_put_float(w, at.at);
@@ -116,13 +140,8 @@ static void put_headers(struct tnet_writer *w, const struct headers *h)
 
 static void put_error(struct tnet_writer *w, const struct flow *f)
 {
-	size_t dict;
+	size_t dict = tnet_open(w, '}');
 
-	if (!f->error.ptr) {
-		tnet_put_none(w);
-		return;
-	}
-	dict = tnet_open(w, '}');
 	tnet_put_text(w, f->error);
 	tnet_put_text(w, STR("msg"));
 	tnet_put_float(w, f->error_at.at);
@@ -161,10 +180,30 @@ static uint64_t dropped(const struct flow *f)
 	return w ? w->lost + rest_lost(&w->rest) : 0;
 }
 
-static void put_own_metadata(struct tnet_writer *w, const struct flow *f, const struct own_metadata *own)
+static ALWAYS_INLINE void put_own_metadata(struct tnet_writer *w, const struct flow *f, const struct own_metadata *own)
 {
-	const struct process *p = &(f->client ? f->client : &no_record)->process;
+	switch (own->kind) {
+	case OWN_PID:
+	case OWN_UID:
+	case OWN_COMM:
+	case OWN_EXE:
+	case OWN_CGROUP:
+	case OWN_CGROUP_ID:
+		break;                   /* the client's */
+	case OWN_REQUEST_BYTES:
+		put_body_total(w, own->key, f, &f->http.request.base.body);
+		break;
+	case OWN_RESPONSE_BYTES:
+		put_body_total(w, own->key, f, &f->http.response.base.body);
+		break;
+	case OWN_DROPPED:
+		put_own_int(w, own->key, dropped(f), dropped(f));
+		break;
+	}
+}
 
+static void put_of_process(struct tnet_writer *w, const struct process *p, const struct own_metadata *own)
+{
 	switch (own->kind) {
 	case OWN_PID:
 		put_own_int(w, own->key, p->pid, p->pid);
@@ -185,18 +224,14 @@ static void put_own_metadata(struct tnet_writer *w, const struct flow *f, const 
 		put_own_int(w, own->key, p->cgroup_id, p->cgroup_id);
 		break;
 	case OWN_REQUEST_BYTES:
-		put_body_total(w, own->key, f, &f->http.request.base.body);
-		break;
 	case OWN_RESPONSE_BYTES:
-		put_body_total(w, own->key, f, &f->http.response.base.body);
-		break;
 	case OWN_DROPPED:
-		put_own_int(w, own->key, dropped(f), dropped(f));
-		break;
+		break;                   /* the flow's */
 	}
 }
 
 static void put_fingerprints(struct flow_file_writer *w, const struct conn_record *r);
+static void put_process(struct flow_file_writer *w, const struct conn_record *client);
 
 static void put_metadata(struct flow_file_writer *writer, const struct flow *f)
 {
@@ -224,6 +259,8 @@ static void put_metadata(struct flow_file_writer *writer, const struct flow *f)
 	}
 	put_fingerprints(writer, f->client ? f->client : &no_record);
 	put_fingerprints(writer, f->server ? f->server : &no_record);
+	put_process(writer, f->client ? f->client : &no_record);
+#pragma GCC unroll 16
 	for (size_t i = 0; i < ARRAY_SIZE(own_metadata); i++)
 		put_own_metadata(w, f, &own_metadata[i]);
 	tnet_close(w, dict);
@@ -243,7 +280,7 @@ void flow_file_put_tcp_message(struct tnet_writer *w, const struct tcp_message *
 {
 	size_t message = tnet_open(w, ']');
 
-	put_stamp(w, m->at, FIELD_STAMP);
+	put_stamp(w, m->at);
 	put_content(w, &m->data, absent);
 	tnet_put_bool(w, m->from_client);
 	tnet_close(w, message);
@@ -270,7 +307,7 @@ void flow_file_put_websocket_message(struct tnet_writer *w, const struct websock
 
 	tnet_put_bool(w, m->injected);
 	tnet_put_bool(w, m->dropped);
-	put_stamp(w, m->at, FIELD_STAMP);
+	put_stamp(w, m->at);
 	put_content(w, &m->data, absent);
 	tnet_put_bool(w, m->from_client);
 	tnet_put_int(w, m->text ? 1 : 2);
@@ -287,17 +324,10 @@ static void put_websocket_messages(struct tnet_writer *w, const struct websocket
 	tnet_close(w, list);
 }
 
-/* One of ours, or one of a file as it was. */
-static void put_websocket(struct tnet_writer *w, const struct http_flow *h)
+static void put_websocket(struct tnet_writer *w, const struct websocket_flow *ws)
 {
-	const struct websocket_flow *ws = h->messages;
-	size_t dict;
+	size_t dict = tnet_open(w, '}');
 
-	if (!ws) {
-		put_or_none(w, h->websocket, tnet_put_raw);
-		return;
-	}
-	dict = tnet_open(w, '}');
 	put_websocket_messages(w, ws);
 	tnet_put_text(w, STR("messages"));
 	if (ws->closed)
@@ -312,41 +342,26 @@ static void put_websocket(struct tnet_writer *w, const struct http_flow *h)
 	tnet_put_text(w, STR("close_code"));
 	put_or_none(w, ws->close_reason, tnet_put_text);
 	tnet_put_text(w, STR("close_reason"));
-	put_stamp(w, ws->end, FIELD_FLOAT_OR_NONE);
+	if (ws->end.kind == STAMP_NONE)
+		tnet_put_none(w);
+	else
+		tnet_put_float(w, ws->end.at);
 	tnet_put_text(w, STR("timestamp_end"));
 	tnet_close(w, dict);
 }
 
 static void put_via(struct tnet_writer *w, const struct conn_record *r)
 {
-	size_t list;
+	size_t list = tnet_open(w, ']');
 
-	if (!r->via_scheme.ptr) {
-		tnet_put_none(w);
-		return;
-	}
-	list = tnet_open(w, ']');
 	put_endpoint(w, &r->via, NULL);
 	tnet_put_text(w, r->via_scheme);
 	tnet_close(w, list);
 }
 
-static void put_field(struct flow_file_writer *w, const struct field *field, const void *object);
+enum memory { REMEMBER_DICT, REMEMBER_FINGERPRINTS, REMEMBER_PROCESS, REMEMBER_COUNT };
 
-static void put_shape(struct flow_file_writer *w, const struct shape *shape, const void *object)
-{
-	size_t dict = tnet_open(&w->out, '}');
-
-	for (uint32_t i = 0; i < shape->count; i++) {
-		put_field(w, &shape->fields[i], object);
-		tnet_put_utf8(&w->out, (struct str){ shape->fields[i].name, shape->fields[i].name_len });
-	}
-	tnet_close(&w->out, dict);
-}
-
-enum memory { REMEMBER_DICT, REMEMBER_FINGERPRINTS, REMEMBER_COUNT };
-
-/* What is remembered of a record: its dict and its fingerprints, as bytes. */
+/* What is remembered of a record: its dict, and what metadata say of it, as bytes. */
 struct flow_file_record {
 	uint8_t id[16];
 	uint32_t edition;                /* 0: free */
@@ -383,14 +398,11 @@ static struct flow_file_record *take_place(struct flow_file_writer *w, struct fl
 	return place;
 }
 
-/* NULL: it cannot be told from others, or memory is out. */
-static struct flow_file_record *record_place(struct flow_file_writer *w, const struct conn_record *r)
+static struct flow_file_record *find_place(struct flow_file_writer *w, const struct conn_record *r)
 {
 	struct flow_file_record *places;
 	uint32_t hash;
 
-	if (!r->edition || r->odd_id.ptr)
-		return NULL;
 	if (!w->records)
 		w->records = mem_zalloc(RECORDS * sizeof(*w->records));
 	if (!w->records)
@@ -403,32 +415,34 @@ static struct flow_file_record *record_place(struct flow_file_writer *w, const s
 	return take_place(w, places, r);
 }
 
+/* NULL: it cannot be told from others, or memory is out. A flow asks for the same ones more than once. */
+static struct flow_file_record *record_place(struct flow_file_writer *w, const struct conn_record *r)
+{
+	struct flow_file_record **recent = &w->recent[r->is_client];
+
+	if (!r->edition || r->odd_id.ptr)
+		return NULL;
+	if (!*recent || !is_of(*recent, r))
+		*recent = find_place(w, r);
+	return *recent;
+}
+
 static void put_remembered(struct flow_file_writer *w, const struct conn_record *r, enum memory what,
 			   void (*put)(struct flow_file_writer *w, const struct conn_record *r))
 {
 	struct flow_file_record *place = record_place(w, r);
-	size_t before = w->out.len, len;
+	size_t before = tnet_written(&w->out).len, len;
 
 	if (place && place->bytes[what]) {
 		tnet_put_raw(&w->out, (struct str){ place->bytes[what], place->len[what] });
 		return;
 	}
 	put(w, r);
-	len = w->out.len - before;
+	len = tnet_written(&w->out).len - before;
 	if (!place || w->out.failed || len > RECORD_BYTES_MAX)
 		return;
 	place->bytes[what] = mem_strndup(tnet_written(&w->out).ptr, len);
 	place->len[what] = (uint32_t)len;
-}
-
-static void put_client(struct flow_file_writer *w, const struct conn_record *r)
-{
-	put_shape(w, &shape_client, r);
-}
-
-static void put_server(struct flow_file_writer *w, const struct conn_record *r)
-{
-	put_shape(w, &shape_server, r);
 }
 
 static void put_hashes(struct flow_file_writer *w, const struct conn_record *r)
@@ -450,7 +464,27 @@ static void put_fingerprints(struct flow_file_writer *w, const struct conn_recor
 		put_remembered(w, r, REMEMBER_FINGERPRINTS, put_hashes);
 }
 
-static void put_part(struct flow_file_writer *w, enum part_kind part, const void *object)
+static void put_known_process(struct flow_file_writer *w, const struct conn_record *r)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(own_metadata); i++)
+		put_of_process(&w->out, &r->process, &own_metadata[i]);
+}
+
+static void put_process(struct flow_file_writer *w, const struct conn_record *client)
+{
+	const struct process *p = &client->process;
+
+	if (p->pid || p->cgroup_id || p->comm.ptr || p->exe.ptr || p->cgroup.ptr)
+		put_remembered(w, client, REMEMBER_PROCESS, put_known_process);
+}
+
+static void put_client(struct flow_file_writer *w, const struct conn_record *r);
+static void put_server(struct flow_file_writer *w, const struct conn_record *r);
+static void put_request(struct flow_file_writer *w, const struct http_request *r);
+static void put_response(struct flow_file_writer *w, const struct http_response *r);
+
+/* Of a dict's member. Returns false, and has put nothing, when it is none. */
+static ALWAYS_INLINE bool put_part(struct flow_file_writer *w, enum part_kind part, const void *object)
 {
 	struct tnet_writer *out = &w->out;
 	const struct conn_record *r = object;
@@ -459,124 +493,196 @@ static void put_part(struct flow_file_writer *w, enum part_kind part, const void
 
 	switch (part) {
 	case PART_TRANSPORT:
-		tnet_put_text(out, r->udp ? STR("udp") : STR("tcp"));
-		return;
+		tnet_put_utf8(out, r->udp ? STR("udp") : STR("tcp"));
+		return true;
 	case PART_VIA:
-		put_via(out, r);
-		return;
+		if (r->via_scheme.ptr)
+			put_via(out, r);
+		return r->via_scheme.ptr;
 	case PART_HEADERS:
 		put_headers(out, &m->headers);
-		return;
+		return true;
 	case PART_TRAILERS:
 		if (m->has_trailers)
 			put_headers(out, &m->trailers);
-		else
-			tnet_put_none(out);
-		return;
+		return m->has_trailers;
 	case PART_BODY:
-		if (m->body.missing)
-			tnet_put_none(out);
-		else
+		if (!m->body.missing)
 			tnet_put_chain_and(out, &m->body.data, &m->body.rest, rest_len(&m->body.rest));
-		return;
+		return !m->body.missing;
 	case PART_VERSION:
 		tnet_put_int(out, FLOW_FILE_VERSION);
-		return;
+		return true;
 	case PART_TYPE:
-		tnet_put_text(out, str_of(flow_type_name(f->type)));
-		return;
+		tnet_put_utf8(out, str_of(flow_type_name(f->type)));
+		return true;
 	case PART_ERROR:
-		put_error(out, f);
-		return;
+		if (f->error.ptr)
+			put_error(out, f);
+		return f->error.ptr;
 	case PART_CLIENT:
 		put_remembered(w, f->client ? f->client : &no_record, REMEMBER_DICT, put_client);
-		return;
+		return true;
 	case PART_SERVER:
 		put_remembered(w, f->server ? f->server : &no_record, REMEMBER_DICT, put_server);
-		return;
+		return true;
 	case PART_METADATA:
 		put_metadata(w, f);
-		return;
+		return true;
 	case PART_REQUEST:
-		put_shape(w, &shape_request, &f->http.request);
-		return;
+		put_request(w, &f->http.request);
+		return true;
 	case PART_RESPONSE:
 		if (f->http.has_response)
-			put_shape(w, &shape_response, &f->http.response);
-		else
-			tnet_put_none(out);
-		return;
+			put_response(w, &f->http.response);
+		return f->http.has_response;
 	case PART_MESSAGES:
 		put_messages(out, &f->tcp);
-		return;
+		return true;
 	case PART_WEBSOCKET:
-		put_websocket(out, &f->http);
-		return;
+		if (f->http.messages)
+			put_websocket(out, f->http.messages);
+		else
+			tnet_put_raw(out, f->http.websocket);   /* of a file, as it was */
+		return http_flow_is_websocket(&f->http);
 	}
+	abort();
 }
 
-static void put_field(struct flow_file_writer *w, const struct field *field, const void *object)
+static bool put_text(struct tnet_writer *w, struct str s, void (*put)(struct tnet_writer *, struct str))
+{
+	if (s.ptr)
+		put(w, s);
+	return s.ptr;
+}
+
+static ALWAYS_INLINE bool put_field(struct flow_file_writer *w, const struct field *field, const void *object)
 {
 	struct tnet_writer *out = &w->out;
 	const void *at = (const char *)object + field->offset;
 	const void *extra = field->extra ? (const char *)object + field->extra : NULL;
+	const struct str *text = at;
+	const struct stamp *stamp = at;
 
 	switch (field->kind) {
 	case FIELD_TEXT:
 	case FIELD_HOST:
-		tnet_put_text(out, *(const struct str *)at);
-		return;
+		tnet_put_text(out, *text);
+		return true;
 	case FIELD_PROXY_MODE:
-		tnet_put_text(out, ((const struct str *)at)->ptr ? *(const struct str *)at : STR("regular"));
-		return;
+		tnet_put_text(out, text->ptr ? *text : STR("regular"));
+		return true;
 	case FIELD_ASCII:
-		tnet_put_bytes(out, *(const struct str *)at);
-		return;
+		tnet_put_bytes(out, *text);
+		return true;
 	case FIELD_TEXT_OR_NONE:
 	case FIELD_TLS_VERSION:
-		put_or_none(out, *(const struct str *)at, tnet_put_text);
-		return;
+		return put_text(out, *text, tnet_put_text);
 	case FIELD_BYTES_OR_NONE:
-		put_or_none(out, *(const struct str *)at, tnet_put_bytes);
-		return;
+		return put_text(out, *text, tnet_put_bytes);
 	case FIELD_PEM_OR_NONE:
-		put_or_none(out, *(const struct str *)at, put_pem);
-		return;
+		return put_text(out, *text, put_pem);
 	case FIELD_OPAQUE:
-		put_or_none(out, *(const struct str *)at, tnet_put_raw);
-		return;
+		return put_text(out, *text, tnet_put_raw);
 	case FIELD_BOOL:
 		tnet_put_bool(out, *(const bool *)at);
-		return;
+		return true;
 	case FIELD_U16:
 		tnet_put_int(out, *(const uint16_t *)at);
-		return;
-	case FIELD_STAMP:
+		return true;
 	case FIELD_STAMP_OR_NONE:
-	case FIELD_FLOAT:
+		if (stamp->kind == STAMP_NONE)
+			return false;
+		put_stamp(out, *stamp);
+		return true;
+	case FIELD_STAMP:
+		put_stamp(out, *stamp);
+		return true;
 	case FIELD_FLOAT_OR_NONE:
-		put_stamp(out, *(const struct stamp *)at, field->kind);
-		return;
+		if (stamp->kind == STAMP_NONE)
+			return false;
+		tnet_put_float(out, stamp->at);
+		return true;
+	case FIELD_FLOAT:
+		tnet_put_float(out, stamp->at);
+		return true;
 	case FIELD_BYTES_LIST:
 		put_list(out, at, tnet_put_bytes);
-		return;
+		return true;
 	case FIELD_TEXT_LIST:
 		put_list(out, at, tnet_put_text);
-		return;
+		return true;
 	case FIELD_PEM_LIST:
 		put_list(out, at, put_pem);
-		return;
+		return true;
 	case FIELD_ID:
 		put_id(out, at, *(const struct str *)extra);
-		return;
-	case FIELD_ENDPOINT:
+		return true;
 	case FIELD_ENDPOINT_OR_NONE:
-		put_endpoint_or_none(out, at, extra, field->kind == FIELD_ENDPOINT);
-		return;
+		return put_endpoint_or_none(out, at, extra);
+	case FIELD_ENDPOINT:
+		put_endpoint(out, at, extra);
+		return true;
 	case FIELD_PART:
-		put_part(w, (enum part_kind)field->offset, object);
+		return put_part(w, (enum part_kind)field->offset, object);
+	}
+	abort();
+}
+
+/* For a shape that is known when this is compiled it becomes straight code. */
+static ALWAYS_INLINE void put_shape(struct flow_file_writer *w, const struct shape *shape, const void *object)
+{
+	size_t dict = tnet_open(&w->out, '}');
+
+#pragma GCC unroll 24
+	for (uint32_t i = 0; i < shape->count; i++) {
+		const struct field *field = &shape->fields[i];
+
+		if (put_field(w, field, object))
+			tnet_put_literal(&w->out, field->key, field->key_len);
+		else
+			tnet_put_literal(&w->out, field->key, field->key_len + sizeof("0:~") - 1);
+	}
+	tnet_close(&w->out, dict);
+}
+
+static void put_client(struct flow_file_writer *w, const struct conn_record *r)
+{
+	put_shape(w, &shape_client, r);
+}
+
+static void put_server(struct flow_file_writer *w, const struct conn_record *r)
+{
+	put_shape(w, &shape_server, r);
+}
+
+static void put_request(struct flow_file_writer *w, const struct http_request *r)
+{
+	put_shape(w, &shape_request, r);
+}
+
+static void put_response(struct flow_file_writer *w, const struct http_response *r)
+{
+	put_shape(w, &shape_response, r);
+}
+
+static void put_flow(struct flow_file_writer *w, const struct flow *f)
+{
+	switch (f->type) {
+	case FLOW_HTTP:
+		put_shape(w, &shape_flow[FLOW_HTTP], f);
+		return;
+	case FLOW_TCP:
+		put_shape(w, &shape_flow[FLOW_TCP], f);
+		return;
+	case FLOW_UDP:
+		put_shape(w, &shape_flow[FLOW_UDP], f);
+		return;
+	case FLOW_DNS:
+		put_shape(w, &shape_flow[FLOW_DNS], f);
 		return;
 	}
+	abort();
 }
 
 /* From here on it is certain how much of each there is. */
@@ -624,7 +730,7 @@ int flow_file_next(struct flow_file_writer *w, struct flow_file_walk *walk, char
 int flow_file_write(struct flow_file_writer *w, const struct flow *f)
 {
 	wait_for_files(f);
-	put_shape(w, &shape_flow[f->type], f);
+	put_flow(w, f);
 	return w->out.failed ? -ENOMEM : 0;
 }
 

@@ -12,90 +12,171 @@
 
 void tnet_reserve(struct tnet_writer *w, size_t more)
 {
-	size_t cap = w->cap ? w->cap : 4096;
+	size_t len = (size_t)(w->end - w->at), cap = w->buf ? (size_t)(w->end - w->buf) : 4096;
 	char *grown;
 
-	if (w->failed || w->cap - w->len >= more)
+	if (w->failed || (size_t)(w->at - w->buf) >= more)
 		return;
-	while (cap - w->len < more)
+	while (cap - len < more)
 		cap *= 2;
 	grown = mem_alloc(cap);
 	if (!grown) {
 		w->failed = true;
 		return;
 	}
-	if (w->len)
-		memcpy(grown + cap - w->len, w->buf + w->cap - w->len, w->len);
+	if (len)
+		memcpy(grown + cap - len, w->at, len);
 	mem_free(w->buf);
 	w->buf = grown;
-	w->cap = cap;
+	w->end = grown + cap;
+	w->at = w->end - len;
 }
 
-/* Whether that much fits in front; only then may it be put there. */
 static bool has_room(struct tnet_writer *w, size_t more)
 {
-	if (unlikely(w->cap - w->len < more))
-		tnet_reserve(w, more);
-	return likely(!w->failed);
+	if (likely((size_t)(w->at - w->buf) >= more))
+		return true;
+	tnet_reserve(w, more);
+	return !w->failed;
 }
 
-static void put(struct tnet_writer *w, const void *bytes, size_t len)
+/*
+ * Nearly all that is put is short, and fits. For that no function calls another one, but as its last act, so none saves
+ * registers.
+ */
+#define SHORT_MAX 32
+#define RARELY    __attribute__((noinline))
+
+static inline bool is_easy(const struct tnet_writer *w, size_t len)
+{
+	return likely(len <= SHORT_MAX && (size_t)(w->at - w->buf) >= SHORT_MAX + LENGTH_MAX + 1);
+}
+
+static inline void copy_short(char *to, const char *from, size_t len)
+{
+	struct { uint64_t a, b; } first, last;
+	uint64_t head, tail;
+	uint32_t four, more;
+
+	if (len >= 16) {
+		memcpy(&first, from, 16);
+		memcpy(&last, from + len - 16, 16);
+		memcpy(to, &first, 16);
+		memcpy(to + len - 16, &last, 16);
+	} else if (len >= 8) {
+		memcpy(&head, from, 8);
+		memcpy(&tail, from + len - 8, 8);
+		memcpy(to, &head, 8);
+		memcpy(to + len - 8, &tail, 8);
+	} else if (len >= 4) {
+		memcpy(&four, from, 4);
+		memcpy(&more, from + len - 4, 4);
+		memcpy(to, &four, 4);
+		memcpy(to + len - 4, &more, 4);
+	} else if (len) {
+		to[0] = from[0];
+		to[len / 2] = from[len / 2];
+		to[len - 1] = from[len - 1];
+	}
+}
+
+static RARELY void put_long(struct tnet_writer *w, const char *bytes, size_t len)
 {
 	if (!has_room(w, len))
 		return;
-	w->len += len;
+	w->at -= len;
 	if (len)
-		memcpy(w->buf + w->cap - w->len, bytes, len);
+		memcpy(w->at, bytes, len);
 }
 
-/* In front of at. Returns where it begins. */
-static char *put_length_at(char *at, size_t length)
+static inline void put(struct tnet_writer *w, const char *bytes, size_t len)
 {
-	*--at = ':';
-	for (; length >= 10; length /= 10)
-		*--at = (char)('0' + length % 10);
-	*--at = (char)('0' + length);
+	if (!is_easy(w, len)) {
+		put_long(w, bytes, len);
+		return;
+	}
+	w->at -= len;
+	copy_short(w->at, bytes, len);
+}
+
+static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+			    "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+			    "8081828384858687888990919293949596979899";
+
+static inline char *put_pair(char *at, uint32_t below_100)
+{
+	at -= 2;
+	memcpy(at, pairs + below_100 * 2, 2);
 	return at;
 }
 
-static void put_length(struct tnet_writer *w, size_t length)
+/* So many digits in front of at. Returns where they begin. */
+static inline char *put_digits(char *at, uint32_t number, int count)
 {
-	if (has_room(w, LENGTH_MAX))
-		w->len = (size_t)(w->buf + w->cap - put_length_at(w->buf + w->cap - w->len, length));
+	for (; count >= 2; count -= 2, number /= 100)
+		at = put_pair(at, number % 100);
+	if (count)
+		*--at = (char)('0' + number);
+	return at;
 }
 
-/* Most payloads are a few bytes, of which the call of memcpy() would be the larger part. */
-static inline void copy(char *to, const char *from, size_t len)
+static inline char *put_small(char *at, uint32_t number)
 {
-	uint64_t first, last;
-	uint32_t head, tail;
+	for (; number >= 100; number /= 100)
+		at = put_pair(at, number % 100);
+	if (number >= 10)
+		return put_pair(at, number);
+	*--at = (char)('0' + number);
+	return at;
+}
 
-	if (len - 8 <= 8) {
-		memcpy(&first, from, 8);
-		memcpy(&last, from + len - 8, 8);
-		memcpy(to, &first, 8);
-		memcpy(to + len - 8, &last, 8);
-	} else if (len - 4 < 4) {
-		memcpy(&head, from, 4);
-		memcpy(&tail, from + len - 4, 4);
-		memcpy(to, &head, 4);
-		memcpy(to + len - 4, &tail, 4);
-	} else if (len) {
-		memcpy(to, from, len);
+static RARELY char *put_large(char *at, uint64_t number)
+{
+	for (; number > UINT32_MAX; number /= 100)
+		at = put_pair(at, number % 100);
+	return put_small(at, (uint32_t)number);
+}
+
+/* As many as it takes. */
+static inline char *put_number(char *at, uint64_t number)
+{
+	return likely(number <= UINT32_MAX) ? put_small(at, (uint32_t)number) : put_large(at, number);
+}
+
+/* What is put in front of at takes LENGTH_MAX bytes at most, and may spoil as many. */
+static inline char *put_length_at(char *at, size_t length)
+{
+	at[-1] = ':';
+	if (likely(length < 100)) {
+		memcpy(at - 3, pairs + length * 2, 2);
+		return at - 2 - (length >= 10);
 	}
+	return put_number(at - 1, length);
+}
+
+static RARELY void put_long_item(struct tnet_writer *w, char tag, const char *payload, size_t len)
+{
+	if (!has_room(w, len + LENGTH_MAX + 1))
+		return;
+	*--w->at = tag;
+	w->at -= len;
+	if (len)
+		memcpy(w->at, payload, len);
+	w->at = put_length_at(w->at, len);
 }
 
 static inline void put_item(struct tnet_writer *w, char tag, const char *payload, size_t len)
 {
-	char *at;
+	char *at = w->at;
 
-	if (!has_room(w, len + LENGTH_MAX + 1))
+	if (!is_easy(w, len)) {
+		put_long_item(w, tag, payload, len);
 		return;
-	at = w->buf + w->cap - w->len;
+	}
 	*--at = tag;
 	at -= len;
-	copy(at, payload, len);
-	w->len = (size_t)(w->buf + w->cap - put_length_at(at, len));
+	copy_short(at, payload, len);
+	w->at = put_length_at(at, len);
 }
 
 void tnet_put_bytes(struct tnet_writer *w, struct str bytes)
@@ -111,7 +192,7 @@ void tnet_put_absent(struct tnet_writer *w, const void *where, uint64_t len)
 		w->failed = true;
 		return;
 	}
-	w->absent[w->absent_count++] = (struct tnet_absent){ w->len, len, where };
+	w->absent[w->absent_count++] = (struct tnet_absent){ (size_t)(w->end - w->at), len, where };
 	w->absent_len += len;
 }
 
@@ -122,12 +203,17 @@ void tnet_put_chain(struct tnet_writer *w, const struct chain *bytes)
 
 void tnet_put_chain_and(struct tnet_writer *w, const struct chain *bytes, const void *where, uint64_t len)
 {
-	tnet_reserve(w, bytes->len + 32);
-	put(w, ",", 1);
+	if (!has_room(w, bytes->len + LENGTH_MAX + 1))
+		return;
+	*--w->at = ',';
 	tnet_put_absent(w, where, len);
-	for (uint32_t i = bytes->count; i--;)
-		put(w, chain_see(bytes, i)->ptr, chain_see(bytes, i)->len);
-	put_length(w, bytes->len + (size_t)len);
+	for (uint32_t i = bytes->count; i--;) {
+		const struct slice *s = chain_see(bytes, i);
+
+		w->at -= s->len;
+		memcpy(w->at, s->ptr, s->len);
+	}
+	w->at = put_length_at(w->at, bytes->len + (size_t)len);
 }
 
 static void put_mended(struct tnet_writer *w, struct str text)
@@ -163,35 +249,41 @@ void tnet_put_utf8(struct tnet_writer *w, struct str text)
 	put_item(w, ';', text.ptr, text.len);
 }
 
-void tnet_put_int(struct tnet_writer *w, int64_t value)
+static RARELY void put_int_elsewhere(struct tnet_writer *w, int64_t value)
 {
-	char text[U64_DIGITS_MAX + 1] = "-";
-	bool minus = value < 0;
-	size_t len = str_from_u64(minus ? -(uint64_t)value : (uint64_t)value, text + 1);
+	char text[U64_DIGITS_MAX + 1], *end = text + sizeof(text);
+	char *at = put_large(end, value < 0 ? -(uint64_t)value : (uint64_t)value);
 
-	put_item(w, '#', minus ? text : text + 1, len + minus);
+	if (value < 0)
+		*--at = '-';
+	put_long_item(w, '#', at, (size_t)(end - at));
 }
 
-void tnet_put_float(struct tnet_writer *w, double value)
+void tnet_put_int(struct tnet_writer *w, int64_t value)
 {
-	if (memcmp(&value, &w->number, sizeof(value)) != 0 || !w->number_text[0]) {
-		w->number = value;
-		float_text(value, w->number_text);
-		w->number_len = (uint32_t)strlen(w->number_text);
+	char *end, *at;
+
+	if (value < 0 || !is_easy(w, 0)) {
+		put_int_elsewhere(w, value);
+		return;
 	}
-	put_item(w, '^', w->number_text, w->number_len);
+	end = w->at - 1;
+	*end = '#';
+	at = put_number(end, (uint64_t)value);
+	w->at = put_length_at(at, (size_t)(end - at));
 }
 
 void tnet_put_bool(struct tnet_writer *w, bool value)
 {
-	struct str text = value ? STR("true") : STR("false");
-
-	put_item(w, '!', text.ptr, text.len);
+	if (value)
+		put(w, "4:true!", 7);
+	else
+		put(w, "5:false!", 8);
 }
 
 void tnet_put_none(struct tnet_writer *w)
 {
-	put_item(w, '~', NULL, 0);
+	put(w, "0:~", 3);
 }
 
 void tnet_put_raw(struct tnet_writer *w, struct str items)
@@ -199,15 +291,50 @@ void tnet_put_raw(struct tnet_writer *w, struct str items)
 	put(w, items.ptr, items.len);
 }
 
+char *tnet_put_room(struct tnet_writer *w, char tag, size_t len)
+{
+	char *payload;
+
+	if (!has_room(w, len + LENGTH_MAX + 1))
+		return NULL;
+	payload = w->at - 1 - len;
+	payload[len] = tag;
+	w->at = put_length_at(payload, len);
+	return payload;
+}
+
+static inline size_t written(const struct tnet_writer *w)
+{
+	return (size_t)(w->end - w->at) + (size_t)w->absent_len;
+}
+
+static RARELY size_t open_anew(struct tnet_writer *w, char tag)
+{
+	tnet_reserve(w, LENGTH_MAX);
+	return w->failed ? written(w) : tnet_open(w, tag);
+}
+
 size_t tnet_open(struct tnet_writer *w, char tag)
 {
-	put(w, &tag, 1);
-	return w->len + (size_t)w->absent_len;
+	if (unlikely(w->at == w->buf))
+		return open_anew(w, tag);
+	*--w->at = tag;
+	return written(w);
+}
+
+static RARELY void close_anew(struct tnet_writer *w, size_t opened)
+{
+	tnet_reserve(w, LENGTH_MAX);
+	if (!w->failed)
+		tnet_close(w, opened);
 }
 
 void tnet_close(struct tnet_writer *w, size_t opened)
 {
-	put_length(w, w->len + (size_t)w->absent_len - opened);
+	if (likely((size_t)(w->at - w->buf) >= LENGTH_MAX))
+		w->at = put_length_at(w->at, written(w) - opened);
+	else
+		close_anew(w, opened);
 }
 
 void tnet_writer_fini(struct tnet_writer *w)
@@ -248,27 +375,20 @@ static void shortest(double value, char text[static FLOAT_TEXT_MAX])
 	snprintf(text, FLOAT_TEXT_MAX, "%.16e", value);
 }
 
-/* count digits that end there. */
-static void put_digits(char *end, uint32_t number, int count)
-{
-	for (; count; count--, number /= 10)
-		*--end = (char)('0' + number % 10);
-}
-
 /*
  * Times of our days, which is nearly all that is written. Such a double is a whole number of 2^-shift, and seven
  * decimals are finer than that, so its shortest text has seven, or six when those are nearer to it than half the way to
- * the next double. All of that is whole numbers below 2^47, so nothing is rounded here but the text. False: another
- * number.
+ * the next double. All of that is whole numbers below 2^47, so nothing is rounded here but the text. Put in front of
+ * at; NULL: another number.
  */
-static bool time_text(double value, char out[static FLOAT_TEXT_MAX])
+static char *put_time(char *at, double value)
 {
 	uint32_t shift = value < 0x1p30 ? 23 : value < 0x1p31 ? 22 : 21, seconds, seven, six;
 	uint64_t exact, half = UINT64_C(1) << (shift - 1);
-	char *end = out;
+	int count = 7;
 
 	if (!(value >= 0x1p29 && value < 0x1p32))
-		return false;
+		return NULL;
 	seconds = (uint32_t)value;
 	exact = (uint64_t)((value - seconds) * (double)(2 * half)) * 10000000;
 	seven = (uint32_t)((exact + half - 1 + (exact >> shift & 1)) >> shift);  /* halves go to the even one */
@@ -279,24 +399,23 @@ static bool time_text(double value, char out[static FLOAT_TEXT_MAX])
 		seven = 0;
 		seconds++;
 	}
-	end += seconds < 1000000000 ? 9 : 10;
-	put_digits(end, seconds, (int)(end - out));
-	*end++ = '.';
-	put_digits(end + 7, seven, 7);
-	for (end += 7; end[-1] == '0' && end[-2] != '.'; end--)
-		;
-	*end = 0;
-	return true;
+	for (; count > 1 && seven % 10 == 0; count--)
+		seven /= 10;
+	at = put_digits(at, seven, count);
+	*--at = '.';
+	return put_number(at, seconds);
 }
 
 const char *float_text(double value, char out[static FLOAT_TEXT_MAX])
 {
-	char text[FLOAT_TEXT_MAX], digits[20];
+	char text[FLOAT_TEXT_MAX], digits[20], *end = text + sizeof(text) - 1, *time = put_time(end, value);
 	const char *sign = signbit(value) ? "-" : "";
 	int count = 0, exponent;
 
-	if (time_text(value, out))
-		return out;
+	if (time) {
+		*end = 0;
+		return strcpy(out, time);
+	}
 	if (isnan(value) || isinf(value) || value == 0) {
 		snprintf(out, FLOAT_TEXT_MAX, "%s%s", isnan(value) ? "" : sign,
 			 isnan(value) ? "nan" : value == 0 ? "0.0" : "inf");
@@ -321,4 +440,26 @@ const char *float_text(double value, char out[static FLOAT_TEXT_MAX])
 		snprintf(out, FLOAT_TEXT_MAX, "%s%.*s.%.*s", sign, exponent + 1, digits, count - exponent - 1,
 			 digits + exponent + 1);
 	return out;
+}
+
+static void keep_float(struct tnet_writer *w, double value)
+{
+	char text[FLOAT_TEXT_MAX], *end = w->number_item + sizeof(w->number_item), *at = put_time(end - 1, value);
+
+	if (!at) {
+		size_t len = strlen(float_text(value, text));
+
+		at = memcpy(end - 1 - len, text, len);
+	}
+	end[-1] = '^';
+	at = put_length_at(at, (size_t)(end - 1 - at));
+	w->number = value;
+	w->number_len = (uint32_t)(end - at);
+}
+
+void tnet_put_float(struct tnet_writer *w, double value)
+{
+	if (memcmp(&value, &w->number, sizeof(value)) != 0 || !w->number_len)
+		keep_float(w, value);
+	put(w, w->number_item + sizeof(w->number_item) - w->number_len, w->number_len);
 }

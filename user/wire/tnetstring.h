@@ -56,15 +56,15 @@ struct tnet_absent {
 #define FLOAT_TEXT_MAX 32
 
 struct tnet_writer {
-	char *buf;
-	size_t cap, len;             /* what is written is the last len bytes of buf */
+	char *buf, *end;             /* the memory */
+	char *at;                    /* what is written begins there, and goes on to its end */
 	bool failed;                 /* memory was out; sticky */
-	struct tnet_absent absent[TNET_ABSENT_MAX];      /* back to front */
 	uint32_t absent_count;
 	uint64_t absent_len;         /* of all */
-	double number;               /* the last float, and its text: times come in twos and threes */
-	char number_text[FLOAT_TEXT_MAX];
-	uint32_t number_len;
+	struct tnet_absent absent[TNET_ABSENT_MAX];      /* back to front */
+	double number;               /* the last float, and its item: times come in twos and threes */
+	uint32_t number_len;         /* 0: there was none yet */
+	char number_item[FLOAT_TEXT_MAX + 4];
 };                                   /* {0} is ready */
 
 /* Makes room for so many more bytes at once; optional. */
@@ -85,6 +85,18 @@ void tnet_put_float(struct tnet_writer *w, double value);
 void tnet_put_bool(struct tnet_writer *w, bool value);
 void tnet_put_none(struct tnet_writer *w);
 void tnet_put_raw(struct tnet_writer *w, struct str items);
+/* The same for what is known when this is compiled. */
+static inline void tnet_put_literal(struct tnet_writer *w, const char *items, size_t len)
+{
+	if (unlikely((size_t)(w->at - w->buf) < len)) {
+		tnet_put_raw(w, (struct str){ items, len });
+		return;
+	}
+	w->at -= len;
+	memcpy(w->at, items, len);
+}
+/* An item whose payload of len bytes the caller fills, before the next put. NULL when memory is out. */
+char *tnet_put_room(struct tnet_writer *w, char tag, size_t len) __must_check;
 
 /* A list or dict: put its items last to first (of a dict member the value, then the key) between these two. */
 size_t tnet_open(struct tnet_writer *w, char tag);
@@ -93,13 +105,13 @@ void tnet_close(struct tnet_writer *w, size_t opened);
 /* What was written; valid until the next put. */
 static inline struct str tnet_written(const struct tnet_writer *w)
 {
-	return (struct str){ w->len ? w->buf + w->cap - w->len : w->buf, w->len };
+	return (struct str){ w->at, (size_t)(w->end - w->at) };
 }
 
 /* Empties it and keeps the memory. */
 static inline void tnet_rewind(struct tnet_writer *w)
 {
-	w->len = 0;
+	w->at = w->end;
 	w->failed = false;
 	w->absent_count = 0;
 	w->absent_len = 0;
