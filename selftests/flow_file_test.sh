@@ -148,6 +148,33 @@ kill -KILL "$mitm_pid"
 wait "$mitm_pid" 2>/dev/null
 is "after kill -9 the file holds what was printed" "$(flows "$TMP/a.mitm")" 5
 
+# The same with many at a time, while the reader of standard output stands still: what it can still read is in the file.
+mkfifo "$TMP/slow"
+exec 8<>"$TMP/slow"
+full() { python3 -c 'import fcntl, sys, termios
+sys.exit(int.from_bytes(fcntl.ioctl(8, termios.FIONREAD, bytes(4)), sys.byteorder) < 60000)'; }
+seen() { python3 -c 'import os
+os.set_blocking(8, False)
+print(os.read(8, 1 << 20).count(b": GET http"))'; }
+"$MITM_BPF" -p "$proxy" --workers 2 -w "$TMP/many.mitm" >&8 2>"$TMP/err" 8>&- &
+mitm_pid=$!
+defer stop_pid "$mitm_pid"
+wait_for 10 grep -q "listening at" "$TMP/err"
+clients=()
+for _ in 1 2 3 4; do
+	curl --silent --proxy "http://127.0.0.1:$proxy" --output /dev/null "http://127.0.0.1:1/refused?[1-5000]" 8>&- &
+	defer stop_pid $!
+	clients+=($!)
+done
+wait_for 60 full
+sleep 0.2               # so that it has met the end of the pipe; if not, this shows less
+kill -KILL "$mitm_pid" "${clients[@]}"
+wait "$mitm_pid" "${clients[@]}" 2>/dev/null
+seen=$(seen)
+ok "hundreds of flows were printed ($seen)" test "$seen" -gt 200
+ok "after kill -9 all that was printed is in the file" test "$(flows "$TMP/many.mitm")" -ge "$seen"
+exec 8>&-
+
 truncate --size=-20 "$TMP/a.mitm"
 start -w "+$TMP/a.mitm"
 fetch /dev/null hello.txt

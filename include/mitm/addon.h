@@ -53,15 +53,21 @@ struct addon_ops {
 	 * or for as long as the event then says. A sentence in e as below.
 	 */
 	int (*hook)(struct addon *a, struct hook_event *ev, struct err *e);
-	/* Borrowed until it returns. A sentence in e means that recording is impossible and ends the program. */
+	/*
+	 * Borrowed until it returns. 1: enough is collected, pause() is due. A sentence in e means that recording is
+	 * impossible and ends the program.
+	 */
 	int (*flow)(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e);
-	/* One message of a TCP (or UDP) flow, as it passes. */
+	/* One message of a TCP (or UDP) flow, as it passes. Returns as flow() does. */
 	int (*tcp_message)(struct addon *a, bool udp, const struct conn_record *client,
 			   const struct conn_record *server, const struct tcp_message *m, struct err *e);
-	/* One message of a WebSocket, as it passes. path: of its request. */
+	/* One message of a WebSocket, as it passes. path: of its request. Returns as flow() does. */
 	int (*websocket_message)(struct addon *a, const struct conn_record *client, const struct conn_record *server,
 				 const char *path, bool text, const struct tcp_message *m, struct err *e);
-	/* Nothing more is there at the moment: what was only collected is written now. */
+	/*
+	 * Nothing more is there at the moment, or somebody has collected enough: what was only collected is written
+	 * now. All are called, in their order: what one shows, those before it have written.
+	 */
 	int (*pause)(struct addon *a, struct err *e);
 	/* Nothing follows but free(). */
 	int (*done)(struct addon *a, struct err *e);

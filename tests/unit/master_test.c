@@ -25,6 +25,9 @@ struct spy {
 	struct addon base;
 	uint32_t flows[ADDON_UNFINISHED + 1], messages, done;
 	int fail_with;                   /* at the next flow */
+	uint32_t collected, collects_max;        /* flows since the last pause; at which one it is due, 0: never */
+	uint32_t pauses;                 /* after which something had been collected */
+	struct spy *before;              /* who must have paused before this one does */
 };
 
 static int spy_flow(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e)
@@ -33,7 +36,20 @@ static int spy_flow(struct addon *a, const struct flow *f, enum addon_moment mom
 
 	assert_non_null(f->client);
 	s->flows[moment]++;
-	return s->fail_with ? err_set(e, s->fail_with, "no more") : 0;
+	s->collected++;
+	if (s->fail_with)
+		return err_set(e, s->fail_with, "no more");
+	return s->collects_max && s->collected >= s->collects_max;
+}
+
+static int spy_pause(struct addon *a, struct err *e __unused)
+{
+	struct spy *s = container_of(a, struct spy, base);
+
+	assert_true(!s->before || s->before->collected == 0);
+	s->pauses += s->collected > 0;
+	s->collected = 0;
+	return 0;
 }
 
 static int spy_message(struct addon *a, bool udp, const struct conn_record *client,
@@ -51,7 +67,7 @@ static int spy_done(struct addon *a, struct err *e __unused)
 }
 
 static const struct addon_ops spy_ops = { .name = "spy", .flow = spy_flow, .tcp_message = spy_message,
-					  .done = spy_done };
+					  .pause = spy_pause, .done = spy_done };
 
 /* --- a worker that is only rings ------------------------------------------------------------------------------ */
 
@@ -222,6 +238,44 @@ static void each_report_is_shown_and_returned(void **state)
 	bench_fini(&b);
 }
 
+/* At the end of what has come, and whenever one has collected enough: all of them, the first one first. */
+static void pauses_are_everybodys(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	bench_init(&b, "1m");
+	b.second.before = &b.first;
+	b.second.collects_max = 3;
+	for (int i = 0; i < 8; i++)
+		lend(&b.worker, REPORT_FLOW, HOOK_RESPONSE);
+	work(&b.worker);
+	raise(SIGTERM);
+	assert_int_equal(master_run(b.master), 0);
+	assert_int_equal(b.first.pauses, 3);
+	assert_int_equal(b.second.pauses, 3);
+	assert_int_equal(b.first.collected + b.second.collected, 0);
+	bench_fini(&b);
+}
+
+/* What the log says is behind the flows that came before it. */
+static void logs_come_after_what_was_collected(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	bench_init(&b, "1m");
+	for (int i = 0; i < 4; i++) {
+		lend(&b.worker, REPORT_FLOW, HOOK_RESPONSE);
+		lend(&b.worker, REPORT_LOG, 0);
+	}
+	work(&b.worker);
+	raise(SIGTERM);
+	assert_int_equal(master_run(b.master), 0);
+	assert_int_equal(b.second.pauses, 4);
+	bench_fini(&b);
+}
+
 static void many_reports_pass_small_rings(void **state)
 {
 	struct bench b;
@@ -323,6 +377,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_report_is_shown_and_returned),
+		cmocka_unit_test(pauses_are_everybodys),
+		cmocka_unit_test(logs_come_after_what_was_collected),
 		cmocka_unit_test(many_reports_pass_small_rings),
 		cmocka_unit_test(a_second_signal_ends_it_now),
 		cmocka_unit_test(what_cannot_be_recorded_ends_it_with_1),

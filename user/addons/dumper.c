@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* When to print, and where to: the texts are views/flow_text.c's. One write per flow, so that lines of several do not
- * mix and a slow terminal costs one call. */
+/* When to print, and where to: the texts are views/flow_text.c's. What comes together is one write, at the pause: who
+ * saves flows comes before us then, so nothing is seen that would be lost if we were killed. */
 #include "addons/dumper.h"
 
 #include <errno.h>
@@ -13,10 +13,14 @@
 #include "base/mem.h"
 #include "views/flow_text.h"
 
+#define TOGETHER_MAX ((size_t)64 << 10)
+
 struct dumper {
 	struct addon base;
 	int fd;
 	struct text_look look;
+	struct strbuf text;              /* not printed yet */
+	bool failed;                     /* there was no memory for what follows it */
 };
 
 static uint32_t terminal_columns(int fd)
@@ -68,25 +72,35 @@ static int write_all(int fd, const char *bytes, size_t len)
 	return 0;
 }
 
-/* Consumes text. The reader having gone (EPIPE) is the caller's to treat as an orderly end. */
-static int print(struct dumper *d, struct strbuf *text, struct err *e)
-{
-	int ret = 0;
-
-	if (text->failed)
-		ret = err_set(e, -ENOMEM, "out of memory while printing a flow");
-	else if (text->len)
-		ret = write_all(d->fd, text->ptr, text->len);
-	if (ret < 0 && !text->failed)
-		err_set(e, ret, "Error writing to standard output: %s", strerror(-ret));
-	strbuf_fini(text);
-	return ret;
-}
-
-static int dumper_flow(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e)
+/* The reader having gone (EPIPE) is the caller's to treat as an orderly end. */
+static int dumper_pause(struct addon *a, struct err *e)
 {
 	struct dumper *d = container_of(a, struct dumper, base);
-	struct strbuf text = { 0 };
+	int ret = write_all(d->fd, d->text.ptr, d->text.len);
+
+	if (d->text.len > TOGETHER_MAX)
+		strbuf_fini(&d->text);
+	d->text.len = 0;
+	if (ret < 0)
+		return err_set(e, ret, "Error writing to standard output: %s", strerror(-ret));
+	return d->failed ? err_set(e, -ENOMEM, "out of memory while printing a flow") : 0;
+}
+
+/* before: what was there then is whole. */
+static int collected(struct dumper *d, size_t before)
+{
+	if (d->text.failed) {
+		d->text.failed = false;
+		d->text.len = before;
+		d->failed = true;
+	}
+	return d->failed || d->text.len >= TOGETHER_MAX;
+}
+
+static int dumper_flow(struct addon *a, const struct flow *f, enum addon_moment moment, struct err *e __unused)
+{
+	struct dumper *d = container_of(a, struct dumper, base);
+	size_t before = d->text.len;
 
 	if (d->look.detail == 0)
 		return 0;
@@ -94,60 +108,63 @@ static int dumper_flow(struct addon *a, const struct flow *f, enum addon_moment 
 	case ADDON_RESPONSE:
 	case ADDON_ERROR:
 	case ADDON_CONNECT_ERROR:
-		flow_text_http(&text, f, &d->look);
+		flow_text_http(&d->text, f, &d->look);
 		if (f->http.websocket.ptr)
-			flow_text_websocket(&text, f, &d->look);
+			flow_text_websocket(&d->text, f, &d->look);
 		break;
 	case ADDON_TCP_ERROR:
-		flow_text_error(&text, f, &d->look);
+		flow_text_error(&d->text, f, &d->look);
 		break;
 	case ADDON_DNS:
-		flow_text_other(&text, f, &d->look);
+		flow_text_other(&d->text, f, &d->look);
 		break;
 	case ADDON_UNFINISHED:
 		if (f->type == FLOW_HTTP && f->http.websocket.ptr)
-			flow_text_websocket(&text, f, &d->look);
+			flow_text_websocket(&d->text, f, &d->look);
 		break;
 	case ADDON_WEBSOCKET_START:
-		flow_text_http(&text, f, &d->look);
+		flow_text_http(&d->text, f, &d->look);
 		break;
 	case ADDON_WEBSOCKET_END:
-		flow_text_websocket_end(&text, f, &d->look);
+		flow_text_websocket_end(&d->text, f, &d->look);
 		break;
 	case ADDON_TCP_END:
 		break;
 	}
-	return print(d, &text, e);
+	return collected(d, before);
 }
 
 static int dumper_tcp_message(struct addon *a, bool udp, const struct conn_record *client,
-			      const struct conn_record *server, const struct tcp_message *m, struct err *e)
+			      const struct conn_record *server, const struct tcp_message *m, struct err *e __unused)
 {
 	struct dumper *d = container_of(a, struct dumper, base);
-	struct strbuf text = { 0 };
+	size_t before = d->text.len;
 
 	if (d->look.detail == 0)
 		return 0;
-	flow_text_message(&text, udp ? FLOW_UDP : FLOW_TCP, client, server, m, &d->look);
-	return print(d, &text, e);
+	flow_text_message(&d->text, udp ? FLOW_UDP : FLOW_TCP, client, server, m, &d->look);
+	return collected(d, before);
 }
 
 static int dumper_websocket_message(struct addon *a, const struct conn_record *client,
 				    const struct conn_record *server, const char *path, bool is_text,
-				    const struct tcp_message *m, struct err *e)
+				    const struct tcp_message *m, struct err *e __unused)
 {
 	struct dumper *d = container_of(a, struct dumper, base);
-	struct strbuf text = { 0 };
+	size_t before = d->text.len;
 
 	if (d->look.detail == 0)
 		return 0;
-	flow_text_websocket_message(&text, client, server, path, is_text, m, &d->look);
-	return print(d, &text, e);
+	flow_text_websocket_message(&d->text, client, server, path, is_text, m, &d->look);
+	return collected(d, before);
 }
 
 static void dumper_free(struct addon *a)
 {
-	mem_free(container_of(a, struct dumper, base));
+	struct dumper *d = container_of(a, struct dumper, base);
+
+	strbuf_fini(&d->text);
+	mem_free(d);
 }
 
 static const struct addon_ops dumper_ops = {
@@ -156,6 +173,7 @@ static const struct addon_ops dumper_ops = {
 	.flow = dumper_flow,
 	.tcp_message = dumper_tcp_message,
 	.websocket_message = dumper_websocket_message,
+	.pause = dumper_pause,
 	.free = dumper_free,
 };
 

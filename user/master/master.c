@@ -47,6 +47,7 @@ struct master {
 	uint32_t link_count;
 	int epoll_fd, signal_fd;
 	enum master_state state;
+	bool pause_due;                          /* an addon has collected enough */
 	int64_t deadline_ns;                     /* while draining */
 	bool drain_said;
 	int status;
@@ -186,48 +187,9 @@ static void addon_failed(struct master *m, size_t i, int ret, const struct err *
 	stop(m);
 }
 
-static void show_flow(struct master *m, const struct flow *f, enum addon_moment moment)
-{
-	for (size_t i = 0; i < m->config.addon_count; i++) {
-		struct addon *a = m->config.addons[i];
-		struct err e = { 0 };
-		int ret = m->gone[i] || !a->ops->flow ? 0 : a->ops->flow(a, f, moment, &e);
-
-		if (ret < 0)
-			addon_failed(m, i, ret, &e);
-	}
-}
-
-static void show_message(struct master *m, bool udp, const struct conn_record *client,
-			 const struct conn_record *server, const struct tcp_message *message)
-{
-	for (size_t i = 0; i < m->config.addon_count; i++) {
-		struct addon *a = m->config.addons[i];
-		struct err e = { 0 };
-		int ret = m->gone[i] || !a->ops->tcp_message ? 0 :
-				  a->ops->tcp_message(a, udp, client, server, message, &e);
-
-		if (ret < 0)
-			addon_failed(m, i, ret, &e);
-	}
-}
-
-static void show_websocket_message(struct master *m, const struct report *r)
-{
-	for (size_t i = 0; i < m->config.addon_count; i++) {
-		struct addon *a = m->config.addons[i];
-		struct err e = { 0 };
-		int ret = m->gone[i] || !a->ops->websocket_message ? 0 :
-				  a->ops->websocket_message(a, r->client, r->server, r->text, r->websocket_text,
-							    &r->message, &e);
-
-		if (ret < 0)
-			addon_failed(m, i, ret, &e);
-	}
-}
-
 static void pause_addons(struct master *m)
 {
+	m->pause_due = false;
 	for (size_t i = 0; i < m->config.addon_count; i++) {
 		struct addon *a = m->config.addons[i];
 		struct err e = { 0 };
@@ -236,6 +198,59 @@ static void pause_addons(struct master *m)
 		if (ret < 0)
 			addon_failed(m, i, ret, &e);
 	}
+}
+
+/* What an addon said to something that it was shown. */
+static void addon_said(struct master *m, size_t i, int ret, const struct err *e)
+{
+	if (ret < 0)
+		addon_failed(m, i, ret, e);
+	else if (ret > 0)
+		m->pause_due = true;
+}
+
+static void pause_if_due(struct master *m)
+{
+	if (m->pause_due)
+		pause_addons(m);
+}
+
+static void show_flow(struct master *m, const struct flow *f, enum addon_moment moment)
+{
+	for (size_t i = 0; i < m->config.addon_count; i++) {
+		struct addon *a = m->config.addons[i];
+		struct err e = { 0 };
+
+		if (!m->gone[i] && a->ops->flow)
+			addon_said(m, i, a->ops->flow(a, f, moment, &e), &e);
+	}
+	pause_if_due(m);
+}
+
+static void show_message(struct master *m, bool udp, const struct conn_record *client,
+			 const struct conn_record *server, const struct tcp_message *message)
+{
+	for (size_t i = 0; i < m->config.addon_count; i++) {
+		struct addon *a = m->config.addons[i];
+		struct err e = { 0 };
+
+		if (!m->gone[i] && a->ops->tcp_message)
+			addon_said(m, i, a->ops->tcp_message(a, udp, client, server, message, &e), &e);
+	}
+	pause_if_due(m);
+}
+
+static void show_websocket_message(struct master *m, const struct report *r)
+{
+	for (size_t i = 0; i < m->config.addon_count; i++) {
+		struct addon *a = m->config.addons[i];
+		struct err e = { 0 };
+
+		if (!m->gone[i] && a->ops->websocket_message)
+			addon_said(m, i, a->ops->websocket_message(a, r->client, r->server, r->text,
+								   r->websocket_text, &r->message, &e), &e);
+	}
+	pause_if_due(m);
 }
 
 static void ask_addons(struct master *m, struct hook_question *q)
@@ -298,6 +313,7 @@ static void take_report(struct master *m, struct report *r)
 	case REPORT_ORDER:
 		break;
 	case REPORT_LOG:
+		pause_addons(m);         /* so that it stands behind the flows that came before it */
 		log_line((enum log_level)r->level, "proxy", "%s", r->text);
 		give_back(m, r);
 		return;
