@@ -171,6 +171,21 @@ static void equal_floats_and_zeros_of_both_signs(void **state)
 	tnet_writer_fini(&w);
 }
 
+/* The same as a list of two items. */
+static void check_pair(struct tnet_writer *w, struct str first, struct str second)
+{
+	struct tnet_writer list = { 0 };
+	size_t opened = tnet_open(&list, ']');
+
+	tnet_put_bytes(&list, second);
+	tnet_put_bytes(&list, first);
+	tnet_close(&list, opened);
+	tnet_rewind(w);
+	tnet_put_pair(w, first, second);
+	assert_true(str_eq(tnet_written(w), tnet_written(&list)));
+	tnet_writer_fini(&list);
+}
+
 /* Payloads of all lengths at which copying, or the number of their lengths' digits, is another. */
 static void payloads_of_all_lengths(void **state)
 {
@@ -191,6 +206,8 @@ static void payloads_of_all_lengths(void **state)
 		assert_int_equal(tnet_written(&w).len, head + len + 4);
 		assert_memory_equal(tnet_written(&w).ptr, expected, head + len + 1);
 		assert_memory_equal(tnet_written(&w).ptr + head + len + 1, "0:~", 3);
+		check_pair(&w, (struct str){ bytes, len }, STR("abc"));
+		check_pair(&w, STR("abc"), (struct str){ bytes, len });
 	}
 	tnet_writer_fini(&w);
 }
@@ -241,16 +258,17 @@ static void memory_grows_within_every_item(void **state)
 		tnet_put_bool(&w, true);
 		tnet_put_none(&w);
 		tnet_put_literal(&w, "3:key;", 6);
+		tnet_put_pair(&w, STR("one"), STR("three"));
 		room = tnet_put_room(&w, ',', 3);
 		assert_non_null(room);
 		memcpy(room, "abc", 3);
 		tnet_put_text(&w, STR("text that is not short: it has forty bytes"));
 		tnet_close(&w, list);
 		assert_false(w.failed);
-		assert_int_equal(tnet_written(&w).len, first - left + 113);
-		assert_memory_equal(tnet_written(&w).ptr, "108:42:text that is not short: it has forty bytes;3:abc,"
-			     "3:key;0:~4:true!13:1700000000.25^13:4000000000000#3:-12#]", 113);
-		assert_memory_equal(tnet_written(&w).ptr + 113, bytes, first - left);
+		assert_int_equal(tnet_written(&w).len, first - left + 131);
+		assert_memory_equal(tnet_written(&w).ptr, "126:42:text that is not short: it has forty bytes;3:abc,"
+			     "14:3:one,5:three,]3:key;0:~4:true!13:1700000000.25^13:4000000000000#3:-12#]", 131);
+		assert_memory_equal(tnet_written(&w).ptr + 131, bytes, first - left);
 		tnet_writer_fini(&w);
 	}
 }

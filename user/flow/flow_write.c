@@ -128,13 +128,8 @@ static void put_headers(struct tnet_writer *w, const struct headers *h)
 {
 	size_t list = tnet_open(w, ']');
 
-	for (uint32_t i = h->count; i--;) {
-		size_t pair = tnet_open(w, ']');
-
-		tnet_put_bytes(w, h->at[i].value);
-		tnet_put_bytes(w, h->at[i].name);
-		tnet_close(w, pair);
-	}
+	for (uint32_t i = h->count; i--;)
+		tnet_put_pair(w, h->at[i].name, h->at[i].value);
 	tnet_close(w, list);
 }
 

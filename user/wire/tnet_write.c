@@ -165,18 +165,20 @@ static RARELY void put_long_item(struct tnet_writer *w, char tag, const char *pa
 	w->at = put_length_at(w->at, len);
 }
 
-static inline void put_item(struct tnet_writer *w, char tag, const char *payload, size_t len)
+static inline char *put_short_item(char *at, char tag, const char *payload, size_t len)
 {
-	char *at = w->at;
-
-	if (!is_easy(w, len)) {
-		put_long_item(w, tag, payload, len);
-		return;
-	}
 	*--at = tag;
 	at -= len;
 	copy_short(at, payload, len);
-	w->at = put_length_at(at, len);
+	return put_length_at(at, len);
+}
+
+static inline void put_item(struct tnet_writer *w, char tag, const char *payload, size_t len)
+{
+	if (is_easy(w, len))
+		w->at = put_short_item(w->at, tag, payload, len);
+	else
+		put_long_item(w, tag, payload, len);
 }
 
 void tnet_put_bytes(struct tnet_writer *w, struct str bytes)
@@ -335,6 +337,30 @@ void tnet_close(struct tnet_writer *w, size_t opened)
 		w->at = put_length_at(w->at, written(w) - opened);
 	else
 		close_anew(w, opened);
+}
+
+static RARELY void put_long_pair(struct tnet_writer *w, struct str first, struct str second)
+{
+	size_t list = tnet_open(w, ']');
+
+	put_item(w, ',', second.ptr, second.len);
+	put_item(w, ',', first.ptr, first.len);
+	tnet_close(w, list);
+}
+
+void tnet_put_pair(struct tnet_writer *w, struct str first, struct str second)
+{
+	char *at = w->at, *end;
+
+	if (!is_easy(w, MAX(first.len, second.len)) || (size_t)(at - w->buf) < (size_t)3 * (SHORT_MAX + LENGTH_MAX)) {
+		put_long_pair(w, first, second);
+		return;
+	}
+	end = --at;
+	*end = ']';
+	at = put_short_item(at, ',', second.ptr, second.len);
+	at = put_short_item(at, ',', first.ptr, first.len);
+	w->at = put_length_at(at, (size_t)(end - at));
 }
 
 void tnet_writer_fini(struct tnet_writer *w)

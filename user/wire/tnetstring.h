@@ -71,6 +71,8 @@ struct tnet_writer {
 void tnet_reserve(struct tnet_writer *w, size_t more);
 
 void tnet_put_bytes(struct tnet_writer *w, struct str bytes);
+/* A list of two. */
+void tnet_put_pair(struct tnet_writer *w, struct str first, struct str second);
 void tnet_put_chain(struct tnet_writer *w, const struct chain *bytes);
 /* The same with len more bytes behind it that are elsewhere. */
 void tnet_put_chain_and(struct tnet_writer *w, const struct chain *bytes, const void *where, uint64_t len);
