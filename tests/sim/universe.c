@@ -223,6 +223,36 @@ static bool world_ask(struct driver_world *w, struct driver *d, enum hook_id hoo
 	return false;
 }
 
+/*
+ * What a flow file says of a flow's connections is what they are now, though it is put together once for all flows that
+ * have the same record. When memory fails it is not looked at: who fails would be another one.
+ */
+static void check_records(struct universe *u, const struct flow *f)
+{
+	struct flow shared = { .type = FLOW_TCP, .client = f->client, .server = f->server }, alone = shared;
+	struct conn_record client = *f->client, server;
+	struct flow_file_writer fresh = { 0 };
+	struct str now, remembered;
+
+	if (u->script->fail_alloc)
+		return;
+	client.edition = 0;
+	alone.client = &client;
+	if (f->server) {
+		server = *f->server;
+		server.edition = 0;
+		alone.server = &server;
+	}
+	tnet_rewind(&u->writer.out);
+	BUG_ON(flow_file_write(&u->writer, &shared) < 0 || flow_file_write(&fresh, &alone) < 0);
+	remembered = tnet_written(&u->writer.out);
+	now = tnet_written(&fresh.out);
+	if (!str_eq(remembered, now))
+		universe_violate(u, "a record has changed that flows had already; it was %.*s", (int)remembered.len,
+				 remembered.ptr);
+	flow_file_writer_fini(&fresh);
+}
+
 static void world_flow(struct driver_world *w, struct driver *d, enum hook_id last, struct flow *f)
 {
 	struct universe *u = universe_of(w);
@@ -231,6 +261,7 @@ static void world_flow(struct driver_world *w, struct driver *d, enum hook_id la
 	if (known->over)
 		universe_violate(u, "a flow was handed over twice");
 	known->over = true;
+	check_records(u, f);
 	decide_flow_over(u, known, f);
 	say(u, "%s flow ends at %s: %.*s %.*s", d->prefix, hook_name(last), (int)f->error.len,
 	    f->error.ptr ? f->error.ptr : "", f->type == FLOW_HTTP ? (int)f->http.request.path.len : 0,
@@ -647,6 +678,7 @@ static void end(struct universe *u)
 	timer_cancel(&u->io->timers, &u->order);
 	for (uint32_t i = 0; i < u->origin_count; i++)
 		sim_peer_listener_close(u->origins[i]);
+	flow_file_writer_fini(&u->writer);
 	tls_env_free(u->env.tls);
 	capture_fini(&u->disk.capture);
 	if (u->disk.opened != u->disk.freed || u->disk.capture.open_bytes)

@@ -8,6 +8,7 @@
 
 #include "base/blocks.h"
 #include "core/driver.h"
+#include "flow/flow_file.h"
 #include "../playbook/memory_spill.h"
 #include "core/proxy_mode.h"
 #include "far.h"
@@ -63,6 +64,7 @@ struct universe {
 	struct trunk *trunks[SCRIPT_TRUNKS];
 	struct sim_peer_listener *origins[64];
 	uint32_t origin_count;
+	struct flow_file_writer writer;  /* remembers what it wrote of connections' records */
 	char violation[600];
 };
 

@@ -330,6 +330,96 @@ static void edited_records_are_not_taken_for_the_old(void **state)
 	assert_int_equal(mem_live(), 0);
 }
 
+/* What a writer that remembers nothing makes of it. */
+static void want_as_fresh(const struct flow *f, struct str got)
+{
+	struct flow_file_writer fresh = { 0 };
+
+	assert_int_equal(flow_file_write(&fresh, f), 0);
+	assert_true(str_eq(tnet_written(&fresh.out), got));
+	flow_file_writer_fini(&fresh);
+}
+
+static int change_record(struct conn_record *r, int what)
+{
+	const struct str texts[] = { STR("one"), STR("two") };
+	static const char hello[] = "\2\0\0\x32\3\1rrrrrrrrrrrrrrrrrrrrrrrrrrrrrrrr\1s\0\x2f\0\0\x09"
+				    "\xff\1\0\1\0\0\0\0\0";
+
+	switch (what) {
+	case 0:
+		r->tls = true;
+		r->tls_setup = (struct stamp){ 1700000000.5, STAMP_FLOAT };
+		return 0;
+	case 1:
+		r->end = (struct stamp){ 1700000001.25, STAMP_FLOAT };
+		return 0;
+	case 2:
+		r->tcp_setup = r->start = (struct stamp){ 1700000002, STAMP_FLOAT };
+		return 0;
+	case 3:
+		return conn_record_list(r, &r->certificates, texts, 2);
+	case 4:
+		return conn_record_list(r, &r->alpn_offers, texts, 2);
+	case 5:
+		return conn_record_text(r, &r->error, STR("reset"));
+	case 6:
+		return conn_record_text(r, &r->process.comm, STR("curl"));
+	case 7:
+		r->process.pid = 4711;
+		return 0;
+	case 8:
+		r->peername.port = 443;
+		return conn_record_text(r, &r->peername.host, STR("192.0.2.1"));
+	case 9:
+		return conn_record_text(r, &r->server_hello, (struct str){ hello, sizeof(hello) - 1 });
+	default:
+		return conn_record_text(r, &r->alpn, STR("h2"));
+	}
+}
+
+/* Many flows of the same connections, either of which changes now and then, whether earlier flows are kept or gone. */
+static void what_is_remembered_is_never_what_it_was(void **state)
+{
+	enum { CHANGES = 11, FLOWS_EACH = 3 };
+	struct conn_record *records[] = { conn_record_new(false, (uint8_t[16]){ 1 }),
+					  conn_record_new(true, (uint8_t[16]){ 2 }) };
+	struct flow *kept[2 * CHANGES * FLOWS_EACH];
+	struct flow_file_writer w = { 0 };
+	uint32_t kept_count = 0;
+
+	(void)state;
+	for (int i = 0; i < 2 * CHANGES * FLOWS_EACH; i++) {
+		struct conn_record **r = &records[i / FLOWS_EACH & 1];
+		struct flow *f;
+
+		if (i % FLOWS_EACH == 0) {
+			assert_int_equal(conn_record_edit(r), 0);
+			assert_int_equal(change_record(*r, i / FLOWS_EACH / 2), 0);
+		}
+		f = flow_new(i % 2 ? FLOW_HTTP : FLOW_TCP, (uint8_t[16]){ (uint8_t)i }, records[1], records[0]);
+		tnet_rewind(&w.out);
+		assert_int_equal(flow_file_write(&w, f), 0);
+		want_as_fresh(f, tnet_written(&w.out));
+		if (i / FLOWS_EACH % 4 < 2)
+			kept[kept_count++] = f;
+		else
+			flow_free(f);
+	}
+	while (kept_count) {             /* of older editions, after the newer ones */
+		struct flow *f = kept[--kept_count];
+
+		tnet_rewind(&w.out);
+		assert_int_equal(flow_file_write(&w, f), 0);
+		want_as_fresh(f, tnet_written(&w.out));
+		flow_free(f);
+	}
+	conn_record_put(records[0]);
+	conn_record_put(records[1]);
+	flow_file_writer_fini(&w);
+	assert_int_equal(mem_live(), 0);
+}
+
 /* More of them than what is remembered has room for, all of which would be in one place. */
 static void records_do_not_take_each_other_for_themselves(void **state)
 {
@@ -465,6 +555,7 @@ int main(void)
 		cmocka_unit_test(older_formats_are_named),
 		cmocka_unit_test(own_metadata_comes_back),
 		cmocka_unit_test(edited_records_are_not_taken_for_the_old),
+		cmocka_unit_test(what_is_remembered_is_never_what_it_was),
 		cmocka_unit_test(records_do_not_take_each_other_for_themselves),
 		cmocka_unit_test(fingerprints_go_into_metadata),
 		cmocka_unit_test(reading_survives_every_failed_allocation),

@@ -22,8 +22,8 @@
 #include "base/mem.h"
 #include "flow/flow_file.h"
 
-#define KEEP_BUFFER ((size_t)1 << 20)
-#define TOGETHER_MAX ((size_t)256 << 10)
+#define KEEP_BUFFER ((size_t)4 << 20)
+#define TOGETHER_MAX ((size_t)1 << 20)   /* some 10 us of each write are for its ends, which are not where pages end */
 #define TOGETHER_COUNT 256
 
 struct save {

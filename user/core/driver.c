@@ -438,7 +438,9 @@ struct driver *driver_alloc(struct driver_world *w, const struct addr *peer, con
 	}
 	d->client = &client->base;
 	d->client->record->udp = udp;
-	if (conn_record_endpoint(client->base.record, &client->base.record->peername, peer) < 0 ||
+	/* Its first edition: flow files are told by that what they can remember. */
+	if (conn_record_edit(&client->base.record) < 0 ||
+	    conn_record_endpoint(client->base.record, &client->base.record->peername, peer) < 0 ||
 	    conn_record_endpoint(client->base.record, &client->base.record->sockname, local) < 0 ||
 	    timer_arm(&w->io->timers, &d->idle, w->io->now_ns + timeout_ns(d)) < 0) {
 		driver_undo(d);

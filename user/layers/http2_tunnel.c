@@ -207,7 +207,7 @@ static void let_go(struct http2_pipe *p)
 	p->stream = NULL;
 	if (p == &t->server)
 		t->up->tunnels--;
-	if (p->conn.record->refs == 1)
+	if (p->conn.record->refs == 1 && conn_record_edit(&p->conn.record) == 0)
 		p->conn.record->end = env_stamp(t->base.env);
 }
 
