@@ -30,13 +30,17 @@ static void *reader(void *arg)
 
 	p->in_order = true;
 	for (uint32_t seen = 0; seen < REPORTS;) {
+		const struct report *seen_ahead = ring_peek(p->there, 0), *behind_it;
 		struct report *r = ring_pop(p->there);
 
 		if (!r) {
+			p->in_order &= !seen_ahead;
 			sched_yield();
 			continue;
 		}
-		p->in_order &= r->worker == seen++;
+		p->in_order &= r->worker == seen++ && (!seen_ahead || seen_ahead == r);
+		behind_it = ring_peek(p->there, 1);
+		p->in_order &= !behind_it || behind_it->worker == seen + 1;
 		while (!ring_push(p->back, r))
 			sched_yield();
 	}
@@ -75,6 +79,28 @@ static void reports_cross_threads_in_order(void **state)
 	ring_free(p.there);
 	ring_free(p.back);
 	assert_int_equal(mem_live(), 0);
+}
+
+static void what_comes_next_is_seen_before(void **state)
+{
+	struct ring *ring = ring_new(4);
+	struct report reports[4] = { 0 };
+
+	(void)state;
+	for (int round = 0; round < 5; round++) {
+		assert_null(ring_peek(ring, 0));
+		for (int i = 0; i < 3; i++)
+			assert_true(ring_push(ring, &reports[i]));
+		assert_ptr_equal(ring_pop(ring), &reports[0]);
+		assert_true(ring_push(ring, &reports[3]));
+		assert_ptr_equal(ring_peek(ring, 0), &reports[1]);
+		assert_ptr_equal(ring_peek(ring, 1), &reports[2]);
+		assert_null(ring_peek(ring, 2));        /* it has not looked for that one yet */
+		for (int i = 1; i < 4; i++)
+			assert_ptr_equal(ring_pop(ring), &reports[i]);
+		assert_null(ring_pop(ring));
+	}
+	ring_free(ring);
 }
 
 /* --- flows ----------------------------------------------------------------------------------------------------- */
@@ -213,6 +239,7 @@ int main(void)
 		cmocka_unit_test(a_full_ring_takes_nothing),
 		cmocka_unit_test(names_and_defaults),
 		cmocka_unit_test(reports_cross_threads_in_order),
+		cmocka_unit_test(what_comes_next_is_seen_before),
 		cmocka_unit_test(flows_of_a_pool_cross_threads),
 	};
 

@@ -71,6 +71,13 @@ struct report *ring_pop(struct ring *r)
 	return item;
 }
 
+struct report *ring_peek(const struct ring *r, uint32_t ahead)
+{
+	uint32_t head = atomic_load_explicit(&r->head, memory_order_relaxed);
+
+	return ahead < r->tail_seen - head ? r->slots[(head + ahead) & (r->size - 1)] : NULL;
+}
+
 struct report *report_flow(struct flow *f, enum hook_id hook)
 {
 	struct report *r = arena_zalloc(&f->arena, sizeof(*r));

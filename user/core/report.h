@@ -75,3 +75,5 @@ struct ring *ring_new(uint32_t size) __must_check;
 void ring_free(struct ring *r);
 bool ring_push(struct ring *r, struct report *item) __must_check;
 struct report *ring_pop(struct ring *r);
+/* What the reader will get after ahead others; NULL: nothing, as far as it has looked. */
+struct report *ring_peek(const struct ring *r, uint32_t ahead);
