@@ -27,11 +27,12 @@ struct far {
 	struct far *next;
 	const struct far_carrier *carrier;
 	void *line;                      /* NULL: over */
+	void *parting;                   /* after far_close(): a line that ends with what is around the last TLS */
 	const struct far_events *ev;
 	void *owner;
 	struct level levels[LEVELS];     /* the outermost first */
 	int depth;                       /* 0: plain */
-	bool in_ended, out_ended;
+	bool in_ended, out_ended, line_ended;
 };
 
 static struct far *all;
@@ -341,14 +342,26 @@ static void on_connected(void *owner, int err)
 
 static void on_received(void *owner, const uint8_t *bytes, size_t len)
 {
-	take(owner, 0, bytes, len);
+	struct far *f = owner;
+
+	if (f->line)
+		take(f, 0, bytes, len);
+}
+
+static void part(struct far *f)
+{
+	f->carrier->close(f->parting);
+	f->parting = NULL;
 }
 
 static void on_ended(void *owner, int err)
 {
 	struct far *f = owner;
 
-	if (err)
+	f->line_ended = true;
+	if (f->parting)
+		part(f);
+	else if (err)
 		ended(f, FAR_RESET);
 	else if (!f->in_ended)
 		ended(f, f->depth ? FAR_CUT : FAR_FIN);
@@ -358,7 +371,7 @@ static void on_drained(void *owner)
 {
 	struct far *f = owner;
 
-	if (f->ev->drained && (!f->depth || f->levels[f->depth - 1].shaken))
+	if (f->line && f->ev->drained && (!f->depth || f->levels[f->depth - 1].shaken))
 		f->ev->drained(f);
 }
 
@@ -508,11 +521,25 @@ void far_cut(struct far *f)
 		f->carrier->shutdown(f->line);
 }
 
+/*
+ * Where TLS is in TLS, the inner one ends before the outer. To close between the two would be a reset, and what was said
+ * last and is still on its way would be lost.
+ */
+static bool more_ends(const struct far *f)
+{
+	return f->depth > 1 && f->in_ended && !f->line_ended;
+}
+
 void far_close(struct far *f)
 {
 	announce(f);
-	if (f->line)
+	if (f->line && more_ends(f)) {
+		f->parting = f->line;
+		f->carrier->pause(f->line, false);
+		f->carrier->shutdown(f->line);
+	} else if (f->line) {
 		f->carrier->close(f->line);
+	}
 	f->line = NULL;
 }
 
@@ -530,6 +557,8 @@ void far_free_all(void)
 
 		all = f->next;
 		far_reset(f);
+		if (f->parting)
+			part(f);
 		for (int i = 0; i < f->depth; i++) {
 			SSL_set_shutdown(f->levels[i].ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
 			SSL_free(f->levels[i].ssl);
