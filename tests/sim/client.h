@@ -14,6 +14,7 @@ struct client_stream {
 	struct exchange *x;              /* NULL: not begun */
 	int32_t id;
 	uint64_t sent;
+	bool again;                      /* it was refused, and is asked for once more */
 	int status;
 	bool ours;                       /* the answer names the exchange */
 	bool page;                       /* it names the proxy */

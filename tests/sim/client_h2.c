@@ -151,38 +151,6 @@ static int on_data(nghttp2_session *session, uint8_t flags __unused, int32_t id,
 	return 0;
 }
 
-static void stream_over(struct client *c, struct client_stream *st)
-{
-	if (st->over)
-		return;
-	st->over = true;
-	h2_pipe_gone(&st->pipe);
-	c->answering++;
-}
-
-static int on_stream_close(nghttp2_session *session __unused, int32_t id, uint32_t code __unused, void *owner)
-{
-	struct client *c = client_of(owner);
-	struct client_stream *st = stream_of(c, id);
-
-	if (st)
-		stream_over(c, st);
-	return 0;
-}
-
-static int on_not_sent(nghttp2_session *session __unused, const nghttp2_frame *frame, int code __unused, void *owner)
-{
-	struct client *c = client_of(owner);
-	struct client_stream *st = stream_of(c, frame->hd.stream_id);
-
-	for (uint32_t i = 0; !st && i < c->sending; i++)
-		if (c->streams[i].id == frame->hd.stream_id)
-			st = &c->streams[i];
-	if (st && frame->hd.type == NGHTTP2_HEADERS)
-		stream_over(c, st);
-	return 0;
-}
-
 /* --- requests ---------------------------------------------------------------------------------------------------- */
 
 static ssize_t read_body(nghttp2_session *session __unused, int32_t id __unused, uint8_t *out, size_t room,
@@ -246,6 +214,50 @@ static void begin_request(struct client *c, uint32_t n)
 	BUG_ON(st->id < 0);
 	if (x->status == 101)
 		st->pipe.id = st->id;
+}
+
+static void stream_over(struct client *c, struct client_stream *st)
+{
+	if (st->over)
+		return;
+	st->over = true;
+	h2_pipe_gone(&st->pipe);
+	c->answering++;
+}
+
+/* The first requests go out before it is known how many a server takes (RFC 9113 8.7); we know it, where we are one. */
+static bool ask_again(struct client *c, struct client_stream *st, uint32_t code)
+{
+	if (code != NGHTTP2_REFUSED_STREAM || !c->t->passed || st->again || c->state != TALKING)
+		return false;
+	h2_pipe_fini(&st->pipe);
+	st->again = true;
+	st->sent = 0;
+	begin_request(c, (uint32_t)(st - c->streams));
+	return true;
+}
+
+static int on_stream_close(nghttp2_session *session __unused, int32_t id, uint32_t code, void *owner)
+{
+	struct client *c = client_of(owner);
+	struct client_stream *st = stream_of(c, id);
+
+	if (st && !ask_again(c, st, code))
+		stream_over(c, st);
+	return 0;
+}
+
+static int on_not_sent(nghttp2_session *session __unused, const nghttp2_frame *frame, int code __unused, void *owner)
+{
+	struct client *c = client_of(owner);
+	struct client_stream *st = stream_of(c, frame->hd.stream_id);
+
+	for (uint32_t i = 0; !st && i < c->sending; i++)
+		if (c->streams[i].id == frame->hd.stream_id)
+			st = &c->streams[i];
+	if (st && frame->hd.type == NGHTTP2_HEADERS)
+		stream_over(c, st);
+	return 0;
 }
 
 /* Nobody may ask for another protocol before it is known that this is understood. */
