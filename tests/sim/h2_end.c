@@ -32,6 +32,46 @@ static int on_invalid_header(nghttp2_session *session __unused, const nghttp2_fr
 	return 0;
 }
 
+/* --- what is lawful and rare ------------------------------------------------------------------------------------- */
+
+static ssize_t choose_padding(nghttp2_session *session __unused, const nghttp2_frame *frame, size_t most, void *owner)
+{
+	struct h2_end *e = owner;
+	struct script *s = e->u->script;
+	size_t len = frame->hd.length;
+
+	if (most <= len || !script_odd(s, ODD_PADDING, s->odd.h2_permille))
+		return (ssize_t)len;
+	return (ssize_t)(len + 1 + script_odd_below(s, most - len));
+}
+
+/* A frame of a type that nobody knows (RFC 9113 5.5), between two others. False: the script leaves here. */
+static bool put_unknown(struct h2_end *e)
+{
+	uint8_t frame[9 + 64] = { 0, 0, (uint8_t)script_odd_below(e->u->script, 64), 0xf5 };
+
+	return e->put(e->owner, frame, 9u + frame[2]);
+}
+
+/* Little of it: who asks for much that is nothing is taken for an attacker. */
+static bool be_odd(struct h2_end *e)
+{
+	struct script *s = e->u->script;
+
+	if (!s->odd.h2_permille || !e->said || e->odd == H2_END_ODD_MAX || e->babbles)
+		return true;
+	if (script_odd(s, ODD_PING, s->odd.h2_permille / 10)) {
+		e->odd++;
+		BUG_ON(nghttp2_submit_ping(e->session, NGHTTP2_FLAG_NONE, NULL) != 0);
+	}
+	if (!script_odd(s, ODD_UNKNOWN, s->odd.h2_permille / 10))
+		return true;
+	e->odd++;
+	return put_unknown(e);
+}
+
+/* --- sessions ---------------------------------------------------------------------------------------------------- */
+
 nghttp2_session_callbacks *h2_end_callbacks(void)
 {
 	nghttp2_session_callbacks *callbacks;
@@ -39,6 +79,7 @@ nghttp2_session_callbacks *h2_end_callbacks(void)
 	BUG_ON(nghttp2_session_callbacks_new(&callbacks) != 0);
 	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
 	nghttp2_session_callbacks_set_on_invalid_header_callback(callbacks, on_invalid_header);
+	nghttp2_session_callbacks_set_select_padding_callback(callbacks, choose_padding);
 	return callbacks;
 }
 
@@ -127,6 +168,8 @@ bool h2_end_flush(struct h2_end *e)
 {
 	size_t sent = 0;
 
+	if (!e->inside && e->session && !be_odd(e))
+		return false;
 	while (!e->inside && e->session && sent < FLUSH_BYTES) {
 		const uint8_t *bytes;
 		ssize_t n;
@@ -138,6 +181,7 @@ bool h2_end_flush(struct h2_end *e)
 		if (n == 0)
 			return true;
 		sent += (size_t)n;
+		e->said = true;
 		if (!e->put(e->owner, bytes, (size_t)n))
 			return false;
 	}

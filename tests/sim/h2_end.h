@@ -9,6 +9,8 @@
 
 #include "script.h"
 
+#define H2_END_ODD_MAX 6
+
 struct universe;
 
 /* nghttp2's user data. */
@@ -21,6 +23,8 @@ struct h2_end {
 	bool by_hand;                    /* windows open again when the owner says so, not by themselves */
 	bool inside;                     /* nghttp2 calls: nothing may be sent now */
 	bool settled;                    /* the peer has introduced itself */
+	bool said;                       /* it has introduced itself */
+	uint32_t odd;                    /* what it said that was nothing */
 	bool babbles;                    /* it has sent what is no HTTP/2: the proxy may say so */
 };
 

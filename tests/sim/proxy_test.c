@@ -92,6 +92,7 @@ struct job {
 		_Atomic uint32_t shared;         /* connections on which more than one tunnel worked */
 		/* Decisions that had their effect. */
 		_Atomic uint32_t kills, answers, bodies, messages, injected, refused, moved;
+		_Atomic uint32_t odd[SCRIPT_ODDS];
 	} *note;                         /* shared with the process */
 };
 
@@ -142,6 +143,8 @@ static void count_decided(struct note *note)
 	note->injected += d->injected;
 	note->refused += d->refused;
 	note->moved += d->moved;
+	for (size_t i = 0; i < SCRIPT_ODDS; i++)
+		note->odd[i] += script.odd.seen[i];
 }
 
 static void play_range(struct job *j)
@@ -256,6 +259,18 @@ static void check_decided(const struct note *notes, size_t count, bool enough)
 	assert_true(!enough || (d.kills && d.answers && d.bodies && d.messages && d.injected && d.refused && d.moved));
 }
 
+static void check_odd(const struct note *notes, size_t count, bool enough)
+{
+	for (size_t kind = 0; kind < SCRIPT_ODDS; kind++) {
+		uint32_t n = 0;
+
+		for (size_t i = 0; i < count; i++)
+			n += notes[i].odd[kind];
+		print_message("rare, of kind %zu: %u\n", kind, n);
+		assert_true(!enough || n);
+	}
+}
+
 static void test_seeds(void **state)
 {
 	uint64_t one = number("SIM_SEED", 0), next = number("SIM_FIRST", 1), wrong = 0, running = 0;
@@ -294,6 +309,7 @@ static void test_seeds(void **state)
 	check_reach(notes, count, enough);
 	check_starttls(notes, count, enough);
 	check_decided(notes, count, enough);
+	check_odd(notes, count, enough);
 	munmap(notes, sizeof(*notes) * JOBS_MAX);
 	assert_int_equal(wrong, 0);
 }

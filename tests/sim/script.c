@@ -44,6 +44,11 @@ bool script_decides(struct script *s, uint32_t permille)
 	return permille && script_decide_below(s, 1000) < permille;
 }
 
+uint64_t script_odd_below(struct script *s, uint64_t n)
+{
+	return mix(s->odd.state += 0x9e3779b97f4a7c15) % n;
+}
+
 /* Small mostly, now and then past every buffer; little where the network is slow. */
 static uint64_t draw_size(struct script *s)
 {
@@ -391,6 +396,8 @@ void script_draw(struct script *s, uint64_t seed)
 	for (uint32_t i = 0; i < s->talk_count; i++)
 		draw_talk(s, &s->talks[i]);
 	draw_decisions(s);
+	s->odd.state = mix(seed ^ 0xa54ff53a5f1d36f1);
+	script_odd_draw(s);
 }
 
 struct exchange *script_find(struct script *s, uint32_t id)

@@ -142,6 +142,12 @@ struct talk {
 	uint32_t slow_origin_permille;   /* so does the origin */
 };
 
+/* What is lawful and rare; counted when it happens. */
+enum script_odd_kind {
+	ODD_PADDING, ODD_PING, ODD_UNKNOWN,      /* HTTP/2: frames with padding, PING, frames that nobody knows */
+	SCRIPT_ODDS,
+};
+
 struct script {
 	uint64_t seed, state;
 	struct sim_faults faults;
@@ -177,6 +183,11 @@ struct script {
 	struct script_decided {          /* what came of it */
 		uint32_t kills, answers, bodies, messages, injected, refused, moved;
 	} decided;
+	struct script_odd {
+		uint64_t state;          /* drawn apart, too */
+		uint32_t h2_permille;    /* of occasions in HTTP/2 */
+		uint32_t seen[SCRIPT_ODDS];      /* what came of it */
+	} odd;
 	uint32_t refusals;               /* what came of it: streams that an origin had no room for yet */
 	uint64_t slabs_max;              /* what came of it: the most that the proxy held at once */
 };
@@ -211,6 +222,12 @@ bool script_chance(struct script *s, uint32_t permille);
 /* As these, of what is decided. */
 uint64_t script_decide_below(struct script *s, uint64_t n);
 bool script_decides(struct script *s, uint32_t permille);
+
+/* script_odd.c: as these, of what is rare. */
+void script_odd_draw(struct script *s);
+uint64_t script_odd_below(struct script *s, uint64_t n);
+/* It happens, and is counted. */
+bool script_odd(struct script *s, enum script_odd_kind kind, uint32_t permille);
 
 struct exchange *script_find(struct script *s, uint32_t id);
 /* Nothing that was drawn excuses the talk's n-th exchange from working. */
