@@ -53,12 +53,70 @@ static bool put_unknown(struct h2_end *e)
 	return e->put(e->owner, frame, 9u + frame[2]);
 }
 
+static uint32_t odd_window(struct script *s)
+{
+	return s->odd.window_min + (uint32_t)script_odd_below(s, script_odd_below(s, 2) ? 100 : 200000);
+}
+
+static void put_settings(struct h2_end *e, const nghttp2_settings_entry *settings, size_t count)
+{
+	BUG_ON(nghttp2_submit_settings(e->session, NGHTTP2_FLAG_NONE, settings, count) != 0);
+}
+
+/* One that nobody knows is among them (RFC 9113 6.5.2). */
+static void change_settings(struct h2_end *e)
+{
+	struct script *s = e->u->script;
+	const nghttp2_settings_entry all[] = {
+		{ 0x1a1a, (uint32_t)script_odd_below(s, 1u << 31) },
+		{ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, odd_window(s) },
+		{ NGHTTP2_SETTINGS_MAX_FRAME_SIZE, 16384 + (uint32_t)script_odd_below(s, 50000) },
+		{ NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, (uint32_t)script_odd_below(s, 8192) },
+		{ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, 1 + (uint32_t)script_odd_below(s, 6) },
+	};
+	size_t known = e->server ? ARRAY_SIZE(all) : ARRAY_SIZE(all) - 1, from = (size_t)script_odd_below(s, known);
+
+	put_settings(e, all + from, 1 + (size_t)script_odd_below(s, known - from));
+}
+
+/* Nobody may send anything in a stream, what it had room for so far included, until this is confirmed. */
+static void shut_windows(struct h2_end *e)
+{
+	put_settings(e, &(nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 0 }, 1);
+	e->shut = true;
+}
+
+static void open_windows(struct h2_end *e)
+{
+	put_settings(e, &(nghttp2_settings_entry){ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, odd_window(e->u->script) }, 1);
+	e->shut = false;
+}
+
+static void be_unsteady(struct h2_end *e)
+{
+	struct script *s = e->u->script;
+
+	if (!e->settled || e->shut || e->changes >= H2_END_CHANGES_MAX)
+		return;
+	if (script_odd(s, ODD_SETTINGS, s->odd.change_permille)) {
+		e->changes++;
+		change_settings(e);
+	}
+	if (script_odd(s, ODD_SHUT, s->odd.change_permille / 4)) {
+		e->changes++;
+		shut_windows(e);
+	}
+}
+
 /* Little of it: who asks for much that is nothing is taken for an attacker. */
 static bool be_odd(struct h2_end *e)
 {
 	struct script *s = e->u->script;
 
-	if (!s->odd.h2_permille || !e->said || e->odd == H2_END_ODD_MAX || e->babbles)
+	if (!e->said || e->babbles || !nghttp2_session_want_read(e->session))
+		return true;
+	be_unsteady(e);
+	if (e->odd >= H2_END_ODD_MAX)
 		return true;
 	if (script_odd(s, ODD_PING, s->odd.h2_permille / 10)) {
 		e->odd++;
@@ -117,6 +175,7 @@ void h2_end_start(struct h2_end *e, nghttp2_session_callbacks *callbacks, bool s
 
 	BUG_ON(nghttp2_option_new(&option) != 0);
 	nghttp2_option_set_no_auto_window_update(option, e->by_hand);
+	e->server = server;
 	ret = server ? nghttp2_session_server_new2(&e->session, callbacks, e, option) :
 		       nghttp2_session_client_new2(&e->session, callbacks, e, option);
 	BUG_ON(ret != 0);
@@ -146,6 +205,8 @@ static void check_goaway(struct h2_end *e, uint32_t code)
 int h2_end_frame(struct h2_end *e, const nghttp2_frame *frame)
 {
 	e->settled |= frame->hd.type == NGHTTP2_SETTINGS && !(frame->hd.flags & NGHTTP2_FLAG_ACK);
+	if (e->shut && frame->hd.type == NGHTTP2_SETTINGS && (frame->hd.flags & NGHTTP2_FLAG_ACK))
+		open_windows(e);
 	if (frame->hd.type == NGHTTP2_GOAWAY)
 		check_goaway(e, frame->goaway.error_code);
 	else if (frame->hd.type == NGHTTP2_RST_STREAM)

@@ -9,7 +9,8 @@
 
 #include "script.h"
 
-#define H2_END_ODD_MAX 6
+#define H2_END_ODD_MAX     6
+#define H2_END_CHANGES_MAX 5
 
 struct universe;
 
@@ -24,7 +25,9 @@ struct h2_end {
 	bool inside;                     /* nghttp2 calls: nothing may be sent now */
 	bool settled;                    /* the peer has introduced itself */
 	bool said;                       /* it has introduced itself */
-	uint32_t odd;                    /* what it said that was nothing */
+	bool server;
+	bool shut;                       /* its windows are, until the peer has confirmed it */
+	uint32_t odd, changes;           /* what it said that was nothing; how often it changed its settings */
 	bool babbles;                    /* it has sent what is no HTTP/2: the proxy may say so */
 };
 

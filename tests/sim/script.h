@@ -145,6 +145,7 @@ struct talk {
 /* What is lawful and rare; counted when it happens. */
 enum script_odd_kind {
 	ODD_PADDING, ODD_PING, ODD_UNKNOWN,      /* HTTP/2: frames with padding, PING, frames that nobody knows */
+	ODD_SETTINGS, ODD_SHUT,          /* HTTP/2: settings change while streams run; windows are shut for a time */
 	SCRIPT_ODDS,
 };
 
@@ -186,6 +187,8 @@ struct script {
 	struct script_odd {
 		uint64_t state;          /* drawn apart, too */
 		uint32_t h2_permille;    /* of occasions in HTTP/2 */
+		uint32_t change_permille;        /* and of those to change settings */
+		uint32_t window_min;     /* bytes; what still gets all that was drawn to the other side in time */
 		uint32_t seen[SCRIPT_ODDS];      /* what came of it */
 	} odd;
 	uint32_t refusals;               /* what came of it: streams that an origin had no room for yet */

@@ -2,6 +2,10 @@
 /* What is lawful and rare. Drawn apart from all else: where nothing of it happens, a seed plays as it did without. */
 #include "script.h"
 
+#define MESSAGE_BYTES 5000u              /* of a WebSocket, rather many */
+#define PATIENCE_US   20000000u
+#define WINDOW_SLOW   1000u              /* gets everywhere */
+
 bool script_odd(struct script *s, enum script_odd_kind kind, uint32_t permille)
 {
 	if (!permille || script_odd_below(s, 1000) >= permille)
@@ -10,10 +14,28 @@ bool script_odd(struct script *s, enum script_odd_kind kind, uint32_t permille)
 	return true;
 }
 
+/* A window's worth takes a way there and one back; and each is some work. */
+static uint32_t least_window(const struct script *s)
+{
+	int64_t way_ns = s->faults.latency_max_ns ? s->faults.latency_max_ns : 10000;
+	uint64_t most = 0;
+
+	for (uint32_t i = 0; i < s->exchange_count; i++) {
+		const struct exchange *x = &s->exchanges[i];
+
+		most += x->status == 101 ? (x->up + x->down) * MESSAGE_BYTES : x->up + x->down;
+	}
+	most = MAX(most / 5000, most * (uint64_t)(way_ns / 1000) * 4 / PATIENCE_US);
+	return s->slow ? WINDOW_SLOW : (uint32_t)MIN(MAX(most, 1u), (uint64_t)WINDOW_SLOW);
+}
+
 void script_odd_draw(struct script *s)
 {
 	struct script_odd *o = &s->odd;
 
 	if (script_odd_below(s, 4) == 0)
 		o->h2_permille = 1 + (uint32_t)script_odd_below(s, 300);
+	if (script_odd_below(s, 4) == 0)
+		o->change_permille = 1 + (uint32_t)script_odd_below(s, 500);
+	o->window_min = least_window(s);
 }
