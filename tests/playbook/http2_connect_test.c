@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "http2_world.h"
 
 /* A tunnel to where, in stream 1. False: memory is out, on purpose. */
@@ -98,6 +99,39 @@ static void test_end_waits(void **state)
 	playbook_sweep(dialogue_end_waits, NULL);
 }
 
+/* False: the n-th allocation from the wakeup on was not needed. */
+static bool wake_without_memory(uint64_t n)
+{
+	struct h2_world w;
+	const char *lines;
+	bool hit, lost;
+
+	assert_true(begin(&w, "a:22"));
+	w.pb.env.block_hooks = hook_bit(HOOK_TCP_START);
+	w.hold_hooks = true;
+	h2_data(&w, 1, 0, "GE");
+	h2_give(&w, SIDE_CLIENT);
+	mem_fail_at(n);
+	h2_sleep(&w);
+	hit = mem_fail_hit();
+	mem_fail_at(0);
+	lost = w.pb.sink.lost;
+	h2_answer_hook(&w);
+	assert_int_equal(w.pb.sink.lost, lost);
+	lines = w.lines.ptr ? w.lines.ptr : "";
+	assert_true(lost || strstr(lines, "new3 \"GE\"") || strstr(lines, "client RST 1"));
+	h2_end(&w);
+	return hit;
+}
+
+/* Wakeups come past the tunnel. What finds no memory then is known at once: the session is to end. */
+static void test_lost_at_wakeup(void **state)
+{
+	(void)state;
+	for (uint64_t n = 1; wake_without_memory(n); n++)
+		;
+}
+
 /* A relay that waits has heard of neither end when both have come: its last message goes before them. */
 static void dialogue_last_message(void *arg)
 {
@@ -172,6 +206,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_drains_at_once),
 		cmocka_unit_test(test_end_waits),
+		cmocka_unit_test(test_lost_at_wakeup),
 		cmocka_unit_test(test_last_message),
 		cmocka_unit_test(test_early_answer),
 	};

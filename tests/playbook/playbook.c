@@ -667,7 +667,7 @@ static int fill_records(struct playbook *pb)
 int playbook_init(struct playbook *pb)
 {
 	*pb = (struct playbook){
-		.sink = { sink_command, sink_forget, sink_conn_new, sink_conn_free },
+		.sink = { sink_command, sink_forget, sink_conn_new, sink_conn_free, false, NULL },
 		.seed = 1,
 		.wall_ns = INT64_C(1767225600) * 1000000000,
 	};

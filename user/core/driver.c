@@ -424,7 +424,7 @@ struct driver *driver_alloc(struct driver_world *w, const struct addr *peer, con
 	if (!d)
 		return NULL;
 	d->world = w;
-	d->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free, false };
+	d->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free, false, NULL };
 	list_init(&d->link);
 	list_init(&d->asks);
 	list_init(&d->wakeups);

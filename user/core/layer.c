@@ -62,6 +62,12 @@ static bool completes(const struct layer *l, const struct event *ev)
 	return l->waiting_for != EV_START && ev->type == l->waiting_for;
 }
 
+void layer_sink_lose(struct sink *s)
+{
+	for (; s; s = s->outer)
+		s->lost = true;
+}
+
 static int enqueue(struct layer *l, const struct event *ev)
 {
 	/* What comes after something that was lost, as an end does, would say that all before it had come. */
@@ -76,7 +82,7 @@ static int enqueue(struct layer *l, const struct event *ev)
 		}
 	}
 	if (!q) {
-		l->sink->lost = true;
+		layer_sink_lose(l->sink);
 		if (ev->data)
 			chain_clear(ev->data);
 		return -ENOMEM;

@@ -102,7 +102,11 @@ struct sink {
 	struct conn *(*conn_new)(struct sink *s);
 	void (*conn_free)(struct sink *s, struct conn *conn);
 	bool lost;                       /* an event found no memory: nothing may be sent, the session must end */
+	struct sink *outer;              /* of which it is a part, and which then has lost the same; NULL: none */
 };
+
+/* Marks it lost, and those around it: answers and wakeups come past who is around a layer, and would not be noticed. */
+void layer_sink_lose(struct sink *s);
 
 struct queued_event;
 

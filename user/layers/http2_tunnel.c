@@ -24,7 +24,6 @@ static struct http2_tunnel *tunnel_of(struct layer *l)
 static void to_child(struct http2_tunnel *t, const struct event *ev)
 {
 	layer_event(t->child, ev);
-	t->outer->lost |= t->sink.lost;
 }
 
 /* --- the sink of the layers inside ------------------------------------------------------------------------------- */
@@ -123,7 +122,6 @@ static void asking_handle(struct layer *l, const struct event *ev)
 		return;
 	a->layer = NULL;
 	layer_event(answered, ev);
-	t->outer->lost |= t->sink.lost;
 	wind_up(t);
 }
 
@@ -168,7 +166,7 @@ static bool hook(struct http2_tunnel *t, const struct command *cmd)
 		return layer_command(&t->base, &outer);
 	a = asking_for(t, cmd->from);
 	if (!a) {                        /* the session ends, but not before the answer */
-		t->outer->lost = true;
+		layer_sink_lose(t->outer);
 		answered = layer_command(&t->base, &outer);
 		t->unnoted |= !answered;
 		return answered;
@@ -499,7 +497,7 @@ struct http2_tunnel *http2_tunnel_new(struct http *h, struct http_upstream *up, 
 	layer_init(&t->base, &tunnel_ops, parent, NULL, NULL);
 	t->up = up;
 	t->outer = t->base.sink;
-	t->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free, false };
+	t->sink = (struct sink){ sink_command, sink_forget, sink_conn_new, sink_conn_free, false, t->outer };
 	t->base.sink = &t->sink;
 	attach(&t->client, client);
 	attach(&t->server, server);
