@@ -556,7 +556,10 @@ static void on_ended(struct far *f, enum far_end how)
 		tcp_ended(o, how);
 		return;
 	}
-	if (how == FAR_FIN || how == FAR_CUT)
+	/* Who has left while it answers gets no end that looks like the answer's. */
+	if (o->answering)
+		far_reset(f);
+	else if (how == FAR_FIN || how == FAR_CUT)
 		far_close(f);
 	o->over = true;
 }
