@@ -63,6 +63,12 @@ static void put_settings(struct h2_end *e, const nghttp2_settings_entry *setting
 	BUG_ON(nghttp2_submit_settings(e->session, NGHTTP2_FLAG_NONE, settings, count) != 0);
 }
 
+/* What was refused is asked once more, not twice: requests are too many, or left out by GOAWAY. */
+static bool takes_few(const struct script *s)
+{
+	return !s->odd.goaway_permille;
+}
+
 /* One that nobody knows is among them (RFC 9113 6.5.2). */
 static void change_settings(struct h2_end *e)
 {
@@ -74,7 +80,7 @@ static void change_settings(struct h2_end *e)
 		{ NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, (uint32_t)script_odd_below(s, 8192) },
 		{ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, 1 + (uint32_t)script_odd_below(s, 6) },
 	};
-	size_t known = e->server ? ARRAY_SIZE(all) : ARRAY_SIZE(all) - 1, from = (size_t)script_odd_below(s, known);
+	size_t known = ARRAY_SIZE(all) - !(e->server && takes_few(s)), from = (size_t)script_odd_below(s, known);
 
 	put_settings(e, all + from, 1 + (size_t)script_odd_below(s, known - from));
 }
@@ -157,9 +163,11 @@ static void introduce(struct h2_end *e, bool server)
 	if (script_chance(s, 300))
 		settings[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_HEADER_TABLE_SIZE,
 							      (uint32_t)script_below(s, 8192) };
-	if (server && script_chance(s, 500))
-		settings[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-							      1 + (uint32_t)script_below(s, 6) };
+	if (server && script_chance(s, 500)) {
+		settings[count] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+							    1 + (uint32_t)script_below(s, 6) };
+		count += takes_few(s);
+	}
 	if (server && script_chance(s, 800))
 		settings[count++] = (nghttp2_settings_entry){ NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1 };
 	BUG_ON(nghttp2_submit_settings(e->session, NGHTTP2_FLAG_NONE, settings, count) != 0);

@@ -622,6 +622,7 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 	o->proxy = p->host == SCRIPT_HOSTS;
 	o->reader = (struct reader){ .on_head = on_head, .on_body = on_body, .on_end = on_end, .owner = o };
 	o->resume.fire = on_resume;
+	o->last = -1;
 	o->far = far_accept(p->u->io, peer, &events, o);
 	if (p->port == SCRIPT_PORT_HTTPS || p->port == SCRIPT_PORT_TLS || p->port == SCRIPT_PORT_HTTP2 ||
 	    (p->host == SCRIPT_HOSTS && p->port % 2))

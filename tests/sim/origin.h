@@ -28,6 +28,8 @@ struct origin {
 	struct origin_stream *streams;
 	bool last_words;                 /* HTTP/2: it is closed when all is sent */
 	bool leaving;                    /* HTTP/2: GOAWAY is due; what has begun until then is answered */
+	bool noticed;                    /* HTTP/2: it has said that GOAWAY will come */
+	int32_t last;                    /* HTTP/2: streams beyond it are not looked at; -1: all are */
 	struct ws_end ws;
 	/* TCP */
 	struct starttls_end starttls;

@@ -214,6 +214,25 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 	return 0;
 }
 
+/* GOAWAY, and this request and what comes behind it are not looked at (RFC 9113 6.8): who asked may ask elsewhere. */
+static bool leave_out(struct origin_stream *st)
+{
+	struct origin *o = st->o;
+	struct script *s = o->u->script;
+
+	if (o->last < 0 && !s->odd.seen[ODD_GOAWAY] && !script_talk(s, st->x)->passed &&
+	    script_odd(s, ODD_GOAWAY, s->odd.goaway_permille)) {
+		o->last = MAX(st->id - 2, 0);
+		BUG_ON(nghttp2_submit_goaway(o->h2.session, NGHTTP2_FLAG_NONE, o->last, NGHTTP2_NO_ERROR, NULL,
+					     0) != 0);
+	}
+	if (o->last < 0 || st->id <= o->last)
+		return false;
+	s->refusals++;
+	st->x = NULL;
+	return true;
+}
+
 static void request_head(struct origin_stream *st)
 {
 	struct origin *o = st->o;
@@ -225,6 +244,8 @@ static void request_head(struct origin_stream *st)
 		nghttp2_submit_rst_stream(o->h2.session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_CANCEL);
 		return;
 	}
+	if (leave_out(st))
+		return;
 	o->x = st->x;
 	st->x->origin_h2 = true;
 	websocket = strcmp(st->method, "CONNECT") == 0 && strcmp(st->protocol, "websocket") == 0;
@@ -311,6 +332,22 @@ static void break_off(struct origin *o, struct origin_stream *st)
 	o->over = true;
 }
 
+/* With or without a word before (RFC 9113 6.8). */
+static void leave(struct origin *o)
+{
+	struct script *s = o->u->script;
+	nghttp2_session *session = o->h2.session;
+
+	if (!o->noticed && script_odd(s, ODD_NOTICE, s->odd.goaway_permille ? 500 : 0)) {
+		o->noticed = true;
+		BUG_ON(nghttp2_submit_shutdown_notice(session) != 0);
+		return;
+	}
+	nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session),
+			      NGHTTP2_NO_ERROR, NULL, 0);
+	o->leaving = false;
+}
+
 void origin_h2_go_on(struct origin *o)
 {
 	nghttp2_session *session = o->h2.session;
@@ -318,9 +355,7 @@ void origin_h2_go_on(struct origin *o)
 	if (o->over || o->h2.inside)
 		return;
 	if (o->leaving)
-		nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(session),
-				      NGHTTP2_NO_ERROR, NULL, 0);
-	o->leaving = false;
+		leave(o);
 	websockets_go_on(o);
 	if (!h2_end_flush(&o->h2))
 		return;
@@ -333,7 +368,11 @@ void origin_h2_go_on(struct origin *o)
 	}
 	if (o->over || !(h2_end_over(&o->h2) || (o->last_words && !nghttp2_session_want_write(session))))
 		return;
-	far_close(o->far);
+	/* What it has left out is on its way still: a reset for that would take its answers back. */
+	if (o->last >= 0)
+		far_shutdown(o->far);
+	else
+		far_close(o->far);
 	o->over = true;
 }
 

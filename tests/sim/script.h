@@ -145,6 +145,7 @@ struct talk {
 /* What is lawful and rare; counted when it happens. */
 enum script_odd_kind {
 	ODD_PADDING, ODD_PING, ODD_UNKNOWN,      /* HTTP/2: frames with padding, PING, frames that nobody knows */
+	ODD_GOAWAY, ODD_NOTICE,          /* an origin leaves out requests that have come; it says first that it will go */
 	ODD_SETTINGS, ODD_SHUT,          /* HTTP/2: settings change while streams run; windows are shut for a time */
 	SCRIPT_ODDS,
 };
@@ -188,6 +189,7 @@ struct script {
 		uint64_t state;          /* drawn apart, too */
 		uint32_t h2_permille;    /* of occasions in HTTP/2 */
 		uint32_t change_permille;        /* and of those to change settings */
+		uint32_t goaway_permille;        /* of requests to HTTP/2 origins, until it has happened once */
 		uint32_t window_min;     /* bytes; what still gets all that was drawn to the other side in time */
 		uint32_t seen[SCRIPT_ODDS];      /* what came of it */
 	} odd;

@@ -37,5 +37,7 @@ void script_odd_draw(struct script *s)
 		o->h2_permille = 1 + (uint32_t)script_odd_below(s, 300);
 	if (script_odd_below(s, 4) == 0)
 		o->change_permille = 1 + (uint32_t)script_odd_below(s, 500);
+	if (script_odd_below(s, 3) == 0)
+		o->goaway_permille = 1 + (uint32_t)script_odd_below(s, 400);
 	o->window_min = least_window(s);
 }
