@@ -34,6 +34,19 @@ static void reset(struct origin *o)
 		far_reset(o->far);
 }
 
+/*
+ * The connection ends without another answer. To close while more requests come is a reset, which takes back what was
+ * answered and has not left: where TLS passes, and nobody asks again, it waits for them, as servers should (RFC 9112 9.6).
+ */
+static void part(struct origin *o)
+{
+	if (script_talk(o->u->script, o->x)->passed)
+		far_shutdown(o->far);
+	else
+		far_close(o->far);
+	o->over = true;
+}
+
 /* False: the script cuts here. */
 static bool put(struct origin *o, const void *bytes, size_t len, size_t body)
 {
@@ -116,8 +129,7 @@ static void answered(struct origin *o)
 	} else if (x->fate == FATE_CLOSES_AFTER || x->fate == FATE_SAYS_CLOSE || x->fate == FATE_FIN) {
 		o->x->down_sent = o->body_sent;
 		o->x->down_ended = true;
-		far_close(o->far);
-		o->over = true;
+		part(o);
 	}
 	o->x = o->request_over ? NULL : o->x;
 	o->reader.stopped = false;
@@ -146,12 +158,12 @@ static void answer(struct origin *o)
 	x->down_ended = false;
 	o->answering = true;
 	if (x->fate == FATE_SILENT) {
-		far_close(o->far);
-		o->over = true;
+		o->answering = false;
+		part(o);
 	} else if (x->fate == FATE_GARBAGE) {
+		o->answering = false;
 		far_send(o->far, garbage, strlen(garbage));
-		far_close(o->far);
-		o->over = true;
+		part(o);
 	} else if (put_head(o)) {
 		answer_more(o);
 	}
