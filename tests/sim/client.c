@@ -585,6 +585,7 @@ static void on_start(struct timer *t)
 		c->far = trunk_connect(c->u->trunks[c->t->trunk - 1], c->t, &events, c);
 	else
 		c->far = far_connect(c->u->io, &from, universe_listener(c->u, c->t->via), &events, c);
+	script_odd_connection(c->u->script, c->far);
 }
 
 static void on_send(struct timer *t)

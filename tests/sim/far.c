@@ -33,6 +33,8 @@ struct far {
 	struct level levels[LEVELS];     /* the outermost first */
 	int depth;                       /* 0: plain */
 	bool in_ended, out_ended, line_ended;
+	uint64_t breaks_after;           /* bytes; 0: never */
+	bool breaks_in_order;
 };
 
 static struct far *all;
@@ -340,11 +342,29 @@ static void on_connected(void *owner, int err)
 		f->ev->ready(f);
 }
 
+/* What has been established ends with a reset: a FIN might look like the end of what was said. */
+static bool breaks(struct far *f, size_t len)
+{
+	if (!f->breaks_after || len < f->breaks_after) {
+		f->breaks_after -= f->breaks_after ? len : 0;
+		return false;
+	}
+	f->breaks_after = 0;
+	if (!f->breaks_in_order || !f->depth || f->levels[f->depth - 1].shaken) {
+		ended(f, FAR_RESET);
+		return true;
+	}
+	f->carrier->close(f->line);
+	f->line = NULL;
+	f->ev->ended(f, FAR_CUT);
+	return true;
+}
+
 static void on_received(void *owner, const uint8_t *bytes, size_t len)
 {
 	struct far *f = owner;
 
-	if (f->line)
+	if (f->line && !breaks(f, len))
 		take(f, 0, bytes, len);
 }
 
@@ -472,6 +492,12 @@ bool far_is_tls(const struct far *f)
 bool far_over(const struct far *f)
 {
 	return !f->line;
+}
+
+void far_break_after(struct far *f, uint64_t bytes, bool in_order)
+{
+	f->breaks_after = bytes;
+	f->breaks_in_order = in_order;
 }
 
 bool far_drained(const struct far *f)

@@ -56,6 +56,11 @@ void *far_owner(const struct far *f);
 void far_set_owner(struct far *f, void *owner);
 bool far_is_tls(const struct far *f);
 bool far_over(const struct far *f);
+/*
+ * Once so many bytes (> 0) have come, TLS's own included, it breaks, and hears FAR_RESET; in the middle of a handshake,
+ * in_order, it ends with FIN, and hears FAR_CUT.
+ */
+void far_break_after(struct far *f, uint64_t bytes, bool in_order);
 /* All that was sent is on its way; of the network only. */
 bool far_drained(const struct far *f);
 

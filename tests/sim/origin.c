@@ -636,6 +636,7 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 	o->resume.fire = on_resume;
 	o->last = -1;
 	o->far = far_accept(p->u->io, peer, &events, o);
+	script_odd_connection(p->u->script, o->far);
 	if (p->port == SCRIPT_PORT_HTTPS || p->port == SCRIPT_PORT_TLS || p->port == SCRIPT_PORT_HTTP2 ||
 	    (p->host == SCRIPT_HOSTS && p->port % 2))
 		far_serve_tls(o->far, name, p->port == SCRIPT_PORT_HTTP2);

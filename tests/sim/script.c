@@ -431,7 +431,7 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 
 	if (t->harmed || x[n].killed || (t->trunk && s->trunks[t->trunk - 1].cut_at))
 		return false;
-	if (s->breaking || s->fail_alloc || s->drain_ns || t->behind != BEHIND_FINE ||
+	if (s->breaking || s->odd.break_permille || s->fail_alloc || s->drain_ns || t->behind != BEHIND_FINE ||
 	    (t->leave != LEAVE_FINE && t->leave != LEAVE_WAITS))
 		return false;
 	/* Over HTTP/1 there is but one WebSocket; where TLS passes the origin may take none over HTTP/2. */

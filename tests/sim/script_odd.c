@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What is lawful and rare. Drawn apart from all else: where nothing of it happens, a seed plays as it did without. */
+#include "far.h"
 #include "script.h"
 
+#define BREAK_BYTES   4000u              /* handshakes take some 2,000 of them */
 #define MESSAGE_BYTES 5000u              /* of a WebSocket, rather many */
 #define PATIENCE_US   20000000u
 #define WINDOW_SLOW   1000u              /* gets everywhere */
@@ -29,6 +31,12 @@ static uint32_t least_window(const struct script *s)
 	return s->slow ? WINDOW_SLOW : (uint32_t)MIN(MAX(most, 1u), (uint64_t)WINDOW_SLOW);
 }
 
+void script_odd_connection(struct script *s, struct far *f)
+{
+	if (script_odd(s, ODD_BREAK, s->odd.break_permille))
+		far_break_after(f, 1 + script_odd_below(s, BREAK_BYTES), script_odd_below(s, 2));
+}
+
 void script_odd_draw(struct script *s)
 {
 	struct script_odd *o = &s->odd;
@@ -39,5 +47,7 @@ void script_odd_draw(struct script *s)
 		o->change_permille = 1 + (uint32_t)script_odd_below(s, 500);
 	if (script_odd_below(s, 3) == 0)
 		o->goaway_permille = 1 + (uint32_t)script_odd_below(s, 400);
+	if (script_odd_below(s, 8) == 0)
+		o->break_permille = 1 + (uint32_t)script_odd_below(s, 600);
 	o->window_min = least_window(s);
 }

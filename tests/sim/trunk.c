@@ -431,6 +431,7 @@ struct far *trunk_connect(struct trunk *t, const struct talk *talk, const struct
 		struct addr from = client_address(t->u, talk);
 
 		t->far = far_connect(t->u->io, &from, universe_listener(t->u, t->script->via), &events, t);
+		script_odd_connection(t->u->script, t->far);
 	}
 	st->far = far_carried(&carrier, st, ev, owner);
 	poke(t);
