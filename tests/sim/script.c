@@ -425,6 +425,13 @@ static bool lets_go_on(const struct exchange *x, const struct exchange *next)
 	return x->fate == FATE_FINE || x->fate == FATE_EARLY;
 }
 
+/* Once it was refused: unless its body was let go, or is in a file. */
+static bool asked_again(const struct script *s, const struct exchange *x)
+{
+	return x->up <= s->capture_max && !(s->stream_large && x->up > s->stream_large) &&
+	       !(s->memory_max && x->up >= s->memory_max);
+}
+
 bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 {
 	const struct exchange *x = &s->exchanges[t->first];
@@ -449,11 +456,10 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 		if ((t->h2 || t->origin_h2) && x[i].fate != FATE_FINE && x[i].fate != FATE_EARLY)
 			return false;
 	}
-	/* A refused request is asked again, unless its body was let go, or is in a file. */
-	if (s->refusals && (x[n].up > s->capture_max || (s->stream_large && x[n].up > s->stream_large)))
-		return false;
-	if (s->refusals && s->memory_max && x[n].up >= s->memory_max)
-		return false;
+	/* What cannot be asked again takes an HTTP/1 client's connection with it. */
+	for (uint32_t i = x[n].client_h2 ? n : 0; i <= n && s->refusals; i++)
+		if (!asked_again(s, &x[i]))
+			return false;
 	/* TLS that passes is cut as the origin cuts it. */
 	if (x[n].cancels || (t->passed && x[n].down_framing == READER_EOF))
 		return false;
