@@ -240,34 +240,85 @@ static void begin_dialogue(struct origin *o)
 		starttls_end_begin(&o->starttls);
 }
 
-/* The proxy behind us was asked for a tunnel: it becomes the far end of that. */
+static void refuse_tunnel(struct origin *o, enum script_behind way)
+{
+	static const char no[] = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+		why[] = "HTTP/1.1 407 Who are you\r\nContent-Length: 12\r\n\r\nnot for you!";
+	struct script *s = o->u->script;
+
+	if (way == BEHIND_GARBAGE)
+		far_send(o->far, "SSH-2.0-x\r\n\r\n", 13);
+	else if (way != BEHIND_CLOSES && script_odd(s, ODD_PROXY, s->odd.proxy_permille))
+		far_send(o->far, why, sizeof(why) - 1);
+	else if (way != BEHIND_CLOSES)
+		far_send(o->far, no, sizeof(no) - 1);
+	far_close(o->far);
+	o->over = true;
+}
+
+/* Fields about a body mean nothing in a 2xx to CONNECT (RFC 9110 9.3.6); what informs may come before. */
+static const char *permission(struct script *s)
+{
+	static const char *const odd[] = {
+		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+		"HTTP/1.0 200 Connection established\r\nContent-Length: 5\r\n\r\n",
+		"HTTP/1.1 201 Made\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"HTTP/1.1 200\r\n\r\n",
+	};
+
+	if (!script_odd(s, ODD_PROXY, s->odd.proxy_permille))
+		return "HTTP/1.1 200 OK\r\nX-Proxy: up\r\n\r\n";
+	return odd[script_odd_below(s, ARRAY_SIZE(odd))];
+}
+
+/* It becomes the far end of the tunnel. */
 static void become(struct origin *o)
 {
-	static const char ok[] = "HTTP/1.1 200 OK\r\nX-Proxy: up\r\n\r\n", no[] =
-		"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
-	enum script_behind way = (enum script_behind)((o->port - SCRIPT_PORT_PROXY) / 10);
 	const char *rest = "";
 	uint32_t host = host_of(o->reader.target, &rest);
-	uint16_t port = (uint16_t)atoi(rest + (*rest == ':'));
 
-	o->over = host == SCRIPT_HOSTS || way != BEHIND_FINE;
-	if (o->over) {
-		if (way == BEHIND_GARBAGE)
-			far_send(o->far, "SSH-2.0-x\r\n\r\n", 13);
-		else if (way != BEHIND_CLOSES)
-			far_send(o->far, no, sizeof(no) - 1);
-		far_close(o->far);
-		return;
-	}
 	o->proxy = false;
 	o->host = host;
-	o->port = port;
-	far_send(o->far, ok, sizeof(ok) - 1);
-	if (port == SCRIPT_PORT_HTTPS || port == SCRIPT_PORT_HTTP2 || port == SCRIPT_PORT_TLS)
-		far_serve_tls(o->far, script_hosts[host].name, port == SCRIPT_PORT_HTTP2);
-	else if (port == SCRIPT_PORT_FIRST)
+	o->port = (uint16_t)atoi(rest + (*rest == ':'));
+	far_send(o->far, o->permission, strlen(o->permission));
+	if (o->port == SCRIPT_PORT_HTTPS || o->port == SCRIPT_PORT_HTTP2 || o->port == SCRIPT_PORT_TLS)
+		far_serve_tls(o->far, script_hosts[host].name, o->port == SCRIPT_PORT_HTTP2);
+	else if (o->port == SCRIPT_PORT_FIRST)
 		far_send(o->far, "220 hello\r\n", 11);
 	begin_dialogue(o);
+	o->reader.stopped = false;
+}
+
+static void on_permit(struct timer *t)
+{
+	struct origin *o = container_of(t, struct origin, permit);
+
+	if (!o->over && !far_over(o->far))
+		become(o);
+}
+
+/* The proxy behind us was asked for a tunnel. */
+static void asked_for_tunnel(struct origin *o)
+{
+	enum script_behind way = (enum script_behind)((o->port - SCRIPT_PORT_PROXY) / 10);
+	struct script *s = o->u->script;
+	const char *rest;
+	size_t part;
+
+	if (host_of(o->reader.target, &rest) == SCRIPT_HOSTS || way != BEHIND_FINE) {
+		refuse_tunnel(o, way);
+		return;
+	}
+	o->permission = permission(s);
+	if (!script_odd(s, ODD_PROXY_SLOW, s->odd.proxy_permille)) {
+		become(o);
+		return;
+	}
+	part = (size_t)script_odd_below(s, strlen(o->permission));
+	far_send(o->far, o->permission, part);
+	o->permission += part;
+	BUG_ON(timer_arm(&o->u->io->timers, &o->permit, o->u->io->now_ns +
+			 (int64_t)script_odd_below(s, 3000000000)) < 0);
 }
 
 static void on_head(struct reader *r)
@@ -330,8 +381,7 @@ static void on_end(struct reader *r)
 
 	if (o->proxy && strcmp(r->method, "CONNECT") == 0) {
 		r->stopped = true;
-		become(o);
-		r->stopped = false;
+		asked_for_tunnel(o);
 		return;
 	}
 	origin_check_end(o, x);
@@ -634,6 +684,7 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 	o->proxy = p->host == SCRIPT_HOSTS;
 	o->reader = (struct reader){ .on_head = on_head, .on_body = on_body, .on_end = on_end, .owner = o };
 	o->resume.fire = on_resume;
+	o->permit.fire = on_permit;
 	o->last = -1;
 	o->far = far_accept(p->u->io, peer, &events, o);
 	script_odd_connection(p->u->script, o->far);
@@ -707,7 +758,7 @@ void origin_start(struct universe *u)
 bool origin_dawdles(void)
 {
 	for (const struct origin *o = all; o; o = o->next)
-		if (timer_armed(&o->resume))
+		if (timer_armed(&o->resume) || timer_armed(&o->permit))
 			return true;
 	return false;
 }
@@ -719,6 +770,7 @@ void origin_free_all(void)
 
 		all = o->next;
 		timer_cancel(&o->u->io->timers, &o->resume);
+		timer_cancel(&o->u->io->timers, &o->permit);
 		origin_h2_fini(o);
 		ws_end_fini(&o->ws);
 		free(o->pending);

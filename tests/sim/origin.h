@@ -38,6 +38,8 @@ struct origin {
 	bool resets;                     /* when all is on its way that was said before */
 	bool over;
 	struct timer resume;
+	const char *permission;          /* the proxy behind us: what it still says before there is the tunnel */
+	struct timer permit;
 };
 
 /* A request's head, whatever its version. */

@@ -338,7 +338,7 @@ static void leave(struct origin *o)
 	struct script *s = o->u->script;
 	nghttp2_session *session = o->h2.session;
 
-	if (!o->noticed && script_odd(s, ODD_NOTICE, s->odd.goaway_permille ? 500 : 0)) {
+	if (!o->noticed && script_odd(s, ODD_NOTICE, 500)) {
 		o->noticed = true;
 		BUG_ON(nghttp2_submit_shutdown_notice(session) != 0);
 		return;

@@ -146,6 +146,7 @@ struct talk {
 enum script_odd_kind {
 	ODD_PADDING, ODD_PING, ODD_UNKNOWN,      /* HTTP/2: frames with padding, PING, frames that nobody knows */
 	ODD_GOAWAY, ODD_NOTICE,          /* an origin leaves out requests that have come; it says first that it will go */
+	ODD_PROXY, ODD_PROXY_SLOW,       /* the proxy behind us answers CONNECT oddly; it takes its time */
 	ODD_BREAK,                       /* a connection breaks early, often in the middle of a handshake */
 	ODD_SETTINGS, ODD_SHUT,          /* HTTP/2: settings change while streams run; windows are shut for a time */
 	SCRIPT_ODDS,
@@ -191,6 +192,7 @@ struct script {
 		uint32_t h2_permille;    /* of occasions in HTTP/2 */
 		uint32_t change_permille;        /* and of those to change settings */
 		uint32_t goaway_permille;        /* of requests to HTTP/2 origins, until it has happened once */
+		uint32_t proxy_permille;         /* of CONNECTs */
 		uint32_t break_permille;         /* of all far ends' connections */
 		uint32_t window_min;     /* bytes; what still gets all that was drawn to the other side in time */
 		uint32_t seen[SCRIPT_ODDS];      /* what came of it */

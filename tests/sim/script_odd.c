@@ -47,6 +47,8 @@ void script_odd_draw(struct script *s)
 		o->change_permille = 1 + (uint32_t)script_odd_below(s, 500);
 	if (script_odd_below(s, 3) == 0)
 		o->goaway_permille = 1 + (uint32_t)script_odd_below(s, 400);
+	if (script_odd_below(s, 3) == 0)
+		o->proxy_permille = 1 + (uint32_t)script_odd_below(s, 900);
 	if (script_odd_below(s, 8) == 0)
 		o->break_permille = 1 + (uint32_t)script_odd_below(s, 600);
 	o->window_min = least_window(s);
