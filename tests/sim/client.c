@@ -122,6 +122,16 @@ static bool put_piece(struct client *c, const struct exchange *x)
 	return client_put(c, size, strlen(size), 0) && client_put(c, bytes, len, len) && client_put(c, "\r\n", 2, 0);
 }
 
+static bool put_last_chunk(struct client *c, struct exchange *x)
+{
+	char end[64] = "0\r\n\r\n";
+
+	x->trailed[1] = x->up_trailers;
+	if (x->up_trailers)
+		snprintf(end, sizeof(end), "0\r\nX-Trailer: %u\r\n\r\n", x->id);
+	return client_put(c, end, strlen(end), 0);
+}
+
 void client_finish(struct client *c)
 {
 	if (c->t->leave == LEAVE_WAITS || c->t->leave == LEAVE_HALF)
@@ -183,7 +193,7 @@ static void send_http(struct client *c)
 		if (!put_piece(c, x) || c->body_sent < x->up)
 			return;
 	}
-	if (x->up_framing == READER_CHUNKED && !client_put(c, "0\r\n\r\n", 5, 0))
+	if (x->up_framing == READER_CHUNKED && !put_last_chunk(c, x))
 		return;
 	next_request(c);
 	go_on(c);
@@ -352,8 +362,9 @@ void client_check_body(struct client *c, struct exchange *x, const uint8_t *byte
 	x->down_got += len;
 }
 
-void client_check_end(struct client *c, struct exchange *x)
+void client_check_end(struct client *c, struct exchange *x, uint32_t trailer, bool lossy)
 {
+	const char *fault;
 	uint8_t answer[512];
 	uint64_t all = !x->ours ? x->down : x->head ? 0 : script_answer(x, answer);
 
@@ -364,6 +375,10 @@ void client_check_end(struct client *c, struct exchange *x)
 	if (!x->ours && !script_marks_came(x, false))
 		universe_violate(c->u, "%u: a hook has%s changed the response's body; %llu of its bytes came", x->id,
 				 x->changed[0] ? "" : " not", (unsigned long long)x->added[0]);
+	x->trailer[0] = trailer;
+	fault = script_trailer_fault(x, false, lossy || x->ours);
+	if (fault)
+		universe_violate(c->u, "%u: the response %s", x->id, fault);
 	c->u->script->decided.answers += x->ours;
 	c->u->script->decided.bodies += x->changed[0];
 }
@@ -407,7 +422,7 @@ static void on_end(struct reader *r)
 	if (r->status < 200 || !x)
 		return;
 	if (!x->page)
-		client_check_end(c, x);
+		client_check_end(c, x, r->trailer, r->framing != READER_CHUNKED);
 	x->answered = true;
 	c->answering++;
 	if (!all_done(c))

@@ -14,6 +14,7 @@ struct client_stream {
 	struct exchange *x;              /* NULL: not begun */
 	int32_t id;
 	uint64_t sent;
+	uint32_t trailer;
 	bool again;                      /* it was refused, and is asked for once more */
 	int status;
 	bool ours;                       /* the answer names the exchange */
@@ -56,7 +57,8 @@ void client_target(const struct client *c, char *out, size_t size);
 
 /* The body of the answer to x, whoever gave it. */
 void client_check_body(struct client *c, struct exchange *x, const uint8_t *bytes, size_t len);
-void client_check_end(struct client *c, struct exchange *x);
+/* lossy: it could have no trailers */
+void client_check_end(struct client *c, struct exchange *x, uint32_t trailer, bool lossy);
 /* What a hook has answered has come, as it says for that exchange. */
 void client_take_ours(struct client *c, struct exchange *x, uint32_t id, int status);
 

@@ -80,6 +80,8 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 		st->ours = (uint32_t)atoi(text) == st->x->id;
 	else if (h2_is(name, name_len, "x-ours"))
 		client_take_ours(client_of(owner), st->x, (uint32_t)atoi(text), st->status);
+	else if (h2_is(name, name_len, "x-trailer"))
+		st->trailer = h2_number(value, value_len);
 	else if (h2_is(name, name_len, "server"))
 		st->page = strncmp(text, "mitm-bpf", 8) == 0;
 	return 0;
@@ -114,7 +116,7 @@ static void answer_ended(struct client *c, struct client_stream *st)
 		h2_pipe_finish(&st->pipe);
 	if (x->page || x->status == 101)
 		return;
-	client_check_end(c, x);
+	client_check_end(c, x, st->trailer, false);
 	x->answered = true;
 }
 
@@ -153,7 +155,20 @@ static int on_data(nghttp2_session *session, uint8_t flags __unused, int32_t id,
 
 /* --- requests ---------------------------------------------------------------------------------------------------- */
 
-static ssize_t read_body(nghttp2_session *session __unused, int32_t id __unused, uint8_t *out, size_t room,
+static void put_trailers(nghttp2_session *session, struct client_stream *st)
+{
+	char number[16];
+	nghttp2_nv field;
+
+	if (!st->x->up_trailers)
+		return;
+	snprintf(number, sizeof(number), "%u", st->x->id);
+	field = h2_field("x-trailer", number);
+	st->x->trailed[1] = true;
+	BUG_ON(nghttp2_submit_trailer(session, st->id, &field, 1) != 0);
+}
+
+static ssize_t read_body(nghttp2_session *session, int32_t id __unused, uint8_t *out, size_t room,
 			 uint32_t *flags, nghttp2_data_source *source, void *owner)
 {
 	struct client_stream *st = source->ptr;
@@ -165,8 +180,11 @@ static ssize_t read_body(nghttp2_session *session __unused, int32_t id __unused,
 	len = MIN(len, st->x->up - st->sent);
 	script_fill(st->x->id, true, st->sent, out, len);
 	st->sent += len;
-	if (st->sent == st->x->up)
+	if (st->sent == st->x->up) {
 		*flags |= NGHTTP2_DATA_FLAG_EOF;
+		*flags |= st->x->up_trailers ? NGHTTP2_DATA_FLAG_NO_END_STREAM : 0;
+		put_trailers(session, st);
+	}
 	return (ssize_t)len;
 }
 

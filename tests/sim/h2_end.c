@@ -2,6 +2,8 @@
 /* Sessions of far ends. They are correct: what the proxy finds wrong with them, or they with it, is its fault. */
 #include "h2_end.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "universe.h"
@@ -271,6 +273,14 @@ nghttp2_nv h2_field(const char *name, const char *value)
 {
 	return (nghttp2_nv){ .name = (uint8_t *)name, .namelen = strlen(name), .value = (uint8_t *)value,
 			     .valuelen = strlen(value) };
+}
+
+uint32_t h2_number(const uint8_t *value, size_t len)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%.*s", (int)MIN(len, sizeof(text) - 1), (const char *)value);
+	return (uint32_t)atoi(text);
 }
 
 bool h2_is(const uint8_t *text, size_t len, const char *name)

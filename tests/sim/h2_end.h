@@ -49,4 +49,5 @@ bool h2_end_over(const struct h2_end *e);
 
 /* A field whose texts outlive the call that it is given to. */
 nghttp2_nv h2_field(const char *name, const char *value);
+uint32_t h2_number(const uint8_t *value, size_t len);
 bool h2_is(const uint8_t *text, size_t len, const char *name);

@@ -117,8 +117,11 @@ static void answered(struct origin *o)
 {
 	struct exchange *x = o->x;
 	bool empty = x->head || x->status == 204 || x->status == 304;
-	const char *end = x->trailers ? "0\r\nX-Trailer: t\r\n\r\n" : "0\r\n\r\n";
+	char end[64] = "0\r\n\r\n";
 
+	if (x->trailers)
+		snprintf(end, sizeof(end), "0\r\nX-Trailer: %u\r\n\r\n", x->id);
+	x->trailed[0] = !empty && x->trailers;
 	if (!empty && x->down_framing == READER_CHUNKED && !put(o, end, strlen(end), 0))
 		return;
 	o->answering = false;
@@ -200,8 +203,14 @@ void origin_check_body(struct origin *o, struct exchange *x, const uint8_t *byte
 	x->up_got += len;
 }
 
-void origin_check_end(struct origin *o, struct exchange *x)
+void origin_check_end(struct origin *o, struct exchange *x, uint32_t trailer, bool lossy)
 {
+	const char *fault;
+
+	x->trailer[1] = trailer;
+	fault = script_trailer_fault(x, true, lossy);
+	if (fault)
+		universe_violate(o->u, "%u: the request %s", x->id, fault);
 	if (x->up_got != x->up && x->status != 101)
 		universe_violate(o->u, "%u: a request of %llu bytes passed off as whole, of %llu", x->id,
 				 (unsigned long long)x->up_got, (unsigned long long)x->up);
@@ -384,7 +393,7 @@ static void on_end(struct reader *r)
 		asked_for_tunnel(o);
 		return;
 	}
-	origin_check_end(o, x);
+	origin_check_end(o, x, r->trailer, r->framing != READER_CHUNKED);
 	o->request_over = true;
 	r->stopped = true;               /* until it is answered */
 	if (x->status == 101) {

@@ -45,7 +45,8 @@ struct origin {
 /* A request's head, whatever its version. */
 void origin_check_request(struct origin *o, struct exchange *x, const char *method, const char *id, bool marked);
 void origin_check_body(struct origin *o, struct exchange *x, const uint8_t *bytes, size_t len);
-void origin_check_end(struct origin *o, struct exchange *x);
+/* trailer: the number in it; lossy: it could have none */
+void origin_check_end(struct origin *o, struct exchange *x, uint32_t trailer, bool lossy);
 
 /* origin_h2.c */
 void origin_h2_begin(struct origin *o);

@@ -15,6 +15,7 @@ struct origin_stream {
 	int32_t id;
 	char method[32], path[64], x_id[16], protocol[16];
 	uint64_t sent;
+	uint32_t trailer;
 	bool request_over, answered, marked;
 	struct ws_end ws;                /* after an extended CONNECT */
 	struct h2_pipe pipe;
@@ -93,7 +94,8 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *out, siz
 	struct origin *o = origin_of(owner);
 	struct exchange *x = st->x;
 	size_t len = MIN(room, 1 + (size_t)script_below(o->u->script, PIECE_MAX));
-	nghttp2_nv trailer = h2_field("x-trailer", "t");
+	nghttp2_nv trailer;
+	char number[16];
 
 	if ((x->fate == FATE_FIN || x->fate == FATE_RESET) && st->sent >= MIN(x->at, x->down)) {
 		st->cut = true;
@@ -108,6 +110,9 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *out, siz
 	x->down_sent = st->sent;
 	if (x->trailers) {
 		*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+		snprintf(number, sizeof(number), "%u", x->id);
+		trailer = h2_field("x-trailer", number);
+		x->trailed[0] = true;
 		BUG_ON(nghttp2_submit_trailer(session, id, &trailer, 1) != 0);
 	}
 	say_goodbye(o, x->fate);
@@ -211,6 +216,8 @@ static int on_header(nghttp2_session *session __unused, const nghttp2_frame *fra
 		copy(st->protocol, sizeof(st->protocol), value, value_len);
 	else if (h2_is(name, name_len, "x-seen"))
 		st->marked = true;
+	else if (h2_is(name, name_len, "x-trailer"))
+		st->trailer = h2_number(value, value_len);
 	return 0;
 }
 
@@ -255,7 +262,7 @@ static void request_head(struct origin_stream *st)
 	st->x->up_got = st->x->added[1] = 0;
 	if (websocket) {
 		st->request_over = true;
-		origin_check_end(o, st->x);
+		origin_check_end(o, st->x, 0, true);
 		begin_websocket(st);
 	}
 	if (st->x->fate == FATE_EARLY)
@@ -265,7 +272,7 @@ static void request_head(struct origin_stream *st)
 static void request_end(struct origin_stream *st)
 {
 	st->request_over = true;
-	origin_check_end(st->o, st->x);
+	origin_check_end(st->o, st->x, st->trailer, false);
 	if (!st->answered)
 		answer(st);
 }

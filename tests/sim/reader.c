@@ -26,7 +26,7 @@ static void next_message(struct reader *r)
 {
 	r->state = READ_HEAD;
 	r->head_len = r->line_len = 0;
-	r->left = 0;
+	r->left = r->trailer = 0;
 	r->no_body = false;
 }
 
@@ -139,6 +139,8 @@ static void text_byte(struct reader *r, char c)
 		r->state = READ_CHUNK_SIZE;
 		return;
 	case READ_TRAILERS:
+		if (strncasecmp(r->line, "X-Trailer: ", 11) == 0)
+			r->trailer = (uint32_t)atoi(r->line + 11);
 		if (!r->line[0])
 			end(r);
 		return;

@@ -27,6 +27,7 @@ struct reader {
 	char method[32], target[512];    /* requests */
 	bool no_body;                    /* a response to HEAD or CONNECT */
 	enum reader_framing framing;
+	uint32_t trailer;                /* the number in X-Trailer, behind chunks; 0: none */
 	uint64_t left;                   /* of the body or of the chunk */
 	bool stopped;                    /* what follows is left to the owner: no HTTP any more */
 	bool bad;                        /* this is no HTTP */

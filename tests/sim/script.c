@@ -556,6 +556,13 @@ bool script_marks_came(const struct exchange *x, bool up)
 	return x->added[up] == (x->changed[up] ? SCRIPT_MARK_LEN : 0u);
 }
 
+const char *script_trailer_fault(const struct exchange *x, bool up, bool lossy)
+{
+	if (x->trailer[up] && (!x->trailed[up] || x->trailer[up] != x->id))
+		return "has trailers that nobody sent";
+	return x->trailed[up] && !x->trailer[up] && !lossy && !x->changed[up] ? "has lost its trailers" : NULL;
+}
+
 size_t script_answer(const struct exchange *x, uint8_t out[512])
 {
 	size_t len = x->id * 37u % 512;

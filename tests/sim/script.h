@@ -61,7 +61,8 @@ struct exchange {
 	enum reader_framing up_framing, down_framing;
 	uint64_t up, down;               /* bytes of the bodies; of a TCP conversation's directions */
 	uint16_t status;
-	bool informs, trailers;
+	bool informs, trailers;          /* of the response */
+	bool up_trailers;                /* of a request whose body is chunked, or in HTTP/2 */
 	enum script_fate fate;
 	uint64_t at;
 	bool server_first;               /* TCP */
@@ -85,6 +86,8 @@ struct exchange {
 	uint64_t noted[2], dropped[2];   /* WebSocket: messages that hooks saw; a bit for each that one of them has
 					  * dropped */
 	uint64_t altered[2];             /* and for each that one has put SCRIPT_ALTERED before */
+	bool trailed[2];                 /* its sender has sent trailers */
+	uint32_t trailer[2];             /* the number in them that its receiver read; 0: none */
 	bool changed[2];                 /* a hook has put a mark before the body */
 	uint32_t turns[2];               /* WebSocket: ends that took it up */
 	uint64_t added[2], put[2];       /* bytes or messages that came from no peer: that arrived, that we made */
@@ -147,6 +150,7 @@ enum script_odd_kind {
 	ODD_PADDING, ODD_PING, ODD_UNKNOWN,      /* HTTP/2: frames with padding, PING, frames that nobody knows */
 	ODD_GOAWAY, ODD_NOTICE,          /* an origin leaves out requests that have come; it says first that it will go */
 	ODD_PROXY, ODD_PROXY_SLOW,       /* the proxy behind us answers CONNECT oddly; it takes its time */
+	ODD_TRAILERS,                    /* a request has trailers */
 	ODD_BREAK,                       /* a connection breaks early, often in the middle of a handshake */
 	ODD_SETTINGS, ODD_SHUT,          /* HTTP/2: settings change while streams run; windows are shut for a time */
 	SCRIPT_ODDS,
@@ -270,6 +274,11 @@ bool script_check(uint32_t id, bool up, uint64_t offset, const uint8_t *bytes, s
 const uint8_t *script_unmark(struct exchange *x, bool up, const uint8_t *bytes, size_t *len);
 /* All marks that should have come have. */
 bool script_marks_came(const struct exchange *x, bool up);
+/*
+ * What is wrong with the trailers of a body that has come whole; NULL: nothing. lossy: it came in a form that has no room
+ * for any.
+ */
+const char *script_trailer_fault(const struct exchange *x, bool up, bool lossy);
 /* The body of the hook's answer to it. */
 size_t script_answer(const struct exchange *x, uint8_t out[512]);
 bool script_check_answer(const struct exchange *x, uint64_t offset, const uint8_t *bytes, size_t len);

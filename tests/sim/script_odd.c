@@ -51,5 +51,7 @@ void script_odd_draw(struct script *s)
 		o->proxy_permille = 1 + (uint32_t)script_odd_below(s, 900);
 	if (script_odd_below(s, 8) == 0)
 		o->break_permille = 1 + (uint32_t)script_odd_below(s, 600);
+	for (uint32_t i = 0; i < s->exchange_count && script_odd_below(s, 2); i++)
+		s->exchanges[i].up_trailers = s->exchanges[i].up_framing && script_odd(s, ODD_TRAILERS, 300);
 	o->window_min = least_window(s);
 }
