@@ -548,8 +548,8 @@ void far_cut(struct far *f)
 }
 
 /*
- * Where TLS is in TLS, the inner one ends before the outer. To close between the two would be a reset, and what was said
- * last and is still on its way would be lost.
+ * Where TLS is in TLS, the inner one ends before the outer. To close between the two would be a reset, and what was
+ * said last and is still on its way would be lost.
  */
 static bool more_ends(const struct far *f)
 {

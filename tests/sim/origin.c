@@ -6,7 +6,8 @@
 
 #include "origin.h"
 
-#define PIECE_MAX 16000
+#define PIECE_MAX   16000
+#define INFORMS_MAX 5
 
 static struct origin *all;
 
@@ -36,7 +37,8 @@ static void reset(struct origin *o)
 
 /*
  * The connection ends without another answer. To close while more requests come is a reset, which takes back what was
- * answered and has not left: where TLS passes, and nobody asks again, it waits for them, as servers should (RFC 9112 9.6).
+ * answered and has not left: where TLS passes, and nobody asks again, it waits for them, as servers should (RFC 9112
+ * 9.6).
  */
 static void part(struct origin *o)
 {
@@ -68,6 +70,20 @@ static bool put(struct origin *o, const void *bytes, size_t len, size_t body)
 	return false;
 }
 
+static bool put_informs(struct origin *o)
+{
+	char head[64];
+	const char *status = script_odd_inform(o->u->script, o->x);
+
+	for (int i = 0; status && i < INFORMS_MAX; i++) {
+		snprintf(head, sizeof(head), "HTTP/1.1 %s Soon\r\nA: b\r\n\r\n", status);
+		if (!put(o, head, strlen(head), 0))
+			return false;
+		status = script_odd_inform(o->u->script, o->x);
+	}
+	return true;
+}
+
 static bool put_head(struct origin *o)
 {
 	struct exchange *x = o->x;
@@ -75,6 +91,8 @@ static bool put_head(struct origin *o)
 	char head[512];
 	int len = 0;
 
+	if (!put_informs(o))
+		return false;
 	if (x->informs)
 		len = snprintf(head, sizeof(head), "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
 	len += snprintf(head + len, sizeof(head) - (size_t)len, "HTTP/1.1 %u Whatever\r\nX-Id: %u\r\n", x->status,
@@ -222,7 +240,7 @@ void origin_check_end(struct origin *o, struct exchange *x, uint32_t trailer, bo
 }
 
 /* "name:port" or "name/path": which host that is; what follows the name in *rest. */
-static uint32_t host_of(const char *text, const char **rest)
+uint32_t origin_host_of(const char *text, const char **rest)
 {
 	for (uint32_t h = 0; h < SCRIPT_HOSTS; h++) {
 		size_t len = strlen(script_hosts[h].name);
@@ -241,93 +259,12 @@ static bool put_dialogue(void *owner, const void *bytes, size_t len)
 }
 
 /* Where TLS comes later, if at all. */
-static void begin_dialogue(struct origin *o)
+void origin_begin_dialogue(struct origin *o)
 {
 	o->starttls = (struct starttls_end){ .script = o->u->script, .kind = script_starttls(o->port),
 					     .host = o->host, .owner = o, .put = put_dialogue };
 	if (o->starttls.kind)
 		starttls_end_begin(&o->starttls);
-}
-
-static void refuse_tunnel(struct origin *o, enum script_behind way)
-{
-	static const char no[] = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
-		why[] = "HTTP/1.1 407 Who are you\r\nContent-Length: 12\r\n\r\nnot for you!";
-	struct script *s = o->u->script;
-
-	if (way == BEHIND_GARBAGE)
-		far_send(o->far, "SSH-2.0-x\r\n\r\n", 13);
-	else if (way != BEHIND_CLOSES && script_odd(s, ODD_PROXY, s->odd.proxy_permille))
-		far_send(o->far, why, sizeof(why) - 1);
-	else if (way != BEHIND_CLOSES)
-		far_send(o->far, no, sizeof(no) - 1);
-	far_close(o->far);
-	o->over = true;
-}
-
-/* Fields about a body mean nothing in a 2xx to CONNECT (RFC 9110 9.3.6); what informs may come before. */
-static const char *permission(struct script *s)
-{
-	static const char *const odd[] = {
-		"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-		"HTTP/1.0 200 Connection established\r\nContent-Length: 5\r\n\r\n",
-		"HTTP/1.1 201 Made\r\nTransfer-Encoding: chunked\r\n\r\n",
-		"HTTP/1.1 200\r\n\r\n",
-	};
-
-	if (!script_odd(s, ODD_PROXY, s->odd.proxy_permille))
-		return "HTTP/1.1 200 OK\r\nX-Proxy: up\r\n\r\n";
-	return odd[script_odd_below(s, ARRAY_SIZE(odd))];
-}
-
-/* It becomes the far end of the tunnel. */
-static void become(struct origin *o)
-{
-	const char *rest = "";
-	uint32_t host = host_of(o->reader.target, &rest);
-
-	o->proxy = false;
-	o->host = host;
-	o->port = (uint16_t)atoi(rest + (*rest == ':'));
-	far_send(o->far, o->permission, strlen(o->permission));
-	if (o->port == SCRIPT_PORT_HTTPS || o->port == SCRIPT_PORT_HTTP2 || o->port == SCRIPT_PORT_TLS)
-		far_serve_tls(o->far, script_hosts[host].name, o->port == SCRIPT_PORT_HTTP2);
-	else if (o->port == SCRIPT_PORT_FIRST)
-		far_send(o->far, "220 hello\r\n", 11);
-	begin_dialogue(o);
-	o->reader.stopped = false;
-}
-
-static void on_permit(struct timer *t)
-{
-	struct origin *o = container_of(t, struct origin, permit);
-
-	if (!o->over && !far_over(o->far))
-		become(o);
-}
-
-/* The proxy behind us was asked for a tunnel. */
-static void asked_for_tunnel(struct origin *o)
-{
-	enum script_behind way = (enum script_behind)((o->port - SCRIPT_PORT_PROXY) / 10);
-	struct script *s = o->u->script;
-	const char *rest;
-	size_t part;
-
-	if (host_of(o->reader.target, &rest) == SCRIPT_HOSTS || way != BEHIND_FINE) {
-		refuse_tunnel(o, way);
-		return;
-	}
-	o->permission = permission(s);
-	if (!script_odd(s, ODD_PROXY_SLOW, s->odd.proxy_permille)) {
-		become(o);
-		return;
-	}
-	part = (size_t)script_odd_below(s, strlen(o->permission));
-	far_send(o->far, o->permission, part);
-	o->permission += part;
-	BUG_ON(timer_arm(&o->u->io->timers, &o->permit, o->u->io->now_ns +
-			 (int64_t)script_odd_below(s, 3000000000)) < 0);
 }
 
 static void on_head(struct reader *r)
@@ -339,7 +276,7 @@ static void on_head(struct reader *r)
 	if (o->proxy && strcmp(r->method, "CONNECT") == 0)
 		return;
 	if (o->proxy && strncmp(path, "http://", 7) == 0) {
-		o->host = host_of(path + 7, &rest);
+		o->host = origin_host_of(path + 7, &rest);
 		o->port = *rest == ':' ? (uint16_t)atoi(rest + 1) : SCRIPT_PORT_HTTP;
 		path = strchr(rest, '/') ? strchr(rest, '/') : "";
 	}
@@ -352,7 +289,8 @@ static void on_head(struct reader *r)
 	origin_check_request(o, o->x, r->method, text, reader_field(r, "X-Seen", seen, sizeof(seen)));
 	o->x->up_got = o->x->added[1] = 0;
 	o->request_over = false;
-	if (reader_field(r, "Expect", text, sizeof(text)))
+	if (reader_field(r, "Expect", text, sizeof(text)) &&
+	    !script_odd(o->u->script, ODD_GRUDGE, 300))
 		far_send(o->far, "HTTP/1.1 100 Continue\r\n\r\n", 25);
 	if (o->x->fate == FATE_EARLY)
 		answer(o);
@@ -390,7 +328,7 @@ static void on_end(struct reader *r)
 
 	if (o->proxy && strcmp(r->method, "CONNECT") == 0) {
 		r->stopped = true;
-		asked_for_tunnel(o);
+		origin_ask_tunnel(o);
 		return;
 	}
 	origin_check_end(o, x, r->trailer, r->framing != READER_CHUNKED);
@@ -693,7 +631,7 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 	o->proxy = p->host == SCRIPT_HOSTS;
 	o->reader = (struct reader){ .on_head = on_head, .on_body = on_body, .on_end = on_end, .owner = o };
 	o->resume.fire = on_resume;
-	o->permit.fire = on_permit;
+	o->permit.fire = origin_permit;
 	o->last = -1;
 	o->far = far_accept(p->u->io, peer, &events, o);
 	script_odd_connection(p->u->script, o->far);
@@ -702,7 +640,7 @@ static void on_accepted(void *owner, struct sim_peer *peer)
 		far_serve_tls(o->far, name, p->port == SCRIPT_PORT_HTTP2);
 	if (p->port == SCRIPT_PORT_FIRST)
 		far_send(o->far, "220 hello\r\n", 11);
-	begin_dialogue(o);
+	origin_begin_dialogue(o);
 }
 
 /* The first of a host's with dead_first: nobody is there. */

@@ -48,6 +48,15 @@ void origin_check_body(struct origin *o, struct exchange *x, const uint8_t *byte
 /* trailer: the number in it; lossy: it could have none */
 void origin_check_end(struct origin *o, struct exchange *x, uint32_t trailer, bool lossy);
 
+/* The index of the host that text begins with; SCRIPT_HOSTS: none. *rest: what is behind it. */
+uint32_t origin_host_of(const char *text, const char **rest);
+/* Where TLS comes later, if at all. */
+void origin_begin_dialogue(struct origin *o);
+
+/* origin_proxy.c: the proxy behind us was asked for a tunnel. */
+void origin_ask_tunnel(struct origin *o);
+void origin_permit(struct timer *t);
+
 /* origin_h2.c */
 void origin_h2_begin(struct origin *o);
 void origin_h2_received(struct origin *o, const uint8_t *bytes, size_t len);

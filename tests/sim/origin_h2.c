@@ -6,7 +6,8 @@
 
 #include "origin.h"
 
-#define PIECE_MAX 16000
+#define PIECE_MAX   16000
+#define INFORMS_MAX 5
 
 struct origin_stream {
 	struct origin_stream *next;
@@ -127,6 +128,7 @@ static void respond(struct origin_stream *st)
 	nghttp2_nv early[2] = { h2_field(":status", "103"), h2_field("link", "</a>") }, fields[4];
 	bool empty = x->head || x->status == 204 || x->status == 304;
 	char status[8], id[16], length[24];
+	const char *inform;
 	size_t count = 0;
 
 	st->answered = true;
@@ -137,6 +139,11 @@ static void respond(struct origin_stream *st)
 	fields[count++] = h2_field("x-id", id);
 	if (!empty && x->down_framing == READER_LENGTH)
 		fields[count++] = h2_field("content-length", length);
+	for (int i = 0; i < INFORMS_MAX && (inform = script_odd_inform(st->o->u->script, x)); i++) {
+		early[0] = h2_field(":status", inform);
+		BUG_ON(nghttp2_submit_headers(session, NGHTTP2_FLAG_NONE, st->id, NULL, early, 2, NULL) != 0);
+	}
+	early[0] = h2_field(":status", "103");
 	if (x->informs)
 		BUG_ON(nghttp2_submit_headers(session, NGHTTP2_FLAG_NONE, st->id, NULL, early, 2, NULL) != 0);
 	BUG_ON(nghttp2_submit_response(session, st->id, fields, count, empty ? NULL : &body) != 0);

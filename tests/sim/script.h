@@ -148,8 +148,9 @@ struct talk {
 /* What is lawful and rare; counted when it happens. */
 enum script_odd_kind {
 	ODD_PADDING, ODD_PING, ODD_UNKNOWN,      /* HTTP/2: frames with padding, PING, frames that nobody knows */
-	ODD_GOAWAY, ODD_NOTICE,          /* an origin leaves out requests that have come; it says first that it will go */
+	ODD_GOAWAY, ODD_NOTICE,          /* an origin leaves out requests that have come; says first that it goes */
 	ODD_PROXY, ODD_PROXY_SLOW,       /* the proxy behind us answers CONNECT oddly; it takes its time */
+	ODD_INFORM, ODD_GRUDGE,          /* 1xx nobody asked for, several; no 100 for who waits for it */
 	ODD_TRAILERS,                    /* a request has trailers */
 	ODD_BREAK,                       /* a connection breaks early, often in the middle of a handshake */
 	ODD_SETTINGS, ODD_SHUT,          /* HTTP/2: settings change while streams run; windows are shut for a time */
@@ -196,6 +197,7 @@ struct script {
 		uint32_t h2_permille;    /* of occasions in HTTP/2 */
 		uint32_t change_permille;        /* and of those to change settings */
 		uint32_t goaway_permille;        /* of requests to HTTP/2 origins, until it has happened once */
+		uint32_t inform_permille;        /* of answers */
 		uint32_t proxy_permille;         /* of CONNECTs */
 		uint32_t break_permille;         /* of all far ends' connections */
 		uint32_t window_min;     /* bytes; what still gets all that was drawn to the other side in time */
@@ -242,6 +244,8 @@ uint64_t script_odd_below(struct script *s, uint64_t n);
 /* It happens, and is counted. */
 bool script_odd(struct script *s, enum script_odd_kind kind, uint32_t permille);
 struct far;
+/* The status of one more 1xx, as text; NULL: none comes. */
+const char *script_odd_inform(struct script *s, const struct exchange *x);
 /* A new connection may be one that breaks. */
 void script_odd_connection(struct script *s, struct far *f);
 
@@ -275,8 +279,8 @@ const uint8_t *script_unmark(struct exchange *x, bool up, const uint8_t *bytes, 
 /* All marks that should have come have. */
 bool script_marks_came(const struct exchange *x, bool up);
 /*
- * What is wrong with the trailers of a body that has come whole; NULL: nothing. lossy: it came in a form that has no room
- * for any.
+ * What is wrong with the trailers of a body that has come whole; NULL: nothing. lossy: it came in a form that has no
+ * room for any.
  */
 const char *script_trailer_fault(const struct exchange *x, bool up, bool lossy);
 /* The body of the hook's answer to it. */

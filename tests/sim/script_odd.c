@@ -31,6 +31,15 @@ static uint32_t least_window(const struct script *s)
 	return s->slow ? WINDOW_SLOW : (uint32_t)MIN(MAX(most, 1u), (uint64_t)WINDOW_SLOW);
 }
 
+const char *script_odd_inform(struct script *s, const struct exchange *x)
+{
+	static const char *const statuses[] = { "100", "102", "103", "199" };
+
+	if (x->http10 || !script_odd(s, ODD_INFORM, s->odd.inform_permille))
+		return NULL;
+	return statuses[script_odd_below(s, ARRAY_SIZE(statuses))];
+}
+
 void script_odd_connection(struct script *s, struct far *f)
 {
 	if (script_odd(s, ODD_BREAK, s->odd.break_permille))
@@ -47,6 +56,8 @@ void script_odd_draw(struct script *s)
 		o->change_permille = 1 + (uint32_t)script_odd_below(s, 500);
 	if (script_odd_below(s, 3) == 0)
 		o->goaway_permille = 1 + (uint32_t)script_odd_below(s, 400);
+	if (script_odd_below(s, 4) == 0)
+		o->inform_permille = 1 + (uint32_t)script_odd_below(s, 700);
 	if (script_odd_below(s, 3) == 0)
 		o->proxy_permille = 1 + (uint32_t)script_odd_below(s, 900);
 	if (script_odd_below(s, 8) == 0)
