@@ -448,6 +448,10 @@ static void tcp_received(struct client *c, const uint8_t *bytes, size_t len)
 		universe_violate(c->u, "%u: the origin's bytes are not what it sent, at %llu", x->id,
 				 (unsigned long long)x->down_got);
 	x->down_got += len;
+	if (c->state == TALKING && script_odd_resets(c->u->script, x, true)) {
+		far_reset(c->far);
+		stop(c);
+	}
 }
 
 static void tcp_ended(struct client *c)

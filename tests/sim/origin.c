@@ -424,6 +424,10 @@ static void tcp_received(struct origin *o, const uint8_t *bytes, size_t len)
 	x->up_got += len;
 	if (fresh)
 		talk_more(o);
+	if (o->over || !script_odd_resets(o->u->script, x, false))
+		return;
+	far_reset(o->far);
+	o->over = true;
 }
 
 static void tcp_ended(struct origin *o, enum far_end how)

@@ -445,7 +445,8 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 	if (t->kind == SCRIPT_WEBSOCKET && t->h2 && !x[n].client_h2 && (n || t->passed))
 		return false;
 	if (t->kind != SCRIPT_HTTP)
-		return x[n].up_end != END_RESET && x[n].down_end != END_RESET;
+		return x[n].up_end != END_RESET && x[n].down_end != END_RESET && !x[n].late_reset[0] &&
+		       !x[n].late_reset[1];
 	for (uint32_t i = 0; i < t->count; i++) {
 		/* Where TLS passes there is nobody to try again. */
 		if (t->passed && i < n && x[i].fate == FATE_CLOSES_AFTER)

@@ -67,6 +67,7 @@ struct exchange {
 	uint64_t at;
 	bool server_first;               /* TCP */
 	enum { END_FIN, END_AFTER_PEER, END_RESET } up_end, down_end;    /* TCP, WebSocket: who closes it */
+	bool late_reset[2];              /* TCP: after its own end in order, in the middle of the other's; [1]: the client */
 	bool cancels;                    /* an HTTP/2 client resets the stream when it has read at bytes */
 	bool deflate, no_takeover;       /* WebSocket: permessage-deflate is offered and accepted */
 
@@ -151,6 +152,7 @@ enum script_odd_kind {
 	ODD_GOAWAY, ODD_NOTICE,          /* an origin leaves out requests that have come; says first that it goes */
 	ODD_PROXY, ODD_PROXY_SLOW,       /* the proxy behind us answers CONNECT oddly; it takes its time */
 	ODD_INFORM, ODD_GRUDGE,          /* 1xx nobody asked for, several; no 100 for who waits for it */
+	ODD_LATE_RESET,                  /* a side of a conversation has ended, and then resets */
 	ODD_TRAILERS,                    /* a request has trailers */
 	ODD_BREAK,                       /* a connection breaks early, often in the middle of a handshake */
 	ODD_SETTINGS, ODD_SHUT,          /* HTTP/2: settings change while streams run; windows are shut for a time */
@@ -246,6 +248,8 @@ bool script_odd(struct script *s, enum script_odd_kind kind, uint32_t permille);
 struct far;
 /* The status of one more 1xx, as text; NULL: none comes. */
 const char *script_odd_inform(struct script *s, const struct exchange *x);
+/* That side of a conversation has ended, and is now to reset the connection. */
+bool script_odd_resets(struct script *s, struct exchange *x, bool client);
 /* A new connection may be one that breaks. */
 void script_odd_connection(struct script *s, struct far *f);
 

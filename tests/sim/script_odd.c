@@ -40,6 +40,14 @@ const char *script_odd_inform(struct script *s, const struct exchange *x)
 	return statuses[script_odd_below(s, ARRAY_SIZE(statuses))];
 }
 
+bool script_odd_resets(struct script *s, struct exchange *x, bool client)
+{
+	bool ended = client ? x->up_ended : x->down_ended;
+	uint64_t got = client ? x->down_got : x->up_got, all = client ? x->down : x->up;
+
+	return ended && x->late_reset[client] && got >= all / 2 && script_odd(s, ODD_LATE_RESET, 1000);
+}
+
 void script_odd_connection(struct script *s, struct far *f)
 {
 	if (script_odd(s, ODD_BREAK, s->odd.break_permille))
@@ -64,5 +72,8 @@ void script_odd_draw(struct script *s)
 		o->break_permille = 1 + (uint32_t)script_odd_below(s, 600);
 	for (uint32_t i = 0; i < s->exchange_count && script_odd_below(s, 2); i++)
 		s->exchanges[i].up_trailers = s->exchanges[i].up_framing && script_odd(s, ODD_TRAILERS, 300);
+	for (uint32_t i = 0; i < s->exchange_count; i++)
+		for (int client = 0; client < 2 && !s->exchanges[i].method; client++)
+			s->exchanges[i].late_reset[client] = script_odd_below(s, 10) == 0;
 	o->window_min = least_window(s);
 }
