@@ -20,6 +20,7 @@ struct client_stream {
 	bool ours;                       /* the answer names the exchange */
 	bool page;                       /* it names the proxy */
 	bool ended;                      /* all of it has come */
+	bool cancelled;                  /* by the client */
 	bool over;
 	struct ws_end ws;                /* after an extended CONNECT */
 	struct h2_pipe pipe;

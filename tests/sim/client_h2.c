@@ -287,6 +287,23 @@ static bool may_begin(const struct client *c)
 	return c->t->kind == SCRIPT_HTTP || (c->h2.settled && h2_end_extended(&c->h2));
 }
 
+/* True: there is something to send. */
+static bool cancel_some(struct client *c)
+{
+	bool some = false;
+
+	for (uint32_t i = 0; i < c->sending; i++) {
+		struct client_stream *st = &c->streams[i];
+
+		if (!st->x || !st->x->cancels_asking || st->over || st->cancelled || st->sent < st->x->up / 2 ||
+		    st->x->status == 101 || !script_odd(c->u->script, ODD_CANCEL, 1000))
+			continue;
+		some = st->cancelled = true;
+		nghttp2_submit_rst_stream(c->h2.session, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_CANCEL);
+	}
+	return some;
+}
+
 void client_h2_go_on(struct client *c)
 {
 	if (c->t->kind == SCRIPT_WEBSOCKET && c->h2.settled && !h2_end_extended(&c->h2)) {
@@ -300,7 +317,7 @@ void client_h2_go_on(struct client *c)
 		client_think(c);
 	}
 	websockets_go_on(c);
-	if (!h2_end_flush(&c->h2) || c->state != TALKING || c->h2.inside)
+	if (!h2_end_flush(&c->h2) || (!c->h2.inside && cancel_some(c) && !h2_end_flush(&c->h2)) || c->state != TALKING || c->h2.inside)
 		return;
 	if (c->answering == c->count ||
 	    (c->answering == c->sending && !nghttp2_session_check_request_allowed(c->h2.session))) {

@@ -462,7 +462,7 @@ bool script_must_work(const struct script *s, const struct talk *t, uint32_t n)
 		if (!asked_again(s, &x[i]))
 			return false;
 	/* TLS that passes is cut as the origin cuts it. */
-	if (x[n].cancels || (t->passed && x[n].down_framing == READER_EOF))
+	if (x[n].cancels || (x[n].cancels_asking && x[n].client_h2) || (t->passed && x[n].down_framing == READER_EOF))
 		return false;
 	for (uint32_t i = 0; i < n; i++)
 		if (!lets_go_on(&x[i], &x[i + 1]))

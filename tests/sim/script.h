@@ -69,6 +69,7 @@ struct exchange {
 	enum { END_FIN, END_AFTER_PEER, END_RESET } up_end, down_end;    /* TCP, WebSocket: who closes it */
 	bool late_reset[2];              /* TCP: after its own end in order, in the middle of the other's; [1]: the client */
 	bool cancels;                    /* an HTTP/2 client resets the stream when it has read at bytes */
+	bool cancels_asking;             /* or once it has sent half of its request's body */
 	bool deflate, no_takeover;       /* WebSocket: permessage-deflate is offered and accepted */
 
 	/* What came of it. */
@@ -152,6 +153,7 @@ enum script_odd_kind {
 	ODD_GOAWAY, ODD_NOTICE,          /* an origin leaves out requests that have come; says first that it goes */
 	ODD_PROXY, ODD_PROXY_SLOW,       /* the proxy behind us answers CONNECT oddly; it takes its time */
 	ODD_INFORM, ODD_GRUDGE,          /* 1xx nobody asked for, several; no 100 for who waits for it */
+	ODD_CANCEL,                      /* HTTP/2: a client resets a stream while it asks */
 	ODD_LATE_RESET,                  /* a side of a conversation has ended, and then resets */
 	ODD_TRAILERS,                    /* a request has trailers */
 	ODD_BREAK,                       /* a connection breaks early, often in the middle of a handshake */

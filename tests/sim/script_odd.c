@@ -75,5 +75,7 @@ void script_odd_draw(struct script *s)
 	for (uint32_t i = 0; i < s->exchange_count; i++)
 		for (int client = 0; client < 2 && !s->exchanges[i].method; client++)
 			s->exchanges[i].late_reset[client] = script_odd_below(s, 10) == 0;
+	for (uint32_t i = 0; i < s->exchange_count; i++)
+		s->exchanges[i].cancels_asking = script_odd_below(s, 40) == 0;
 	o->window_min = least_window(s);
 }
