@@ -317,7 +317,7 @@ void client_h2_go_on(struct client *c)
 		client_think(c);
 	}
 	websockets_go_on(c);
-	if (!h2_end_flush(&c->h2) || (!c->h2.inside && cancel_some(c) && !h2_end_flush(&c->h2)) || c->state != TALKING || c->h2.inside)
+	if (!h2_end_flush(&c->h2) || c->h2.inside || (cancel_some(c) && !h2_end_flush(&c->h2)) || c->state != TALKING)
 		return;
 	if (c->answering == c->count ||
 	    (c->answering == c->sending && !nghttp2_session_check_request_allowed(c->h2.session))) {

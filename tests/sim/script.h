@@ -67,7 +67,7 @@ struct exchange {
 	uint64_t at;
 	bool server_first;               /* TCP */
 	enum { END_FIN, END_AFTER_PEER, END_RESET } up_end, down_end;    /* TCP, WebSocket: who closes it */
-	bool late_reset[2];              /* TCP: after its own end in order, in the middle of the other's; [1]: the client */
+	bool late_reset[2];              /* TCP: after its own end in order, amid the other's words; [1]: the client */
 	bool cancels;                    /* an HTTP/2 client resets the stream when it has read at bytes */
 	bool cancels_asking;             /* or once it has sent half of its request's body */
 	bool deflate, no_takeover;       /* WebSocket: permessage-deflate is offered and accepted */
