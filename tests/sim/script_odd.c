@@ -68,8 +68,8 @@ void script_odd_draw(struct script *s)
 		o->inform_permille = 1 + (uint32_t)script_odd_below(s, 700);
 	if (script_odd_below(s, 3) == 0)
 		o->proxy_permille = 1 + (uint32_t)script_odd_below(s, 900);
-	if (script_odd_below(s, 8) == 0)
-		o->break_permille = 1 + (uint32_t)script_odd_below(s, 600);
+	if (script_odd_below(s, 12) == 0)
+		o->break_permille = 1 + (uint32_t)script_odd_below(s, 400);
 	for (uint32_t i = 0; i < s->exchange_count && script_odd_below(s, 2); i++)
 		s->exchanges[i].up_trailers = s->exchanges[i].up_framing && script_odd(s, ODD_TRAILERS, 300);
 	for (uint32_t i = 0; i < s->exchange_count; i++)
