@@ -201,6 +201,42 @@ static void test_early_answer(void **state)
 	playbook_sweep(dialogue_early_answer, NULL);
 }
 
+/*
+ * A client that leaves when it has said all, and been answered: what its origin had no room for goes to that before
+ * anybody hears of its leaving, as with a client that has a connection of its own.
+ */
+static void dialogue_rest_of_request(void *arg)
+{
+	struct h2_world w;
+
+	(void)arg;
+	if (!begin(&w, "a:80"))
+		return;
+	w.full[SIDE_NEW] = true;
+	h2_data(&w, 1, 0, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\none");
+	h2_give(&w, SIDE_CLIENT);
+	H2_WANT_PART(&w, "new3 \"POST / HTTP/1.1\\r\\n");
+	h2_text(&w, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+	h2_give(&w, SIDE_NEW);
+	H2_WANT_PART(&w, "client DATA 1 \"HTTP/1.1 404 Not Found\\r\\n");
+	h2_data(&w, 1, 0, "two");
+	h2_data(&w, 1, END, "");
+	h2_give(&w, SIDE_CLIENT);
+	h2_sleep(&w);
+	H2_WANT(&w, "");
+	h2_writable(&w, SIDE_NEW);
+	h2_sleep(&w);
+	H2_WANT(&w, "new3 \"onetwo\"\nflow response\nclose new3\nclient DATA 1 end \"\"\n");
+	h2_end(&w);
+}
+
+static void test_rest_of_request(void **state)
+{
+	(void)state;
+	dialogue_rest_of_request(NULL);
+	playbook_sweep(dialogue_rest_of_request, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +245,7 @@ int main(void)
 		cmocka_unit_test(test_lost_at_wakeup),
 		cmocka_unit_test(test_last_message),
 		cmocka_unit_test(test_early_answer),
+		cmocka_unit_test(test_rest_of_request),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -257,6 +257,12 @@ static void pipe_close(struct http2_pipe *p, const struct command *cmd)
 		close_own(p->tunnel);
 }
 
+/* Somebody reads no further for now. Windows let bytes come all the same, which may wait to be looked at. */
+static bool is_held(const struct http2_pipe *p)
+{
+	return p->conn.paused & ~PAUSE_BLOCKED;
+}
+
 static void pipe_pause(struct http2_pipe *p, uint32_t why, bool pause)
 {
 	uint32_t before = p->conn.paused;
@@ -268,6 +274,8 @@ static void pipe_pause(struct http2_pipe *p, uint32_t why, bool pause)
 	p->conn.paused = pause ? before | why : before & ~why;
 	if (p->stream && !before != !p->conn.paused)
 		http2_pause(p->stream, p->conn.paused != 0);
+	if (p->ended && !is_held(p))
+		layer_wakeup(&p->tunnel->base, 1);
 }
 
 void http2_pipe_data(struct http2_pipe *p, struct chain *data)
@@ -279,7 +287,8 @@ void http2_pipe_data(struct http2_pipe *p, struct chain *data)
 
 void http2_pipe_ended(struct http2_pipe *p)
 {
-	if (!(p->conn.state & CONN_CAN_READ))
+	p->ended = (p->conn.state & CONN_CAN_READ) && is_held(p);
+	if (p->ended || !(p->conn.state & CONN_CAN_READ))
 		return;
 	p->conn.state &= (uint8_t)~CONN_CAN_READ;
 	to_child(p->tunnel, &(struct event){ .type = EV_CLOSED, .conn = &p->conn });
@@ -291,6 +300,8 @@ static void tell(struct http2_pipe *p)
 	bool writable = p->writable, gone = p->gone;
 
 	p->writable = p->gone = false;
+	if (p->ended && !gone)
+		http2_pipe_ended(p);
 	if (writable && p->conn.state != CONN_CLOSED)
 		to_child(p->tunnel, &(struct event){ .type = EV_WRITABLE, .conn = &p->conn });
 	if (!gone || p->conn.state == CONN_CLOSED)

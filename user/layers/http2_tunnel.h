@@ -17,7 +17,7 @@ struct http2_pipe {
 	struct http2_tunnel *tunnel;
 	struct http2_stream *stream;     /* NULL: it is no end of this tunnel, or is over */
 	uint32_t blocked;                /* queued events that hold reading back */
-	bool writable, gone;             /* what the layer inside is yet to hear */
+	bool writable, ended, gone;      /* what the layer inside is yet to hear */
 	bool broken;                     /* it did not end in order */
 };
 
