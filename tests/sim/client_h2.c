@@ -140,6 +140,7 @@ static int on_data(nghttp2_session *session, uint8_t flags __unused, int32_t id,
 	struct client_stream *st = stream_of(c, id);
 	struct exchange *x = st ? st->x : NULL;
 
+	nghttp2_session_consume(session, id, len);
 	if (!st || x->page)
 		return 0;
 	if (st->ws.begun) {

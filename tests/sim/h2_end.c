@@ -184,7 +184,11 @@ void h2_end_start(struct h2_end *e, nghttp2_session_callbacks *callbacks, bool s
 	int ret;
 
 	BUG_ON(nghttp2_option_new(&option) != 0);
-	nghttp2_option_set_no_auto_window_update(option, e->by_hand);
+	/*
+	 * Windows open again when the owner says that it has read. nghttp2 1.52 would do it by itself, but resets a stream
+	 * (FLOW_CONTROL_ERROR) whose window it has made smaller than what it has not given back yet.
+	 */
+	nghttp2_option_set_no_auto_window_update(option, 1);
 	e->server = server;
 	ret = server ? nghttp2_session_server_new2(&e->session, callbacks, e, option) :
 		       nghttp2_session_client_new2(&e->session, callbacks, e, option);

@@ -21,7 +21,6 @@ struct h2_end {
 	void *owner;
 	/* False: the script leaves here. */
 	bool (*put)(void *owner, const uint8_t *bytes, size_t len);
-	bool by_hand;                    /* windows open again when the owner says so, not by themselves */
 	bool inside;                     /* nghttp2 calls: nothing may be sent now */
 	bool settled;                    /* the peer has introduced itself */
 	bool said;                       /* it has introduced itself */

@@ -299,12 +299,13 @@ static int on_frame(nghttp2_session *session __unused, const nghttp2_frame *fram
 	return h2_end_frame(&o->h2, frame);
 }
 
-static int on_data(nghttp2_session *session __unused, uint8_t flags __unused, int32_t id, const uint8_t *bytes,
+static int on_data(nghttp2_session *session, uint8_t flags __unused, int32_t id, const uint8_t *bytes,
 		   size_t len, void *owner)
 {
 	struct origin *o = origin_of(owner);
 	struct origin_stream *st = stream_of(o, id);
 
+	nghttp2_session_consume(session, id, len);
 	if (st && st->ws.begun) {
 		ws_end_received(&st->ws, bytes, len);
 		ws_went(st);

@@ -334,7 +334,7 @@ static void begin_http2(struct trunk *t)
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
 	nghttp2_session_callbacks_set_on_frame_not_send_callback(callbacks, on_not_sent);
-	t->h2 = (struct h2_end){ .u = t->u, .owner = t, .put = put, .by_hand = true };
+	t->h2 = (struct h2_end){ .u = t->u, .owner = t, .put = put };
 	h2_end_start(&t->h2, callbacks, false);
 	go_on(t);
 }
