@@ -185,8 +185,8 @@ void h2_end_start(struct h2_end *e, nghttp2_session_callbacks *callbacks, bool s
 
 	BUG_ON(nghttp2_option_new(&option) != 0);
 	/*
-	 * Windows open again when the owner says that it has read. nghttp2 1.52 would do it by itself, but resets a stream
-	 * (FLOW_CONTROL_ERROR) whose window it has made smaller than what it has not given back yet.
+	 * Windows open again when the owner says that it has read. nghttp2 1.52 would do it by itself, but resets a
+	 * stream (FLOW_CONTROL_ERROR) whose window it has made smaller than what it has not given back yet.
 	 */
 	nghttp2_option_set_no_auto_window_update(option, 1);
 	e->server = server;
